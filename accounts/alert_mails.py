@@ -1,0 +1,70 @@
+"""Mails about a workspace's credits, to those who look after its money."""
+
+from typing import Final
+from uuid import UUID
+
+from accounts.mail.kinds import MailKind
+from accounts.mail.messages import Mail
+from accounts.mail.outbox import enqueue
+from billing.event_kinds import EventKind
+from billing.events import EventView
+from kit.clock import now
+from kit.sealing import Sealer
+from models.pool import PoolConnection
+
+MAX_RECIPIENTS: Final = 50
+_RECIPIENTS: Final = """
+SELECT u.id, u.email, w.name FROM members m JOIN users u ON u.id = m.user_id JOIN workspaces w ON w.id = m.workspace_id
+    LEFT JOIN workspace_alerts a ON a.workspace_id = w.id
+WHERE m.workspace_id = $1 AND m.removed_at IS NULL AND m.role IN ('OWNER', 'ADMIN', 'BILLING') AND u.erased_at IS NULL
+    AND u.email_verified_at IS NOT NULL AND w.deleted_at IS NULL AND coalesce(a.by_mail, true)
+ORDER BY m.joined_at LIMIT $2
+"""
+_SUBJECTS: Final = {
+    EventKind.CREDITS_USED: "{percent} % of this cycle's credits are used",
+    EventKind.CREDITS_EXPIRING: "{remaining} credits expire in {days} days",
+    EventKind.BALANCE_LOW: "The balance is below {figure} credits",
+    EventKind.BALANCE_RECOVERED: "The balance is above {figure} credits again",
+    EventKind.SPEND_LIMIT_REACHED: "{percent} % of a spending limit are used",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "Auto-recharge was turned off",
+    EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
+}
+"""What is worth a mail; the rest is told by webhook only."""
+_DETAILS: Final = {
+    EventKind.CREDITS_USED: "{remaining} of {granted} credits are left.",
+    EventKind.CREDITS_EXPIRING: "They are lost at {expiresAt} if they are not used before.",
+    EventKind.BALANCE_LOW: "It is {balance} credits now. Calls are refused when nothing is left.",
+    EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
+    EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed. Check the payment method and turn it on again.",
+    EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
+}
+
+
+class AlertMails:
+    """Writes the mails of an event into the transaction that turns it into deliveries."""
+
+    def __init__(self, sealer: Sealer, product_name: str) -> None:
+        """`product_name` stands in the subject."""
+        self._sealer = sealer
+        self._product = product_name
+
+    async def __call__(self, conn: PoolConnection, event: EventView) -> None:
+        """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none."""
+        subject = _SUBJECTS.get(event.kind)
+        if subject is None:
+            return
+        facts = dict(event.facts)
+        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS):
+            user_id: UUID = row["id"]
+            mail = Mail(
+                to=row["email"],
+                subject=f"{self._product}: {subject.format(**facts)}",
+                paragraphs=(
+                    f"In the workspace {row['name']}: {subject.format(**facts)}.",
+                    _DETAILS[event.kind].format(**facts),
+                    f"{now():%Y-%m-%d %H:%M} UTC",
+                ),
+                kind=MailKind.BALANCE_ALERTS,
+            )
+            await enqueue(conn, self._sealer, mail, workspace_id=event.workspace_id, dedupe_key=f"{event.id}:{user_id}")

@@ -1,0 +1,231 @@
+"""The verbs of `tollgate admin`: what the operator does to people, workspaces, credits and keys."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+
+from accounts import operator
+from accounts.erasure import erase_person
+from accounts.invalidation import Invalidations
+from accounts.mail.kinds import MailKind
+from accounts.operator import OPERATOR, WorkspaceReport
+from accounts.passwords import PasswordHasher
+from accounts.plans import CatalogPlans
+from accounts.secret_rotation import rotate_secrets
+from accounts.services import Accounts
+from accounts.workspaces import workspaces_of_user
+from app.ports import Attempts
+from app.settings import Settings
+from billing.catalog import CatalogHolder, Snapshot
+from kit.errors import Refusal, RequestFailure
+from kit.ids import encode_id
+from kit.money import format_micro, usd_text
+from kit.pages import PageRequest
+from kit.sealing import Sealer, parse_keys
+from metering.ledger import Ledger
+from metering.limiter import Limiter
+from metering.redis_link import connect, connect_node, script_link
+from models.database import Database
+from models.enums import GrantKind
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the operator works with."""
+
+    accounts: Accounts
+    ledger: Ledger
+    snapshot: Snapshot
+
+    def amount(self, micro: int) -> str:
+        """Credits with what they are worth."""
+        return f"{format_micro(micro)} credits (${usd_text(micro, self.snapshot.credits_per_usd)})"
+
+
+Work = Callable[[Desk], Awaitable[int | None]]
+
+
+async def at_desk(settings: Settings, work: Work) -> int:
+    """Do the work with services opened for it; its exit code. What is refused ends the command in a sentence."""
+    try:
+        async with _open(settings) as desk:
+            code = await work(desk)
+            if desk.accounts.invalidations.unsent:
+                click.echo("warning: Redis is away; running gateways take this up within 30 s", err=True)
+            return code or 0
+    except (Refusal, RequestFailure) as error:
+        raise click.ClickException(error.message) from error
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncGenerator[Desk]:
+    assert settings.database_url is not None, "see Settings.check_complete"
+    assert settings.redis_url is not None, "see Settings.check_complete"
+    assert settings.secret_key is not None, "see Settings.check_complete"
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database_url.reveal())
+        stack.push_async_callback(database.close)
+        redis, listening = connect(settings.redis_url.reveal()), connect_node(settings.redis_url.reveal())
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(listening.aclose)
+        link = script_link(redis)
+        stack.push_async_callback(link.aclose)
+        catalog = CatalogHolder(database)
+        snapshot = await catalog.reload()
+        ledger = await Ledger.open(database, earnings_rank=snapshot.burn_ranks[GrantKind.EARNINGS])
+        stack.push_async_callback(ledger.close)
+        accounts = Accounts(
+            database=database,
+            sealer=Sealer(*parse_keys(settings.secret_key.reveal())),
+            hasher=PasswordHasher(),
+            invalidations=Invalidations(listening),
+            attempts=Attempts(Limiter(link)),
+            plans=CatalogPlans(database, catalog),
+            public_url=settings.public_url,
+        )
+        yield Desk(accounts, ledger, snapshot)
+
+
+def make_user(email: str, name: str | None, password: str | None) -> Work:
+    """`admin make-user`."""
+
+    async def work(desk: Desk) -> None:
+        user = await operator.make_user(desk.accounts, email, name or email.partition("@")[0], password)
+        click.echo(f"{encode_id('user', user.id)}  {user.email}")
+        first = await workspaces_of_user(desk.accounts.database, user.id, PageRequest(first=1, after=None))
+        for workspace in first.items:
+            click.echo(f"{encode_id('ws', workspace.id)}  {workspace.slug}")
+
+    return work
+
+
+def adjust(workspace: str, amount_micro: int, reason: str, reference: str | None, expires_at: datetime | None) -> Work:
+    """`admin grant` and `admin adjust`."""
+
+    async def work(desk: Desk) -> None:
+        found = await operator.find_workspace(desk.accounts, workspace)
+        posted = await operator.adjust_credits(
+            desk.accounts, desk.ledger, found.id, amount_micro, reason, reference=reference, expires_at=expires_at
+        )
+        if not posted.changed:
+            click.echo("nothing changed: this reference was posted before")
+            return
+        verb = "gave" if amount_micro > 0 else "took"
+        click.echo(
+            f"{verb} {desk.amount(posted.amount_micro)}; the balance is {desk.amount(posted.wallet.balance_micro)}"
+        )
+
+    return work
+
+
+def give_plan(workspace: str, plan: str | None, reason: str) -> Work:
+    """`admin give-plan`."""
+
+    async def work(desk: Desk) -> None:
+        found = await operator.find_workspace(desk.accounts, workspace)
+        given = await operator.give_workspace_plan(desk.accounts, desk.snapshot, found.id, plan, reason)
+        click.echo(f"{found.slug} has the plan {given.code} ({given.name}) where no subscription gives another")
+
+    return work
+
+
+def revoke_key(text: str) -> Work:
+    """`admin revoke-key`."""
+
+    async def work(desk: Desk) -> None:
+        key = await operator.revoke_key(desk.accounts, await operator.find_key(desk.accounts, text))
+        click.echo(f"{encode_id('key', key.id)} ({key.prefix}…, {key.name!r}) is revoked everywhere")
+
+    return work
+
+
+def show(workspace: str) -> Work:
+    """`admin show`."""
+
+    async def work(desk: Desk) -> None:
+        found = await operator.find_workspace(desk.accounts, workspace)
+        report = await operator.show_workspace(desk.accounts, desk.snapshot, found.id)
+        for label, value in _lines(desk, report).items():
+            click.echo(f"{label:<14}{value}")
+
+    return work
+
+
+def list_workspaces(search: str, limit: int) -> Work:
+    """`admin list-workspaces`."""
+
+    async def work(desk: Desk) -> None:
+        lines = await operator.list_workspaces(desk.accounts, search, limit)
+        for line in lines:
+            owners = ", ".join(line.owners) or "no owner"
+            click.echo(f"{encode_id('ws', line.id)}  {line.slug}  {format_micro(line.balance_micro)} credits  {owners}")
+        if not lines:
+            click.echo("no workspace matches")
+
+    return work
+
+
+def reset_two_factor(person: str) -> Work:
+    """`admin reset-two-factor`."""
+
+    async def work(desk: Desk) -> None:
+        user = await operator.find_user(desk.accounts, person)
+        if not user.two_factor:
+            click.echo(f"{user.email} does not use two-factor sign-in")
+            return
+        await operator.reset_two_factor(desk.accounts, user.id)
+        click.echo(f"two-factor sign-in is off for {user.email}")
+
+    return work
+
+
+def unsubscribe(email: str, kind: MailKind) -> Work:
+    """`admin unsubscribe`."""
+
+    async def work(desk: Desk) -> None:
+        await operator.turn_off_mail(desk.accounts, email, kind)
+        click.echo(f"no more mails of the kind {kind} go to this address")
+
+    return work
+
+
+def erase(person: str) -> Work:
+    """`admin erase-person`."""
+
+    async def work(desk: Desk) -> None:
+        user = await operator.find_user(desk.accounts, person)
+        await erase_person(desk.accounts, OPERATOR, user.id)
+        click.echo(f"{encode_id('user', user.id)} is erased; ledger, usage and audit log keep the id")
+
+    return work
+
+
+def rotate() -> Work:
+    """`admin rotate-secrets`; exit code 1 where something could not be opened."""
+
+    async def work(desk: Desk) -> int:
+        rotated = await rotate_secrets(desk.accounts.database, desk.accounts.sealer)
+        for column in rotated:
+            click.echo(f"{column.column}: {column.renewed} sealed anew, {column.unreadable} cannot be opened")
+        click.echo(f"the current key is version {desk.accounts.sealer.current_version}")
+        return 1 if any(column.unreadable for column in rotated) else 0
+
+    return work
+
+
+def _lines(desk: Desk, report: WorkspaceReport) -> Mapping[str, str]:
+    workspace = report.workspace
+    return {
+        "workspace": f"{encode_id('ws', workspace.id)}  {workspace.slug}  {workspace.name!r}",
+        "plan": f"{report.plan.code} ({report.plan.name})",
+        "balance": desk.amount(report.balance_micro),
+        "held": desk.amount(report.held_micro),
+        "members": str(report.members),
+        "owners": ", ".join(report.owners) or "none",
+        "live keys": str(report.live_keys),
+        "wallet": encode_id("wal", workspace.wallet_id),
+        "created": workspace.created_at.isoformat(timespec="seconds"),
+    }

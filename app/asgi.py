@@ -1,0 +1,93 @@
+"""The few words of ASGI that the hot path speaks without a framework: read a bounded body, send JSON, send a stream."""
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import orjson
+
+from kit.errors import RequestFailure
+from kit.ids import uuid7
+
+# ASGI's own types: scopes and messages are open mappings by its specification.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class BodyTooLarge(RequestFailure):
+    """The request's body is above the limit of its path."""
+
+    code = "BAD_REQUEST"
+    http_status = 413
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was whole; nobody is there to answer."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The first value of a request header, latin-1 as HTTP has it; `name` in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that the client or a proxy gave the request, where it has the form of one, else a new one."""
+    given = header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"req_{uuid7().hex}"
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body; BodyTooLarge above `limit` bytes, ClientGone when the client left."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared[:20]) > limit:
+        raise BodyTooLarge(f"the body is larger than {limit} bytes")
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        return body
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"the body is larger than {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await receive()
+
+
+async def send_bytes(send: Send, status: int, body: bytes, content_type: bytes, headers: Headers) -> None:
+    """One whole response."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", content_type),
+                (b"content-length", str(len(body)).encode("ascii")),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, value: object, headers: Headers) -> None:
+    """One whole JSON response."""
+    await send_bytes(send, status, orjson.dumps(value), b"application/json", headers)

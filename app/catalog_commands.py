@@ -1,0 +1,108 @@
+"""The verbs of `tollgate catalog`, and the catalog that `tollgate run` applies at its start."""
+
+from pathlib import Path
+
+import click
+
+from app.settings import Settings
+from billing.catalog_apply import CatalogChange, PromoCodes, apply, plan_changes
+from billing.catalog_check import check
+from billing.catalog_file import parse_catalog, read_catalog
+from billing.catalog_terms import CatalogFile
+from billing.catalog_text import render_catalog, render_change, render_check
+from billing.errors import CatalogErrors, CatalogMissing, CatalogRefused
+from kit.clock import now
+from models.database import Database, connection
+
+
+def check_file(path: Path) -> int:
+    """Print what is wrong with a catalog file; 1 when it could not be applied."""
+    file = _read(path)
+    if file is None:
+        return 1
+    findings = check(file)
+    click.echo(render_check(file, findings))
+    return 1 if any(finding.is_error for finding in findings) else 0
+
+
+def show_file(path: Path) -> int:
+    """Print a catalog file as tables."""
+    file = _read(path)
+    if file is None:
+        return 1
+    click.echo(render_catalog(file))
+    return 0
+
+
+async def show_sold(database_url: str) -> int:
+    """Print the catalog in force as tables."""
+    database = await Database.open(database_url)
+    try:
+        async with connection(database) as conn:
+            row = await conn.fetchrow("SELECT name, source FROM catalog_versions ORDER BY number DESC LIMIT 1")
+        if row is None:
+            raise click.ClickException(str(CatalogMissing()))
+        click.echo(render_catalog(parse_catalog(row["source"], row["name"])))
+        return 0
+    finally:
+        await database.close()
+
+
+async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool) -> int:
+    """Show the difference, ask, and apply; 1 when the file is wrong or would strand a subscriber."""
+    assert settings.database_url is not None, "checked by the command"
+    file = _read(path)
+    if file is None:
+        return 1
+    database = await Database.open(settings.database_url.reveal())
+    try:
+        change = await plan_changes(database, file, promo_codes=_promo_codes(settings))
+        click.echo(render_change(change))
+        if change.refusals:
+            return 1
+        if dry_run or not change.changed:
+            return 0
+        if not yes and not click.confirm("Apply this?"):
+            return 1
+        await _apply(database, file, settings)
+        click.echo("applied; every process takes it up within seconds")
+        return 0
+    except (CatalogErrors, CatalogRefused) as error:
+        click.echo(str(error), err=True)
+        return 1
+    finally:
+        await database.close()
+
+
+async def apply_at_start(settings: Settings) -> None:
+    """For `tollgate run`: the catalog of TOLLGATE_CATALOG, applied without asking; the command ends where it cannot be."""
+    assert settings.database_url is not None, "set by the embedded servers or the environment"
+    file = _read(settings.catalog)
+    if file is None:
+        raise click.ClickException("the catalog cannot be used; see above")
+    database = await Database.open(settings.database_url.reveal())
+    try:
+        change = await _apply(database, file, settings)
+        if change.changed:
+            click.echo(f"applied the catalog {settings.catalog}", err=True)
+    except (CatalogErrors, CatalogRefused) as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        await database.close()
+
+
+async def _apply(database: Database, file: CatalogFile, settings: Settings) -> CatalogChange:
+    return await apply(database, file, now=now(), promo_codes=_promo_codes(settings))
+
+
+def _promo_codes(settings: Settings) -> PromoCodes:
+    secret = b"" if settings.secret_key is None else settings.secret_key.reveal().encode()
+    return PromoCodes(secret, settings.environment_texts())
+
+
+def _read(path: Path) -> CatalogFile | None:
+    try:
+        return read_catalog(path)
+    except CatalogErrors as error:
+        click.echo("\n".join(error.problems), err=True)
+        return None

@@ -1,0 +1,171 @@
+"""The command line: `tollgate run`, `serve`, `worker`, `migrate`, `catalog`, `reconcile`, `admin`, `settings`."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from app.admin_cli import admin
+from app.child import EmbeddedError
+from app.logs import configure_logging
+from app.setting_values import SettingsError
+from app.settings import Settings
+from app.variables import VARIABLES
+from kit.errors import Refusal, RequestFailure
+from kit.ids import UnknownIdError, decode_id
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Tollgate: a GraphQL API gateway with usage metering for AI model calls.
+
+    Settings come from the environment; `tollgate settings` lists them.
+    """
+
+
+@cli.command()
+@click.option("--host", help="The address to listen on (TOLLGATE_HOST).")
+@click.option("--port", type=click.IntRange(1, 65535), help="The port to listen on (TOLLGATE_PORT).")
+@click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where data lives (TOLLGATE_DATA_DIR)."
+)
+@click.option(
+    "--catalog", type=click.Path(path_type=Path, exists=True), help="The catalog to apply (TOLLGATE_CATALOG)."
+)
+def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path | None) -> None:
+    """Everything in one process: gateway, worker, embedded PostgreSQL and Valkey, and a demo workspace.
+
+    Servers named by TOLLGATE_DATABASE_URL and TOLLGATE_REDIS_URL are used instead of embedded ones. Data survives a
+    restart. Ctrl-C stops everything in good order.
+    """
+    from app.run import run_everything  # noqa: PLC0415 -- commands load what they need only
+
+    settings = _settings(TOLLGATE_HOST=host, TOLLGATE_PORT=port, TOLLGATE_DATA_DIR=data_dir, TOLLGATE_CATALOG=catalog)
+    asyncio.run(run_everything(settings))
+
+
+@cli.command()
+def serve() -> None:
+    """The gateway alone, for production: needs TOLLGATE_DATABASE_URL, TOLLGATE_REDIS_URL and TOLLGATE_SECRET_KEY."""
+    from app.run import serve_gateway  # noqa: PLC0415
+
+    settings = _settings()
+    settings.check_complete()
+    serve_gateway(settings)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Do what is due and stop, for cron.")
+def worker(once: bool) -> None:
+    """Work that is due: lapsed holds, expired credits, mail. Any number of workers may run."""
+    from app.run import run_worker  # noqa: PLC0415
+
+    settings = _settings()
+    settings.check_complete()
+    asyncio.run(run_worker(settings, once=once))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's tables up to date; safe to run from several machines at once."""
+    from models.migrate import migrate as migrate_database  # noqa: PLC0415
+
+    settings = _settings()
+    if settings.database_url is None:
+        raise click.ClickException("TOLLGATE_DATABASE_URL is not set")
+    applied = asyncio.run(migrate_database(settings.database_url.reveal()))
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply: the database is up to date")
+
+
+@cli.group()
+def catalog() -> None:
+    """Plans, prices, packs and models: check a catalog file, apply it, show it."""
+
+
+@catalog.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Say what is wrong with a catalog file; exit code 1 when something is."""
+    from app.catalog_commands import check_file  # noqa: PLC0415
+
+    sys.exit(check_file(file))
+
+
+@catalog.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show the difference and stop.")
+def apply(file: Path, yes: bool, dry_run: bool) -> None:
+    """Show the difference between a catalog file and what is sold now, ask, and apply it."""
+    from app.catalog_commands import apply_file  # noqa: PLC0415
+
+    settings = _settings()
+    if settings.database_url is None:
+        raise click.ClickException("TOLLGATE_DATABASE_URL is not set")
+    sys.exit(asyncio.run(apply_file(settings, file, yes=yes, dry_run=dry_run)))
+
+
+@catalog.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def show(file: Path | None) -> None:
+    """Print a catalog file, or without one what is sold now, as tables."""
+    from app.catalog_commands import show_file, show_sold  # noqa: PLC0415
+
+    if file is not None:
+        sys.exit(show_file(file))
+    settings = _settings()
+    if settings.database_url is None:
+        raise click.ClickException("name a FILE, or set TOLLGATE_DATABASE_URL to show what is sold now")
+    sys.exit(asyncio.run(show_sold(settings.database_url.reveal())))
+
+
+cli.add_command(admin)
+
+
+@cli.command()
+@click.option("--workspace", help="Check one workspace only, by its id (ws_…).")
+@click.option("--repair-caches", is_flag=True, help="Recompute derived columns that disagree; never entries.")
+def reconcile(workspace: str | None, repair_caches: bool) -> None:
+    """Check every invariant of the money over the whole database; exit code 1 when something disagrees."""
+    from app.reconcile_command import run_reconcile  # noqa: PLC0415
+
+    settings = _settings()
+    if settings.database_url is None:
+        raise click.ClickException("TOLLGATE_DATABASE_URL is not set")
+    try:
+        workspace_id = None if workspace is None else decode_id("ws", workspace)
+    except UnknownIdError as error:
+        raise click.BadParameter("a workspace's id looks like ws_01h…", param_hint="--workspace") from error
+    sys.exit(
+        asyncio.run(run_reconcile(settings.database_url.reveal(), workspace_id=workspace_id, repair=repair_caches))
+    )
+
+
+@cli.command()
+def settings() -> None:
+    """List every variable of the environment, its default and its meaning."""
+    for variable in VARIABLES:
+        click.echo(f"{variable.name}  (default: {variable.default or 'unset'})\n    {variable.meaning}")
+
+
+def _settings(**given: object) -> Settings:
+    """The environment's settings with a command's options over it; ends the command with a clear message otherwise."""
+    environment = dict(os.environ)
+    environment.update({name: str(value) for name, value in given.items() if value is not None})
+    settings = Settings.from_environment(environment)
+    configure_logging(settings.log_level)
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return settings
+
+
+def main() -> int:
+    """The entry point; what an operator can mend ends in a sentence, not in a traceback."""
+    try:
+        cli(standalone_mode=True)
+    except (SettingsError, EmbeddedError, Refusal, RequestFailure) as error:
+        click.echo(f"tollgate: {error}", err=True)
+        return 1
+    return 0

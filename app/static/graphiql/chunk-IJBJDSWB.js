@@ -1,0 +1,1 @@
+import{a,b}from"./chunk-GNEWSJIL.js";import"./chunk-QZVUILEY.js";import"./chunk-A7I7PHZG.js";import"./chunk-ELTDICFT.js";import"./chunk-EVBZUNXC.js";import"./chunk-Y7DNB5A4.js";import"./chunk-PCBYGQOX.js";import"./chunk-VUJKWCT3.js";export{b as getWorker,a as jsonDefaults};

@@ -1,0 +1,1 @@
+import{ef as a,ff as b,gf as c,hf as d}from"./chunk-EVBZUNXC.js";import"./chunk-Y7DNB5A4.js";import"./chunk-PCBYGQOX.js";import"./chunk-VUJKWCT3.js";export{c as HitTestContext,b as MouseTarget,d as MouseTargetFactory,a as PointerHandlerLastRenderData};

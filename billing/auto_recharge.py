@@ -1,0 +1,241 @@
+"""Buys credits when few are left (B4, D4): the settings, what is shown of them, and the worker's task."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.buying import HAS_METHOD
+from billing.catalog import Snapshot
+from billing.errors import (
+    AmountOutOfBounds,
+    AutoRechargeNotOffered,
+    PaymentMethodRequired,
+    PaymentsNotConfigured,
+    UnknownWorkspace,
+)
+from billing.payment_port import Charge
+from billing.payment_rows import open_payment
+from billing.payments import settle_charge
+from billing.rules.auto_recharge import (
+    WINDOW,
+    Recharge,
+    RechargeFacts,
+    RechargeState,
+    decide,
+    lowest_wanted,
+    state_at,
+)
+from billing.services import Billing
+from billing.subscription_rows import lock_wallet
+from kit import clock
+from kit.errors import InvalidInput
+from kit.money import credits_micro_for_usd
+from models.database import connection, transaction
+from models.enums import PaymentPurpose
+from models.pool import PoolConnection
+
+REPLAY_AFTER: Final = timedelta(seconds=30)
+REPLAY_UNTIL: Final = timedelta(hours=20)
+"""Providers forget idempotency keys after a day; what is unknown for longer is the reconciler's to find out."""
+
+_ROW: Final = "SELECT * FROM auto_recharges WHERE workspace_id = $1"
+_SAVE: Final = """INSERT INTO auto_recharges (workspace_id, enabled, threshold_usd_micro, amount_usd_micro,
+    monthly_limit_usd_micro, is_low, updated_at) VALUES ($1, $2, $3, $4, $5, $2, $6)
+    ON CONFLICT (workspace_id) DO UPDATE SET enabled = excluded.enabled, updated_at = excluded.updated_at,
+    threshold_usd_micro = excluded.threshold_usd_micro, amount_usd_micro = excluded.amount_usd_micro,
+    monthly_limit_usd_micro = excluded.monthly_limit_usd_micro, is_low = excluded.is_low"""
+_WATCH: Final = "UPDATE wallets SET recharge_below_micro = $2 WHERE id = $1"
+_ATTEMPTED: Final = "UPDATE auto_recharges SET last_attempt_at = $2, updated_at = $2 WHERE workspace_id = $1"
+_NOT_LOW: Final = "UPDATE auto_recharges SET is_low = false, updated_at = $2 WHERE workspace_id = $1"
+_TRIED_NOW: Final = "UPDATE auto_recharges SET updated_at = $2 WHERE workspace_id = $1"
+_METHOD_SET: Final = """UPDATE auto_recharges SET suspended_reason = NULL, consecutive_failures = 0,
+    last_failure_at = NULL, is_low = enabled, updated_at = $2 WHERE workspace_id = $1"""
+_HISTORY: Final = """SELECT
+    coalesce(array_agg(created_at) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at > $2), '{}') AS attempts,
+    coalesce(bool_or(purpose = 'AUTO_RECHARGE' AND open), false) AS in_progress,
+    coalesce(sum(amount_usd_micro) FILTER (WHERE open AND created_at > $4), 0)::bigint AS pending,
+    coalesce(sum(amount_usd_micro) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at >= $3
+        AND status <> 'FAILED'), 0)::bigint AS this_month
+    FROM (SELECT *, status IN ('PENDING', 'ACTION_REQUIRED') AS open FROM payments
+        WHERE workspace_id = $1 AND purpose IN ('AUTO_RECHARGE', 'TOP_UP')
+          AND (created_at >= least($2::timestamptz, $3::timestamptz, $4::timestamptz) OR status IN ('PENDING', 'ACTION_REQUIRED'))) AS recent"""
+_AVAILABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0)::bigint FROM credit_grants
+    WHERE wallet_id = $1 AND remaining_micro > 0 AND frozen_reason IS NULL AND effective_at <= $2
+      AND (expires_at IS NULL OR expires_at > $2)"""
+# Those looked at longest ago first, so that some which must wait do not keep the others waiting.
+_DUE: Final = """SELECT workspace_id FROM auto_recharges WHERE is_low AND enabled AND suspended_reason IS NULL
+    AND (last_attempt_at IS NULL OR last_attempt_at <= $1) ORDER BY updated_at LIMIT $2"""
+_UNKNOWN: Final = """SELECT id, workspace_id, amount_usd_micro FROM payments WHERE purpose = 'AUTO_RECHARGE'
+    AND status = 'PENDING' AND updated_at <= $1 AND created_at > $2 ORDER BY updated_at LIMIT $3"""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoRechargeView:
+    """A workspace's settings, and how it stands with them."""
+
+    enabled: bool
+    threshold_usd_micro: int | None
+    amount_usd_micro: int | None
+    monthly_limit_usd_micro: int | None
+    state: RechargeState
+    suspended_reason: str | None
+
+
+async def auto_recharge_of(billing: Billing, workspace_id: UUID) -> AutoRechargeView:
+    """The settings; OFF where none were made."""
+    async with connection(billing.database) as conn:
+        row = await conn.fetchrow(_ROW, workspace_id)
+        if row is None:
+            return AutoRechargeView(False, None, None, None, RechargeState.OFF, None)
+        facts, _ = await _facts(conn, billing.catalog.current, row, clock.now())
+    return AutoRechargeView(
+        enabled=row["enabled"],
+        threshold_usd_micro=row["threshold_usd_micro"],
+        amount_usd_micro=row["amount_usd_micro"],
+        monthly_limit_usd_micro=row["monthly_limit_usd_micro"],
+        state=state_at(facts, clock.now()),
+        suspended_reason=row["suspended_reason"],
+    )
+
+
+async def update_auto_recharge(
+    billing: Billing,
+    workspace_id: UUID,
+    *,
+    enabled: bool,
+    threshold_usd_micro: int | None = None,
+    amount_usd_micro: int | None = None,
+    monthly_limit_usd_micro: int | None = None,
+) -> AutoRechargeView:
+    """Turn it on with a threshold and an amount within the catalog's bounds, or off, which is always possible (D4).
+
+    What is not given keeps its value. Raises AutoRechargeNotOffered, AmountOutOfBounds, InvalidInput,
+    PaymentsNotConfigured, PaymentMethodRequired, UnknownWorkspace.
+    """
+    snapshot = billing.catalog.current
+    async with transaction(billing.database) as conn:
+        wallet_id = await lock_wallet(conn, workspace_id)
+        if wallet_id is None:
+            raise UnknownWorkspace
+        row = await conn.fetchrow(_ROW, workspace_id)
+        wanted = [threshold_usd_micro, amount_usd_micro, monthly_limit_usd_micro]
+        names = ("threshold_usd_micro", "amount_usd_micro", "monthly_limit_usd_micro")
+        threshold, amount, limit = (
+            row[name] if value is None and row is not None else value for name, value in zip(names, wanted, strict=True)
+        )
+        if enabled:
+            _require_within(snapshot, threshold, amount, limit)
+            await _require_method(conn, billing, workspace_id)
+        await conn.execute(_SAVE, workspace_id, enabled, threshold, amount, limit, clock.now())
+        watched = None
+        if enabled and threshold is not None:
+            watched = credits_micro_for_usd(lowest_wanted(threshold), snapshot.credits_per_usd)
+        await conn.execute(_WATCH, wallet_id, watched)
+    return await auto_recharge_of(billing, workspace_id)
+
+
+async def payment_method_set(conn: PoolConnection, workspace_id: UUID, now: datetime) -> None:
+    """Another payment method is the default now: the failures of the last one count no more. The wallet is locked."""
+    await conn.execute(_METHOD_SET, workspace_id, now)
+
+
+async def recharge_due(billing: Billing, *, limit: int = 50) -> int:
+    """Charge the workspaces that the ledger has noted as low, and ask again for charges whose outcome is unknown.
+
+    How many charges were sent. The attempt is committed before the provider is asked, with no transaction open; the
+    same key goes with every repeat, so that a lost answer charges once and counts as no decline.
+    """
+    if not billing.payments.configured:
+        return 0
+    now = clock.now()
+    async with connection(billing.database) as conn:
+        due = await conn.fetch(_DUE, now - REPLAY_AFTER, limit)
+        unknown = await conn.fetch(_UNKNOWN, now - REPLAY_AFTER, now - REPLAY_UNTIL, limit)
+    charges = [_charge(row["id"], row["workspace_id"], row["amount_usd_micro"]) for row in unknown]
+    for row in due:
+        charge = await _attempt(billing, row["workspace_id"])
+        if charge is not None:
+            charges.append(charge)
+    for charge in charges:
+        await settle_charge(billing, charge.payment_id, await billing.payments.charge(charge))
+    return len(charges)
+
+
+async def _attempt(billing: Billing, workspace_id: UUID) -> Charge | None:
+    """Decide under the wallet's lock, and write the attempt down before it is made."""
+    async with transaction(billing.database) as conn:
+        wallet_id = await lock_wallet(conn, workspace_id, skip_locked=True)
+        row = await conn.fetchrow(_ROW, workspace_id)
+        if wallet_id is None or row is None:
+            return None
+        now, snapshot = clock.now(), billing.catalog.current
+        facts, pending = await _facts(conn, snapshot, row, now)
+        available_micro: int = await conn.fetchval(_AVAILABLE, wallet_id, now)
+        available = int(available_micro / snapshot.credits_per_usd)
+        decision = decide(facts, available, pending, now)
+        if isinstance(decision, Recharge):
+            amount = decision.amount_usd_micro
+            await conn.execute(_ATTEMPTED, workspace_id, now)
+            payment_id = await open_payment(conn, workspace_id, PaymentPurpose.AUTO_RECHARGE, amount, now)
+            return _charge(payment_id, workspace_id, amount)
+        still_low = available < lowest_wanted(facts.threshold_usd_micro)
+        await conn.execute(_TRIED_NOW if still_low else _NOT_LOW, workspace_id, now)
+        return None
+
+
+def _charge(payment_id: UUID, workspace_id: UUID, amount_usd_micro: int) -> Charge:
+    return Charge(
+        key=f"topup:{payment_id}",
+        workspace_id=workspace_id,
+        purpose=PaymentPurpose.AUTO_RECHARGE,
+        payment_id=payment_id,
+        amount_usd_micro=amount_usd_micro,
+        off_session=True,
+    )
+
+
+async def _facts(conn: PoolConnection, snapshot: Snapshot, row: Record, now: datetime) -> tuple[RechargeFacts, int]:
+    """What the decision needs, and the money that is being paid already."""
+    terms = snapshot.settings.auto_recharge
+    month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    history = await conn.fetchrow(_HISTORY, row["workspace_id"], now - WINDOW, month, now - REPLAY_UNTIL)
+    assert history is not None
+    most = terms.max_monthly_usd_micro if terms else 0
+    facts = RechargeFacts(
+        enabled=row["enabled"] and terms is not None,
+        threshold_usd_micro=row["threshold_usd_micro"] or 0,
+        amount_usd_micro=row["amount_usd_micro"] or 1,
+        monthly_limit_usd_micro=min(row["monthly_limit_usd_micro"] or most, most),
+        largest_usd_micro=terms.max_amount_usd_micro if terms else 0,
+        suspended=row["suspended_reason"] is not None,
+        in_progress=history["in_progress"],
+        has_method=bool(await conn.fetchval(HAS_METHOD, row["workspace_id"])),
+        attempts_at=history["attempts"],
+        last_failure_at=row["last_failure_at"],
+        this_month_usd_micro=history["this_month"],
+    )
+    return facts, history["pending"]
+
+
+def _require_within(snapshot: Snapshot, threshold: int | None, amount: int | None, limit: int | None) -> None:
+    terms = snapshot.settings.auto_recharge
+    if terms is None:
+        raise AutoRechargeNotOffered
+    if threshold is None or amount is None:
+        raise InvalidInput("give a threshold and an amount", field=["threshold" if threshold is None else "amount"])
+    if not terms.min_threshold_usd_micro <= threshold <= terms.max_threshold_usd_micro:
+        raise AmountOutOfBounds("threshold", terms.min_threshold_usd_micro, terms.max_threshold_usd_micro)
+    if not terms.min_amount_usd_micro <= amount <= terms.max_amount_usd_micro or amount % 10_000:
+        raise AmountOutOfBounds("amount", terms.min_amount_usd_micro, terms.max_amount_usd_micro)
+    if limit is not None and not amount <= limit <= terms.max_monthly_usd_micro:
+        raise AmountOutOfBounds("monthlyLimit", amount, terms.max_monthly_usd_micro)
+
+
+async def _require_method(conn: PoolConnection, billing: Billing, workspace_id: UUID) -> None:
+    if not billing.payments.configured:
+        raise PaymentsNotConfigured
+    if not await conn.fetchval(HAS_METHOD, workspace_id):
+        raise PaymentMethodRequired

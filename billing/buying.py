@@ -1,0 +1,87 @@
+"""Charges a one-time purchase to the saved payment method, and gives what it bought."""
+
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from billing.errors import PaymentMethodRequired, UnknownPayment, UnknownWorkspace
+from billing.payment_port import Charge
+from billing.payment_rows import OPEN, open_payment, payment_by_id, payment_view
+from billing.payments import settle_charge
+from billing.services import Billing
+from billing.subscription_rows import lock_wallet
+from billing.views import PaymentView
+from kit import clock
+from metering.idempotency import run_once
+from models.database import connection
+from models.enums import PaymentPurpose, PaymentStatus
+from models.pool import PoolConnection
+
+HAS_METHOD: Final = (
+    "SELECT true FROM payment_methods WHERE workspace_id = $1 AND is_default AND removed_at IS NULL LIMIT 1"
+)
+_GRANT: Final = "SELECT id FROM credit_grants WHERE payment_id = $1 ORDER BY created_at, id LIMIT 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What became of it. `grant_id`: of the credits bought, once they are paid."""
+
+    payment: PaymentView
+    grant_id: UUID | None
+
+
+async def buy(
+    billing: Billing,
+    workspace_id: UUID,
+    purpose: PaymentPurpose,
+    amount_usd_micro: int,
+    *,
+    operation: str,
+    input_digest: bytes,
+    idempotency_key: str,
+    pack_id: UUID | None = None,
+    return_url: str | None = None,
+) -> Purchase:
+    """Charge and give, once for a key. A decline is in the payment's view: its status and failure code.
+
+    Raises UnknownWorkspace, PaymentMethodRequired, IdempotencyKeyReused.
+    """
+
+    async def effect(conn: PoolConnection) -> dict[str, object]:
+        if await lock_wallet(conn, workspace_id) is None:
+            raise UnknownWorkspace
+        if not await conn.fetchval(HAS_METHOD, workspace_id):
+            raise PaymentMethodRequired
+        now = clock.now()
+        opened = await open_payment(conn, workspace_id, purpose, amount_usd_micro, now, pack_id=pack_id)
+        return {"payment_id": str(opened)}
+
+    answer = await run_once(billing.database, workspace_id, idempotency_key, operation, input_digest, effect)
+    payment_id = UUID(str(answer["payment_id"]))
+    payment = await _payment(billing, payment_id)
+    if payment.status is PaymentStatus.PENDING:
+        charge = Charge(
+            key=f"topup:{payment_id}",
+            workspace_id=workspace_id,
+            purpose=purpose,
+            payment_id=payment_id,
+            amount_usd_micro=payment.amount_usd_micro,
+            off_session=False,
+            return_url=return_url,
+        )
+        payment = await settle_charge(billing, payment_id, await billing.payments.charge(charge))
+    return Purchase(payment, None if payment.status in OPEN else await _grant_id(billing, payment_id))
+
+
+async def _payment(billing: Billing, payment_id: UUID) -> PaymentView:
+    async with connection(billing.database) as conn:
+        payment = await payment_by_id(conn, payment_id)
+    if payment is None:
+        raise UnknownPayment
+    return payment_view(payment)
+
+
+async def _grant_id(billing: Billing, payment_id: UUID) -> UUID | None:
+    async with connection(billing.database) as conn:
+        return await conn.fetchval(_GRANT, payment_id)

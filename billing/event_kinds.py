@@ -1,0 +1,73 @@
+"""The catalogue of events that a workspace can be told: their names, what they mean and what they carry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class EventKind(StrEnum):
+    """What happened, as `type` in a webhook's body."""
+
+    CREDITS_USED = "credits.used"
+    CREDITS_RENEWED = "credits.renewed"
+    CREDITS_EXPIRING = "credits.expiring"
+    BALANCE_LOW = "balance.low"
+    BALANCE_RECOVERED = "balance.recovered"
+    SPEND_LIMIT_REACHED = "spend_limit.reached"
+    SPEND_LIMIT_RECOVERED = "spend_limit.recovered"
+    AUTO_RECHARGE_SUSPENDED = "auto_recharge.suspended"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_TEST = "webhook.test"
+
+
+@dataclass(frozen=True, slots=True)
+class EventTerms:
+    """`facts`: the fields of `data` and what they mean."""
+
+    meaning: str
+    facts: Mapping[str, str]
+
+
+_WORKSPACE: Final = {"workspaceId": "the workspace"}
+_PERCENT: Final = {**_WORKSPACE, "percent": "the line, of the cycle's credits"}
+_LIMIT: Final = {
+    **_WORKSPACE,
+    "subjectKind": "API_KEY, MEMBER or WORKSPACE",
+    "subjectId": "the key, member or workspace",
+    "percent": "80 or 100",
+    "limit": "the limit, in credits",
+    "spent": "what is spent of it in this period, in credits",
+}
+
+CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
+    EventKind.CREDITS_USED: EventTerms(
+        "A line of the cycle's credits was crossed (50, 80 and 100 % unless set otherwise); once for each crossing",
+        {**_PERCENT, "granted": "the cycle's credits", "remaining": "what is left of them"},
+    ),
+    EventKind.CREDITS_RENEWED: EventTerms("Less than that line is used again, as a new cycle began", _PERCENT),
+    EventKind.CREDITS_EXPIRING: EventTerms(
+        "Credits expire in 30, 7 or 1 days (unless set otherwise) if they are not used before",
+        {**_WORKSPACE, "grantId": "whose credits", "days": "the line", "remaining": "how many", "expiresAt": "when"},
+    ),
+    EventKind.BALANCE_LOW: EventTerms(
+        "The balance fell below the figure that the workspace has set",
+        {**_WORKSPACE, "balance": "the balance, in credits", "figure": "the figure, in credits"},
+    ),
+    EventKind.BALANCE_RECOVERED: EventTerms(
+        "The balance is not below the figure any more",
+        {**_WORKSPACE, "balance": "the balance, in credits", "figure": "the figure, in credits"},
+    ),
+    EventKind.SPEND_LIMIT_REACHED: EventTerms("A limit of spending was nearly or wholly used", _LIMIT),
+    EventKind.SPEND_LIMIT_RECOVERED: EventTerms("A new period began, or the limit was raised", _LIMIT),
+    EventKind.AUTO_RECHARGE_SUSPENDED: EventTerms(
+        "Auto-recharge was turned off, as payments failed", {**_WORKSPACE, "reason": "why"}
+    ),
+    EventKind.WEBHOOK_DISABLED: EventTerms(
+        "An endpoint was turned off, as it failed for five days or answered 410",
+        {**_WORKSPACE, "endpointId": "the endpoint", "url": "its address", "reason": "FAILING or GONE"},
+    ),
+    EventKind.WEBHOOK_TEST: EventTerms(
+        "Sent by hand, to try an endpoint", {**_WORKSPACE, "endpointId": "the endpoint"}
+    ),
+}

@@ -1,0 +1,140 @@
+"""Gives a subscription's credits when our own schedule says so, and freezes or thaws what needs a plan (A9)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.catalog import Snapshot
+from billing.rules.grant_schedule import CycleGrant, cycle_unit, grant_at, leftover_micro
+from billing.rules.standing import gives_plan
+from billing.rules.subscription_states import TRIALING
+from billing.rules.subscription_steps import Life
+from billing.services import Billing
+from billing.subscription_rows import Subscription
+from kit.ids import uuid7
+from metering.operations import Clawback, Expire, Freeze, Grant, Operation, Thaw
+from metering.views import Outcome, Posted, Rejected
+from models.enums import GrantKind
+from models.pool import PoolConnection
+
+SCHEDULE_SOURCE: Final = "SUBSCRIPTION"
+LEFTOVER_SOURCE: Final = "LEFTOVER"
+ONCE_SOURCE: Final = "PLAN_ONCE"
+
+_ENDING: Final = """SELECT id, remaining_micro - held_micro AS free_micro, expired_micro FROM credit_grants
+    WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND expires_at = $3 ORDER BY id"""
+_LIVING: Final = """SELECT id, remaining_micro FROM credit_grants
+    WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND remaining_micro > 0
+      AND (expires_at IS NULL OR expires_at > $3) ORDER BY id"""
+_PAYMENT: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
+    AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
+
+
+async def give_cycle_grant(
+    conn: PoolConnection, billing: Billing, snapshot: Snapshot, subscription: Subscription, at: datetime, now: datetime
+) -> None:
+    """The grant that is due at this instant of the schedule, once whoever asks: its number is its unique key.
+
+    The cycle before ends at the same instant; what it left over comes along where the price says so. A cycle that is
+    over already (the worker was away) is granted and expires in one, so that the history has no gap.
+    """
+    life = subscription.life
+    due = grant_at(life.anchor_at, life.price, at, life.period_end, trial=life.status is TRIALING)
+    if due is None:
+        return
+    ending = await conn.fetch(_ENDING, subscription.wallet_id, subscription.id, at)
+    payment_id: UUID | None = await conn.fetchval(_PAYMENT, subscription.id)
+    operations: list[Operation] = [
+        Expire(row["id"], subscription.wallet_id) for row in ending if row["free_micro"] and at <= now
+    ]
+    operations.append(_grant(snapshot, subscription, due, due.amount_micro, payment_id, leftover=False))
+    kept = _kept_micro(due, ending)
+    if kept:
+        operations.append(_grant(snapshot, subscription, due, kept, payment_id, leftover=True))
+    await post_all(conn, billing, operations, now)
+
+
+def _kept_micro(due: CycleGrant, ending: Sequence[Record]) -> int:
+    if not due.keeps_leftover:
+        return 0
+    left = sum(row["free_micro"] + row["expired_micro"] for row in ending)
+    return leftover_micro(left, due.leftover_cap_micro)
+
+
+def _grant(
+    snapshot: Snapshot,
+    subscription: Subscription,
+    due: CycleGrant,
+    amount_micro: int,
+    payment_id: UUID | None,
+    *,
+    leftover: bool,
+) -> Grant:
+    price = subscription.life.price
+    plan = snapshot.plans_by_id[price.plan_id]
+    source = (SCHEDULE_SOURCE, f"{subscription.id}:{subscription.life.grant_number + 1}")
+    if leftover:
+        source = (LEFTOVER_SOURCE, source[1])
+    elif cycle_unit(price) is None:
+        source = (ONCE_SOURCE, f"{subscription.workspace_id}:{plan.code}:{price.code}")
+    return Grant(
+        grant_id=uuid7(),
+        wallet_id=subscription.wallet_id,
+        kind="CYCLE",
+        amount_micro=amount_micro,
+        effective_at=due.at,
+        expires_at=due.expires_at,
+        source_kind=source[0],
+        source_id=source[1],
+        description=f"{plan.name}: {'left over from the cycle before' if leftover else 'credits of the plan'}",
+        burn_rank=snapshot.burn_ranks[GrantKind.CYCLE],
+        requires_active_plan=due.expires_at is None,
+        subscription_id=subscription.id,
+        payment_id=payment_id,
+    )
+
+
+async def take_back_cycle(conn: PoolConnection, billing: Billing, subscription: Subscription, now: datetime) -> None:
+    """End the credits of a cycle whose subscription was ended before its time."""
+    rows = await conn.fetch(_LIVING, subscription.wallet_id, subscription.id, now)
+    operations = [
+        Clawback(f"end:{subscription.id}", subscription.wallet_id, row["id"], row["remaining_micro"], "Plan ended")
+        for row in rows
+    ]
+    await post_all(conn, billing, operations, now)
+
+
+async def freeze_or_thaw(
+    conn: PoolConnection, billing: Billing, wallet_id: UUID, now: datetime, *, active: bool
+) -> int:
+    """Bring what requires an active plan in line with whether there is one; how many grants changed."""
+    step = Thaw(wallet_id, "NO_ACTIVE_SUBSCRIPTION") if active else Freeze(wallet_id, "NO_ACTIVE_SUBSCRIPTION")
+    [outcome] = await post_all(conn, billing, [step], now)
+    return len(outcome.grants) if isinstance(outcome, Posted) else 0
+
+
+def is_active(life: Life, now: datetime) -> bool:
+    """Whether a subscription gives its plan now, and with it the credits that require one (A9)."""
+    return gives_plan(
+        life.status,
+        now,
+        current_period_end=life.period_end,
+        grace_ends_at=life.grace_ends_at,
+        cancel_at_period_end=life.cancel_at_period_end,
+    )
+
+
+async def post_all(
+    conn: PoolConnection, billing: Billing, operations: Sequence[Operation], now: datetime
+) -> list[Outcome]:
+    """Post in the caller's transaction; raises what the ledger refuses, so that nothing of it is committed."""
+    if not operations:
+        return []
+    outcomes = await billing.ledger.post(conn, operations, now=now)
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            raise outcome.error
+    return outcomes

@@ -1,0 +1,126 @@
+"""Reads and writes the rows of payments; who changes one has locked the wallet before."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.views import PaymentView
+from kit.ids import uuid7
+from models.enums import PaymentPurpose, PaymentStatus
+from models.pool import PoolConnection
+
+OPEN: Final = (PaymentStatus.PENDING, PaymentStatus.ACTION_REQUIRED)
+
+_READ: Final = "SELECT * FROM payments WHERE id = $1"
+_LOCKED: Final = "SELECT * FROM payments WHERE id = $1 FOR UPDATE"
+_INSERT: Final = """INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, pack_id, price_id,
+    subscription_id, stripe_object_id, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, 'PENDING', $5, $6, $7, $8, $9, $9) ON CONFLICT (stripe_object_id)
+    WHERE stripe_object_id IS NOT NULL DO NOTHING RETURNING id"""
+_NOTE: Final = """UPDATE payments SET status = coalesce($2, status), failure_code = coalesce($3, failure_code),
+    action_url = coalesce($4, action_url), stripe_object_id = coalesce(stripe_object_id, $5), updated_at = $6
+    WHERE id = $1 AND applied_at IS NULL"""
+_APPLIED: Final = """UPDATE payments SET status = 'SUCCEEDED', failure_code = NULL, action_url = NULL, applied_at = $2,
+    updated_at = $2 WHERE id = $1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A row. `applied_at`: when its effect was written, once."""
+
+    id: UUID
+    workspace_id: UUID
+    purpose: PaymentPurpose
+    amount_usd_micro: int
+    refunded_usd_micro: int
+    status: PaymentStatus
+    pack_id: UUID | None
+    price_id: UUID | None
+    subscription_id: UUID | None
+    action_url: str | None
+    failure_code: str | None
+    created_at: datetime
+    applied_at: datetime | None
+
+
+async def open_payment(
+    conn: PoolConnection,
+    workspace_id: UUID,
+    purpose: PaymentPurpose,
+    amount_usd_micro: int,
+    now: datetime,
+    *,
+    pack_id: UUID | None = None,
+    price_id: UUID | None = None,
+    subscription_id: UUID | None = None,
+    object_id: str | None = None,
+) -> UUID:
+    """A pending payment; where the provider's object has one already, that one."""
+    payment_id: UUID | None = await conn.fetchval(
+        _INSERT, uuid7(), workspace_id, purpose, amount_usd_micro, pack_id, price_id, subscription_id, object_id, now
+    )
+    if payment_id is None:
+        payment_id = await conn.fetchval("SELECT id FROM payments WHERE stripe_object_id = $1", object_id)
+    assert payment_id is not None
+    return payment_id
+
+
+async def payment_by_id(conn: PoolConnection, payment_id: UUID, *, lock: bool = False) -> Payment | None:
+    """A payment. `lock`: for who changes it."""
+    row = await conn.fetchrow(_LOCKED if lock else _READ, payment_id)
+    return None if row is None else _payment(row)
+
+
+async def note_payment(
+    conn: PoolConnection,
+    payment_id: UUID,
+    now: datetime,
+    *,
+    status: PaymentStatus | None = None,
+    failure_code: str | None = None,
+    action_url: str | None = None,
+    object_id: str | None = None,
+) -> None:
+    """Write what the provider said of a payment whose effect is not written yet; later than that nothing changes."""
+    await conn.execute(_NOTE, payment_id, status, failure_code, action_url, object_id, now)
+
+
+async def mark_applied(conn: PoolConnection, payment_id: UUID, now: datetime) -> None:
+    """Its effect is written in this transaction."""
+    await conn.execute(_APPLIED, payment_id, now)
+
+
+def payment_view(payment: Payment) -> PaymentView:
+    """What is handed upstairs."""
+    return PaymentView(
+        id=payment.id,
+        workspace_id=payment.workspace_id,
+        purpose=payment.purpose,
+        amount_usd_micro=payment.amount_usd_micro,
+        refunded_usd_micro=payment.refunded_usd_micro,
+        status=payment.status,
+        action_url=payment.action_url,
+        failure_code=payment.failure_code,
+        created_at=payment.created_at,
+    )
+
+
+def _payment(row: Record) -> Payment:
+    return Payment(
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+        purpose=PaymentPurpose(row["purpose"]),
+        amount_usd_micro=row["amount_usd_micro"],
+        refunded_usd_micro=row["refunded_usd_micro"],
+        status=PaymentStatus(row["status"]),
+        pack_id=row["pack_id"],
+        price_id=row["price_id"],
+        subscription_id=row["subscription_id"],
+        action_url=row["action_url"],
+        failure_code=row["failure_code"],
+        created_at=row["created_at"],
+        applied_at=row["applied_at"],
+    )

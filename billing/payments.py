@@ -1,0 +1,175 @@
+"""Applies what a payment provider tells: the one routine through which a payment has its effect, once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from billing.errors import UnknownPayment
+from billing.payment_port import ActionNeeded, Charged, ChargeResult, Declined
+from billing.payment_rows import Payment, mark_applied, note_payment, open_payment, payment_by_id, payment_view
+from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
+from billing.purchases import give_pack, give_top_up
+from billing.recharge_rows import note_recharge_declined, note_recharge_paid, suspend_recharge
+from billing.services import Billing
+from billing.subscription_rows import lock_wallet, subscription_by_id
+from billing.views import PaymentView
+from kit import clock
+from kit.ids import uuid7
+from models.database import transaction
+from models.enums import PaymentPurpose, PaymentStatus
+from models.pool import PoolConnection
+
+TAKEN_BACK: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
+UNAPPLIED_KIND: Final = "payment.unapplied"
+_TELL: Final = """INSERT INTO outbox_events (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (kind, dedupe_key) DO NOTHING"""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """`changed` False: it had been applied before, or has no place: the money is there and an operator must decide."""
+
+    payment: PaymentView
+    changed: bool
+
+
+async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime | None = None) -> Applied:
+    """Give what was paid for: called by the return page, the webhook and the reconciler alike, any number of times.
+
+    `paid_at`: when the money moved, for news that come late; the present where it is not known. Raises UnknownPayment.
+    """
+    async with transaction(billing.database) as conn:
+        payment, wallet_id = await _locked(conn, payment_id)
+        if payment.applied_at is not None or payment.status in TAKEN_BACK:
+            return Applied(payment_view(payment), changed=False)
+        now = clock.now()
+        at = now if paid_at is None else min(paid_at, now)
+        changed = await _effect(conn, billing, payment, wallet_id, at)
+        if changed:
+            await mark_applied(conn, payment.id, now)
+            await give_due_grants(conn, billing, payment)
+        else:
+            await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)
+            facts = {"payment_id": payment.id, "amount_usd_micro": payment.amount_usd_micro}
+            await _tell(conn, payment.workspace_id, UNAPPLIED_KIND, str(payment.id), facts, now)
+        return Applied(payment_view(await _read(conn, payment_id)), changed=changed)
+
+
+async def settle_charge(billing: Billing, payment_id: UUID, result: ChargeResult) -> PaymentView:
+    """Write what the provider answered to a charge, and apply the payment where the money is there."""
+    if isinstance(result, Charged):
+        if result.object_id is not None:
+            await _note(billing, payment_id, object_id=result.object_id)
+        return (await apply_payment(billing, payment_id, paid_at=result.paid_at)).payment
+    if isinstance(result, Declined):
+        return await fail_payment(billing, payment_id, result.failure_code, object_id=result.object_id)
+    if isinstance(result, ActionNeeded):
+        return await ask_for_action(billing, payment_id, result.url, object_id=result.object_id)
+    return await _note(billing, payment_id, object_id=result.object_id)
+
+
+async def fail_payment(
+    billing: Billing, payment_id: UUID, failure_code: str, *, object_id: str | None = None
+) -> PaymentView:
+    """A decline: nothing is given; a renewal makes its subscription past due, a recharge counts it. Repeatable."""
+    async with transaction(billing.database) as conn:
+        payment, _ = await _locked(conn, payment_id)
+        if payment.applied_at is None and payment.status is not PaymentStatus.FAILED:
+            now = clock.now()
+            await note_payment(
+                conn, payment_id, now, status=PaymentStatus.FAILED, failure_code=failure_code, object_id=object_id
+            )
+            if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
+                await note_recharge_declined(conn, payment.workspace_id, failure_code, now)
+            elif payment.purpose is PaymentPurpose.SUBSCRIPTION:
+                await fail_renewal(conn, billing, payment)
+        return payment_view(await _read(conn, payment_id))
+
+
+async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object_id: str | None = None) -> PaymentView:
+    """The customer must confirm the payment at this address; a recharge waits for them meanwhile. Repeatable."""
+    async with transaction(billing.database) as conn:
+        payment, _ = await _locked(conn, payment_id)
+        if payment.applied_at is None:
+            now = clock.now()
+            status = PaymentStatus.ACTION_REQUIRED
+            await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)
+            if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
+                await suspend_recharge(conn, payment.workspace_id, "authentication_required", now)
+                facts = {"payment_id": payment.id, "action_url": url}
+                await _tell(conn, payment.workspace_id, "auto_recharge.action_required", str(payment.id), facts, now)
+        return payment_view(await _read(conn, payment_id))
+
+
+async def renewal_payment(
+    billing: Billing, subscription_id: UUID, amount_usd_micro: int, object_id: str, *, price_id: UUID | None = None
+) -> UUID:
+    """The payment of a renewal that the provider charged by itself: one row for each of its objects.
+
+    `price_id`: what was charged for; the price it renews onto where the provider's object does not say.
+    """
+    async with transaction(billing.database) as conn:
+        subscription = await subscription_by_id(conn, billing, subscription_id)
+        if subscription is None:
+            raise UnknownPayment
+        await lock_wallet(conn, subscription.workspace_id)
+        return await open_payment(
+            conn,
+            subscription.workspace_id,
+            PaymentPurpose.SUBSCRIPTION,
+            amount_usd_micro,
+            clock.now(),
+            price_id=price_id,
+            subscription_id=subscription_id,
+            object_id=object_id,
+        )
+
+
+async def _effect(conn: PoolConnection, billing: Billing, payment: Payment, wallet_id: UUID, at: datetime) -> bool:
+    match payment.purpose:
+        case PaymentPurpose.SUBSCRIPTION:
+            return await pay_period(conn, billing, payment, at)
+        case PaymentPurpose.PLAN_CHANGE:
+            return await pay_change(conn, billing, payment)
+        case PaymentPurpose.PACK:
+            await give_pack(conn, billing, payment, wallet_id, at)
+        case PaymentPurpose.TOP_UP:
+            await give_top_up(conn, billing, payment, wallet_id, at)
+        case PaymentPurpose.AUTO_RECHARGE:
+            await give_top_up(conn, billing, payment, wallet_id, at)
+            await note_recharge_paid(conn, payment.workspace_id, clock.now())
+    return True
+
+
+async def _locked(conn: PoolConnection, payment_id: UUID) -> tuple[Payment, UUID]:
+    """The wallet first, then the payment as it is now."""
+    payment = await payment_by_id(conn, payment_id)
+    if payment is None:
+        raise UnknownPayment
+    wallet_id: UUID = await conn.fetchval(
+        "SELECT id FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE", payment.workspace_id
+    )
+    locked = await payment_by_id(conn, payment_id, lock=True)
+    assert locked is not None
+    return locked, wallet_id
+
+
+async def _read(conn: PoolConnection, payment_id: UUID) -> Payment:
+    payment = await payment_by_id(conn, payment_id)
+    assert payment is not None
+    return payment
+
+
+async def _note(billing: Billing, payment_id: UUID, *, object_id: str | None) -> PaymentView:
+    async with transaction(billing.database) as conn:
+        await _locked(conn, payment_id)
+        await note_payment(conn, payment_id, clock.now(), object_id=object_id)
+        return payment_view(await _read(conn, payment_id))
+
+
+async def _tell(
+    conn: PoolConnection, workspace_id: UUID, kind: str, dedupe_key: str, facts: Mapping[str, object], now: datetime
+) -> None:
+    await conn.execute(_TELL, uuid7(), workspace_id, kind, dedupe_key, facts, now)

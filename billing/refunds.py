@@ -1,0 +1,101 @@
+"""Takes credits back when money goes back: refunds for good, disputes until they are won (D5)."""
+
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.errors import UnknownPayment
+from billing.grants import post_all
+from billing.payment_rows import Payment, payment_by_id, payment_view
+from billing.rules.bought_credits import refunded_micro
+from billing.services import Billing
+from billing.views import PaymentView
+from kit import clock
+from metering.operations import Clawback, Operation, Refund, Reinstate
+from models.database import transaction
+from models.enums import PaymentStatus
+from models.pool import PoolConnection
+
+_GRANTS: Final = "SELECT id, wallet_id, amount_micro FROM credit_grants WHERE payment_id = $1 ORDER BY id"
+_WALLET: Final = "SELECT id FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE"
+_SAVE: Final = "UPDATE payments SET refunded_usd_micro = $2, status = $3, updated_at = $4 WHERE id = $1"
+
+
+async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro: int) -> PaymentView:
+    """So much of the payment has gone back in all: take the same fraction of each of its grants, from what is left.
+
+    Absolute and repeatable: the same figure again takes nothing more, unless credits were held meanwhile and are free
+    now; a smaller one, which came late, changes nothing. What is spent already stays spent: no wallet owes anything.
+    """
+    async with transaction(billing.database) as conn:
+        payment = await _locked(conn, payment_id)
+        total = min(max(refunded_usd_micro, payment.refunded_usd_micro), payment.amount_usd_micro)
+        await _take(conn, billing, payment, total, lambda row, amount: _refund(payment, row, amount))
+        status = PaymentStatus.REFUNDED if total == payment.amount_usd_micro else payment.status
+        await conn.execute(_SAVE, payment_id, total, status, clock.now())
+        return payment_view(await _read(conn, payment_id))
+
+
+async def dispute_payment(billing: Billing, payment_id: UUID, disputed_usd_micro: int) -> PaymentView:
+    """The customer's bank takes so much back for now: the same fraction of each grant goes, from what is unspent."""
+    async with transaction(billing.database) as conn:
+        payment = await _locked(conn, payment_id)
+        disputed = min(disputed_usd_micro, payment.amount_usd_micro - payment.refunded_usd_micro)
+        await _take(conn, billing, payment, disputed, lambda row, amount: _clawback(payment, row, amount))
+        await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.DISPUTED, clock.now())
+        return payment_view(await _read(conn, payment_id))
+
+
+async def close_dispute(billing: Billing, payment_id: UUID, *, won: bool) -> PaymentView:
+    """Won: what the dispute took comes back. Lost: it stays taken. Repeatable."""
+    async with transaction(billing.database) as conn:
+        payment = await _locked(conn, payment_id)
+        if payment.status is PaymentStatus.DISPUTED and won:
+            wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
+            operation = Reinstate(_dispute(payment), wallet_id, "Dispute won")
+            await post_all(conn, billing, [operation], clock.now())
+            await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.SUCCEEDED, clock.now())
+        return payment_view(await _read(conn, payment_id))
+
+
+async def _take(
+    conn: PoolConnection,
+    billing: Billing,
+    payment: Payment,
+    usd_micro: int,
+    operation: Callable[[Record, int], Operation],
+) -> None:
+    rows = await conn.fetch(_GRANTS, payment.id)
+    operations = [
+        operation(row, refunded_micro(row["amount_micro"], usd_micro, payment.amount_usd_micro)) for row in rows
+    ]
+    await post_all(conn, billing, operations, clock.now())
+
+
+def _refund(payment: Payment, row: Record, amount_micro: int) -> Operation:
+    return Refund(f"payment:{payment.id}", row["wallet_id"], row["id"], amount_micro, "Payment refunded")
+
+
+def _clawback(payment: Payment, row: Record, amount_micro: int) -> Operation:
+    return Clawback(_dispute(payment), row["wallet_id"], row["id"], amount_micro, "Payment disputed")
+
+
+def _dispute(payment: Payment) -> str:
+    return f"dispute:{payment.id}"
+
+
+async def _locked(conn: PoolConnection, payment_id: UUID) -> Payment:
+    payment = await _read(conn, payment_id)
+    await conn.execute(_WALLET, payment.workspace_id)
+    locked = await payment_by_id(conn, payment_id, lock=True)
+    assert locked is not None
+    return locked
+
+
+async def _read(conn: PoolConnection, payment_id: UUID) -> Payment:
+    payment = await payment_by_id(conn, payment_id)
+    if payment is None:
+        raise UnknownPayment
+    return payment

@@ -1,0 +1,131 @@
+"""Whether a call may run, what it can cost at most, and on which terms it will be rated."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+import orjson
+
+from billing.catalog import Snapshot
+from billing.catalog_settings import ProviderKind
+from billing.views import ModelView, RouteView
+from gateway.errors import (
+    ApiNotInPlan,
+    CallTooDear,
+    ModelDisabled,
+    ModelNotAllowed,
+    ModelNotForTestKeys,
+    ModelNotFound,
+    ModelNotInPlan,
+)
+from gateway.rules.estimate import bound_micro, bound_usage
+from gateway.rules.requests import RequestShape, read_shape
+from gateway.views import Caller, CallRequest
+from kit.errors import InvalidInput
+from kit.ids import uuid7
+from metering.operations import IdempotencyClaim, UsageFacts
+from metering.rules.rating import MeterPrice
+from models.enums import Modality
+from providers.base import Operation
+
+MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
+
+_MODALITIES: Final = {
+    Operation.CHAT: Modality.TEXT,
+    Operation.EMBEDDING: Modality.EMBEDDING,
+    Operation.IMAGE: Modality.IMAGE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that may run: its model and terms as of `created_at`, and the bound that is to be held."""
+
+    call_id: UUID
+    caller: Caller
+    request: CallRequest
+    model: ModelView
+    shape: RequestShape
+    bound: UsageFacts
+    bound_micro: int
+    prices: tuple[MeterPrice, ...]
+    discount_percent: int
+    created_at: datetime
+    claim: IdempotencyClaim | None
+
+
+def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
+    """The call's terms. Refusals: ModelNotFound, ModelDisabled, ModelNotInPlan, ModelNotAllowed, ModelNotForTestKeys,
+    ApiNotInPlan (B13, C2), InvalidInput, CallTooDear.
+    """
+    model = find_model(snapshot, caller, request.model)
+    if model.modality is not _MODALITIES[request.operation]:
+        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
+    shape = read_shape(request.operation, request.body)
+    bound = bound_usage(request.operation, shape, model)
+    discount = snapshot.discount_percent(caller.plan, model)
+    # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
+    charged = () if caller.test else model.prices
+    prices = tuple(MeterPrice(price.meter, price.credits_micro, price.per) for price in charged)
+    most = bound_micro(bound, prices, discount)
+    if request.max_credits_micro is not None and most > request.max_credits_micro:
+        raise CallTooDear(most, request.max_credits_micro)
+    return Admitted(
+        call_id=uuid7(),
+        caller=caller,
+        request=request,
+        model=model,
+        shape=shape,
+        bound=bound,
+        bound_micro=most,
+        prices=prices,
+        discount_percent=discount,
+        created_at=at,
+        claim=_claim(request, test=caller.test),
+    )
+
+
+def find_model(snapshot: Snapshot, caller: Caller, slug: str) -> ModelView:
+    """The model that the caller may call by this name; for a test key with its sandbox routes only."""
+    model = snapshot.models_by_slug.get(slug)
+    if model is None:
+        raise ModelNotFound(slug)
+    if caller.allowed_models is not None and slug not in caller.allowed_models:
+        raise ModelNotAllowed(slug)
+    if not model.enabled:
+        raise ModelDisabled(slug)
+    if caller.api_key_id is not None and not caller.plan.entitlements.api_access:
+        raise ApiNotInPlan(caller.plan.name)
+    if not snapshot.allowed(caller.plan, model):
+        raise ModelNotInPlan(slug, caller.plan.name)
+    return _for_test_keys(snapshot, model) if caller.test else model
+
+
+def _for_test_keys(snapshot: Snapshot, model: ModelView) -> ModelView:
+    """The model with the routes that a test key may use; ModelNotForTestKeys where it has none."""
+    routes = sandbox_routes(snapshot, model)
+    if not routes:
+        raise ModelNotForTestKeys(model.slug)
+    return replace(model, routes=routes)
+
+
+def sandbox_routes(snapshot: Snapshot, model: ModelView) -> tuple[RouteView, ...]:
+    """The routes of a model that lead to a sandbox provider."""
+    sandboxes = {spec.name for spec in snapshot.providers if spec.kind is ProviderKind.SANDBOX}
+    return tuple(route for route in model.routes if route.provider in sandboxes)
+
+
+def _claim(request: CallRequest, *, test: bool) -> IdempotencyClaim | None:
+    key = request.idempotency_key
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARACTERS or not key.isprintable():
+        raise InvalidInput(
+            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_CHARACTERS} printable characters",
+            field=["idempotencyKey"],
+        )
+    # A test key's call is another call than a live key's, and repeats neither its answer nor its charge.
+    whole = orjson.dumps([request.model, request.body, *(["test"] if test else [])], option=orjson.OPT_SORT_KEYS)
+    return IdempotencyClaim(key=key, operation=f"call.{request.operation}", input_digest=sha256(whole).digest())

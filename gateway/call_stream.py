@@ -1,0 +1,134 @@
+"""The events of a streamed call on their way to its readers: the one who asked, and those who attach to it meanwhile."""
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+from gateway.so_far import SoFar
+from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
+
+QUEUE_CHUNKS: Final = 64
+"""Chunks that wait for a slow reader before the provider is made to wait."""
+
+Event = StreamedEvent | StreamedEnd | StreamedFailure
+
+
+class CallStream:
+    """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
+
+    def __init__(self, call_id: UUID, *, gathers: bool = False) -> None:
+        """Made by Streams.open. `gathers`: it can be followed, and answers `so_far`."""
+        self.call_id = call_id
+        self.so_far = SoFar() if gathers else None
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._room = asyncio.Semaphore(QUEUE_CHUNKS)
+        self._ended = False
+        self._producing: asyncio.Task[None] | None = None
+        self._left = False
+        self._followers: set[Follower] = set()
+
+    def __aiter__(self) -> "CallStream":
+        """Itself: it is read once."""
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event, StopAsyncIteration after the last."""
+        if self._ended:
+            raise StopAsyncIteration
+        event = await self._events.get()
+        if isinstance(event, StreamedEvent):
+            self._room.release()
+        else:
+            self._ended = True
+        return event
+
+    def leave(self) -> None:
+        """The reader is gone: the provider is stopped and what was generated is settled, without waiting here.
+
+        Unless others follow: then the call goes on until they have left too.
+        """
+        self._left = True
+        self._room.release()  # for a chunk that waits for the reader
+        self._stop_if_alone()
+
+    def follow(self) -> "CallStream":
+        """Another reader: of what has come so far as one chunk, then of the rest."""
+        assert self.so_far is not None, "only a stream that gathers can be followed"
+        follower = Follower(self, self.so_far.copy())
+        self._followers.add(follower)
+        return follower
+
+    def unfollow(self, follower: "Follower") -> None:
+        """That reader is gone."""
+        self._followers.discard(follower)
+        if self._left:
+            self._stop_if_alone()
+
+    def produced_by(self, task: "asyncio.Task[None]") -> None:
+        """`task` fills the stream; leaving cancels it, also when the reader left already."""
+        self._producing = task
+        if self._left:
+            self._stop_if_alone()
+
+    async def put(self, event: StreamedEvent) -> None:
+        """Hand on a chunk; waits while the reader is QUEUE_CHUNKS behind. Followers are not waited for."""
+        if self.so_far is not None:
+            self.so_far.add(event.parsed)
+            for follower in self._followers:
+                follower.take(event)
+        if not self._left:
+            await self._room.acquire()
+            self._events.put_nowait(event)
+
+    def end(self, event: StreamedEnd | StreamedFailure) -> None:
+        """Hand on the last event; never waits."""
+        self._events.put_nowait(event)
+        for follower in self._followers:
+            follower.end(event)
+
+    def _stop_if_alone(self) -> None:
+        if self._producing is not None and not self._followers:
+            self._producing.cancel()
+
+
+class Follower(CallStream):
+    """Reads a call that another reader began. What it has not read yet is merged into one chunk: it slows nobody."""
+
+    def __init__(self, followed: CallStream, so_far: SoFar) -> None:
+        """Made by CallStream.follow."""
+        super().__init__(followed.call_id)
+        self._followed = followed
+        self._unread = so_far
+        self._last: StreamedEnd | StreamedFailure | None = None
+        self._arrived = asyncio.Event()
+        if not so_far.is_empty:
+            self._arrived.set()
+
+    async def __anext__(self) -> Event:
+        """The next event, StopAsyncIteration after the last."""
+        if self._ended:
+            raise StopAsyncIteration
+        await self._arrived.wait()
+        if not self._unread.is_empty:
+            chunk, self._unread = self._unread.chunk(), SoFar()
+            if self._last is None:
+                self._arrived.clear()
+            return StreamedEvent(self.call_id, None, chunk)
+        assert self._last is not None, "woken for a chunk or for the end"
+        self._ended = True
+        self._followed.unfollow(self)
+        return self._last
+
+    def take(self, event: StreamedEvent) -> None:
+        """A chunk came."""
+        self._unread.add(event.parsed)
+        self._arrived.set()
+
+    def end(self, event: StreamedEnd | StreamedFailure) -> None:
+        """The last event came; a second one is not heard."""
+        self._last = self._last or event
+        self._arrived.set()
+
+    def leave(self) -> None:
+        """The call goes on for the others."""
+        self._followed.unfollow(self)

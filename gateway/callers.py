@@ -1,0 +1,77 @@
+"""Which wallet and plan stand behind a workspace: cached in the process, so that a warm call asks no database."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+from billing.catalog import CatalogHolder
+from billing.plans import plan_in_force
+from billing.views import PlanView
+from kit.clock import now
+from kit.errors import NotFound
+from models.database import Database, connection
+
+MAX_WORKSPACES: Final = 50_000
+FRESH_S: Final = 10.0
+"""Age at which the facts are read anew: the bound on staleness when an invalidation is missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFacts:
+    """What a call needs to know of its workspace. `concurrent_calls`: its own limit, else its plan's; None for none."""
+
+    workspace_id: UUID
+    wallet_id: UUID
+    plan: PlanView
+    concurrent_calls: int | None
+
+
+class Workspaces:
+    """The facts of workspaces that called lately, at most 10 seconds old and dropped at once by `forget`."""
+
+    def __init__(self, database: Database, catalog: CatalogHolder) -> None:
+        """`catalog` is asked for its current snapshot at each read."""
+        self._database = database
+        self._catalog = catalog
+        self._facts: OrderedDict[UUID, tuple[float, int, WorkspaceFacts]] = OrderedDict()
+
+    async def facts(self, workspace_id: UUID) -> WorkspaceFacts:
+        """The facts; NotFound for a workspace that is deleted or was never there."""
+        found = self._facts.get(workspace_id)
+        number = self._catalog.current.number
+        if found is not None and monotonic() - found[0] < FRESH_S and found[1] == number:
+            return found[2]
+        facts = await self._read(workspace_id)
+        self._facts[workspace_id] = (monotonic(), number, facts)
+        self._facts.move_to_end(workspace_id)
+        while len(self._facts) > MAX_WORKSPACES:
+            self._facts.popitem(last=False)
+        return facts
+
+    def forget(self, workspace_id: UUID) -> None:
+        """Read anew at the next call: its plan or limits changed."""
+        self._facts.pop(workspace_id, None)
+
+    def forget_all(self) -> None:
+        """After invalidations may have been missed."""
+        self._facts.clear()
+
+    async def _read(self, workspace_id: UUID) -> WorkspaceFacts:
+        async with connection(self._database) as conn:  # Unavailable, not asyncpg's own errors, where it is away
+            row = await conn.fetchrow(_FACTS, workspace_id)
+        if row is None:
+            raise NotFound("there is no such workspace")
+        plan = await plan_in_force(self._database, self._catalog, workspace_id, now())
+        limit: int | None = row["concurrent_calls_limit"]
+        return WorkspaceFacts(
+            workspace_id, row["wallet_id"], plan, plan.entitlements.concurrent_calls if limit is None else limit
+        )
+
+
+_FACTS: Final = """
+    SELECT wallets.id AS wallet_id, workspaces.concurrent_calls_limit
+    FROM workspaces JOIN wallets ON wallets.workspace_id = workspaces.id
+    WHERE workspaces.id = $1 AND workspaces.deleted_at IS NULL
+"""

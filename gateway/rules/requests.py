@@ -1,0 +1,150 @@
+"""Reads of a request in OpenAI's form what its price depends on, and refuses what cannot be right.
+
+Everything else in the body is the provider's business and travels on unchanged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from kit.errors import InvalidInput
+from kit.json_values import is_list, is_object
+from providers.base import JsonObject, Operation
+
+MAX_MESSAGES: Final = 2_048
+MAX_CHOICES: Final = 128
+MAX_EMBEDDING_INPUTS: Final = 2_048
+MAX_IMAGES: Final = 10
+MAX_OUTPUT_TOKENS: Final = 1_000_000_000
+MESSAGE_OVERHEAD_TOKENS: Final = 16
+"""Tokens that a chat template adds to a message, role and separators included; the widest known adds 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestShape:
+    """What the bound of a call's cost is made from. `output_tokens` None: the caller set no limit."""
+
+    input_bytes: int
+    messages: int
+    choices: int
+    output_tokens: int | None
+    images: int
+    media_parts: int
+    stream: bool
+
+
+def read_shape(operation: Operation, body: JsonObject) -> RequestShape:
+    """The shape of a request; InvalidInput names the field that is wrong and what it must be."""
+    if operation is Operation.CHAT:
+        return _chat(body)
+    if operation is Operation.EMBEDDING:
+        return _embedding(body)
+    return _image(body)
+
+
+def _chat(body: JsonObject) -> RequestShape:
+    messages = body.get("messages")
+    if not is_list(messages) or not messages:
+        raise InvalidInput("messages must be a list of at least one message", field=["messages"])
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidInput(f"at most {MAX_MESSAGES} messages", field=["messages"])
+    size = 0
+    media = 0
+    for index, message in enumerate(messages):
+        if not is_object(message):
+            raise InvalidInput("a message must be an object with role and content", field=["messages", str(index)])
+        if not isinstance(message.get("role"), str):
+            raise InvalidInput("a message needs a role", field=["messages", str(index), "role"])
+        text_bytes, parts = _weigh(message, 0)
+        size += text_bytes
+        media += parts
+    for extra in ("tools", "functions", "response_format"):
+        if extra in body:
+            size += _weigh(body[extra], 0)[0]
+    limit = _optional_count(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
+    if limit is None:
+        limit = _optional_count(body, "max_tokens", MAX_OUTPUT_TOKENS)
+    stream = body.get("stream", False)
+    if not (stream is None or isinstance(stream, bool)):
+        raise InvalidInput("stream must be true or false", field=["stream"])
+    return RequestShape(
+        input_bytes=size,
+        messages=len(messages),
+        choices=_optional_count(body, "n", MAX_CHOICES) or 1,
+        output_tokens=limit,
+        images=0,
+        media_parts=media,
+        stream=bool(stream),
+    )
+
+
+def _embedding(body: JsonObject) -> RequestShape:
+    given = body.get("input")
+    tokens = is_list(given) and bool(given) and all(type(item) is int for item in given)
+    texts = given if is_list(given) and not tokens else [given]
+    if not texts or len(texts) > MAX_EMBEDDING_INPUTS:
+        raise InvalidInput(f"input must be a text or a list of 1 to {MAX_EMBEDDING_INPUTS} texts", field=["input"])
+    size = 0
+    for text in texts:
+        if isinstance(text, str):
+            size += _bytes_of(text)
+        elif is_list(text) and all(type(item) is int for item in text):
+            size += 4 * len(text)
+        else:
+            raise InvalidInput("input must be a text, a list of texts or lists of token numbers", field=["input"])
+    _optional_count(body, "dimensions", 100_000)
+    return RequestShape(size, len(texts), 1, 0, 0, 0, stream=False)
+
+
+def _image(body: JsonObject) -> RequestShape:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        raise InvalidInput("prompt must be a text", field=["prompt"])
+    count = _optional_count(body, "n", MAX_IMAGES) or 1
+    return RequestShape(_bytes_of(prompt), 1, 1, 0, count, 0, stream=False)
+
+
+def _optional_count(body: Mapping[str, object], name: str, most: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= most:
+        raise InvalidInput(f"{name} must be a whole number from 1 to {most}", field=[name])
+    return value
+
+
+_MAX_DEPTH: Final = 64
+_MEDIA_KEYS: Final = frozenset({"image_url", "input_audio", "file", "video_url"})
+_PICTURE: Final = "image_url"
+"""The one media part whose tokens do not grow with its bytes: vendors scale pictures down."""
+
+
+def _weigh(value: object, depth: int) -> tuple[int, int]:
+    """UTF-8 bytes of all text below a JSON value, pictures left out, and the number of media parts."""
+    if depth > _MAX_DEPTH:
+        raise InvalidInput(f"nested deeper than {_MAX_DEPTH} levels", field=["messages"])
+    if isinstance(value, str):
+        return _bytes_of(value), 0
+    if is_object(value):
+        size = media = 0
+        for key, item in value.items():
+            if key in _MEDIA_KEYS:
+                media += 1
+                if key == _PICTURE:
+                    continue
+            below = _weigh(item, depth + 1)
+            size += len(key) + 2 + below[0]
+            media += below[1]
+        return size, media
+    if is_list(value):
+        size = media = 0
+        for item in value:
+            below = _weigh(item, depth + 1)
+            size += below[0]
+            media += below[1]
+        return size, media
+    return 8, 0
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

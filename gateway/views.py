@@ -1,0 +1,100 @@
+"""What the gateway is asked and what it answers: frozen values handed between floors."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from billing.views import PlanView
+from kit.errors import Code, Refusal
+from metering.operations import UsageFacts
+from metering.views import WalletFigures
+from providers.base import JsonObject, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a call runs. `concurrent_calls`: how many of the workspace may run at once, None for any number.
+    `test` callers, those with a test key, reach sandbox providers only and are never charged.
+    """
+
+    request_id: str
+    workspace_id: UUID
+    wallet_id: UUID
+    plan: PlanView
+    user_id: UUID | None = None
+    api_key_id: UUID | None = None
+    allowed_models: frozenset[str] | None = None
+    concurrent_calls: int | None = None
+    test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
+
+    model: str
+    operation: Operation
+    body: JsonObject
+    idempotency_key: str | None = None
+    max_credits_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeView:
+    """What one grant paid, in micro-credits."""
+
+    grant_id: UUID
+    amount_micro: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed."""
+
+    call_id: UUID
+    model: str
+    operation: Operation
+    body: JsonObject | None
+    usage: UsageFacts
+    charged_micro: int
+    charges: tuple[ChargeView, ...]
+    wallet: WalletFigures | None
+    created_at: datetime
+    completed_at: datetime
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The most that a call can cost, and whether the wallet could pay it now."""
+
+    bound_micro: int
+    available_micro: int
+    affordable: bool
+    refusals: tuple[tuple[Code, str, tuple[str, ...]], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedEvent:
+    """One event of a streamed answer: the provider's chunk, parsed and, where it goes on as it came, its text."""
+
+    call_id: UUID
+    data: bytes | None
+    parsed: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedEnd:
+    """The last event of a stream, after its settlement is committed."""
+
+    result: CallResult
+    last_chunk: JsonObject | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedFailure:
+    """The last event of a stream that broke; `result` is what was charged for the output before, None for nothing."""
+
+    call_id: UUID
+    refusal: Refusal
+    result: CallResult | None

@@ -1,0 +1,51 @@
+"""Ends what has lapsed: holds whose call never ended, and grants whose time is over. Called by a worker's loop."""
+
+import asyncio
+from typing import Final
+
+from kit import clock
+from metering.ledger import Ledger
+from metering.operations import Expire, Reap
+from metering.views import Outcome, Posted, Rejected
+from models.database import Database, execute, fetch_rows
+
+# No row locks here: the ledger locks wallets first, then holds, and looks again. A hold that another reaper takes at
+# the same time is ended once; the second finds nothing to do.
+_LAPSED_HOLDS: Final = """
+SELECT call_id, wallet_id, payee_wallet_id FROM holds WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
+"""
+_LAPSED_GRANTS: Final = """
+SELECT id, wallet_id FROM credit_grants
+WHERE expires_at <= $1 AND remaining_micro > 0 AND remaining_micro > held_micro ORDER BY expires_at LIMIT $2
+"""
+_OLD_OUTPUTS: Final = """
+DELETE FROM call_outputs WHERE call_id IN
+    (SELECT call_id FROM call_outputs WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+"""
+
+
+async def reap_holds(database: Database, ledger: Ledger, *, limit: int = 256) -> int:
+    """End lapsed holds, the longest lapsed first; answers how many. Call again at once while it answers `limit`."""
+    rows = await fetch_rows(database, _LAPSED_HOLDS, clock.now(), limit)
+    outcomes = await asyncio.gather(*(ledger.submit(Reap(row[0], row[1], row[2])) for row in rows))
+    return _changed(outcomes)
+
+
+async def sweep_grants(database: Database, ledger: Ledger, *, limit: int = 256) -> int:
+    """Write off what is free of expired grants; answers how many. They were not spendable since they expired."""
+    rows = await fetch_rows(database, _LAPSED_GRANTS, clock.now(), limit)
+    outcomes = await asyncio.gather(*(ledger.submit(Expire(row[0], row[1])) for row in rows))
+    return _changed(outcomes)
+
+
+async def purge_outputs(database: Database, *, limit: int = 1000) -> int:
+    """Forget sealed outputs whose time is over; answers how many."""
+    status = await execute(database, _OLD_OUTPUTS, clock.now(), limit)
+    return int(status.rpartition(" ")[2])
+
+
+def _changed(outcomes: list[Outcome]) -> int:
+    return sum(
+        not isinstance(outcome, Rejected) and not (isinstance(outcome, Posted) and not outcome.changed)
+        for outcome in outcomes
+    )

@@ -1,0 +1,126 @@
+"""Reads calls and what they used: ended ones from their rows, running ones from their holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
+from metering.views import CallView, Charges, UsageView
+from models.database import Database, fetch_rows
+
+_CALLS: Final = """
+SELECT found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOIN LATERAL (SELECT * FROM (
+    (SELECT id, workspace_id, model_slug, status, user_id, api_key_id, request_id, idempotency_key, error_code,
+        error_message, created_at, completed_at
+     FROM calls WHERE workspace_id = parent.id AND id < $2 AND ($3::text IS NULL OR model_slug = $3)
+        AND ($5::text[] IS NULL OR status = ANY ($5))
+        AND ($6::timestamptz IS NULL OR created_at >= $6) AND ($7::timestamptz IS NULL OR created_at < $7)
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT call_id, workspace_id, model_slug, 'RUNNING', user_id, api_key_id, request_id, idempotency_key, NULL,
+        NULL, created_at, NULL
+     FROM holds h WHERE h.wallet_id = (SELECT w.id FROM wallets w WHERE w.workspace_id = parent.id) AND call_id < $2
+        AND ($3::text IS NULL OR model_slug = $3) AND ($5::text[] IS NULL OR 'RUNNING' = ANY ($5))
+        AND ($6::timestamptz IS NULL OR created_at >= $6) AND ($7::timestamptz IS NULL OR created_at < $7)
+        AND NOT EXISTS (SELECT FROM calls c WHERE c.id = h.call_id) ORDER BY call_id DESC LIMIT $4)
+) AS both_kinds ORDER BY id DESC LIMIT $4) AS found ORDER BY found.id DESC
+"""
+_CALLS_BY_ID: Final = """
+SELECT id, workspace_id, model_slug, status, user_id, api_key_id, request_id, idempotency_key, error_code,
+    error_message, created_at, completed_at
+FROM calls WHERE id = ANY ($1)
+UNION ALL
+SELECT call_id, workspace_id, model_slug, 'RUNNING', user_id, api_key_id, request_id, idempotency_key, NULL,
+    NULL, created_at, NULL
+FROM holds h WHERE call_id = ANY ($1) AND NOT EXISTS (SELECT FROM calls c WHERE c.id = h.call_id)
+"""
+_USAGE: Final = """
+SELECT call_id, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint, sum(output_tokens)::bigint,
+    sum(reasoning_tokens)::bigint, sum(requests)::bigint, sum(images)::bigint, sum(seconds)::bigint,
+    sum(characters)::bigint, sum(cost_micro)::bigint, sum(charged_micro)::bigint,
+    (array_agg(estimated ORDER BY sequence DESC))[1], (array_agg(provider ORDER BY sequence DESC))[1]
+FROM usage_events WHERE call_id = ANY ($1) GROUP BY call_id
+"""
+_CHARGES: Final = """
+SELECT call_id, grant_id, -amount_micro FROM ledger_entries
+WHERE call_id = ANY ($1) AND kind = 'USAGE' ORDER BY id
+"""
+_LAST_ID: Final = UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls are wanted: of one model's slug, with one of these statuses, made in [begin, end); None for all."""
+
+    model_slug: str | None = None
+    statuses: tuple[str, ...] | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+
+ALL_CALLS: Final = CallFilter()
+
+
+async def calls_page(
+    database: Database,
+    workspace_id: UUID,
+    request: PageRequest,
+    *,
+    model_slug: str | None = None,
+    statuses: Sequence[str] | None = None,
+    begin: datetime | None = None,
+    end: datetime | None = None,
+) -> Page[CallView]:
+    """A workspace's calls, the newest first, running ones included."""
+    wanted = CallFilter(model_slug, None if statuses is None else tuple(statuses), begin, end)
+    return (await calls_pages(database, [workspace_id], request, wanted))[workspace_id]
+
+
+async def calls_pages(
+    database: Database, workspace_ids: Sequence[UUID], request: PageRequest, wanted: CallFilter = ALL_CALLS
+) -> dict[UUID, Page[CallView]]:
+    """The same page of each of these workspaces, in one query."""
+    last = _LAST_ID if request.after is None else decode_cursor(request.after)[1]
+    rows = await fetch_rows(
+        database,
+        _CALLS,
+        list(workspace_ids),
+        last,
+        wanted.model_slug,
+        request.first + 1,
+        wanted.statuses,
+        wanted.begin,
+        wanted.end,
+    )
+    found = [(call.workspace_id, call) for call in await _views(database, rows)]
+    return pages_of(workspace_ids, found, request, lambda call: encode_cursor(call.created_at, call.id))
+
+
+async def calls_by_id(database: Database, call_ids: Sequence[UUID]) -> dict[UUID, CallView]:
+    """Those of these calls that exist, by id."""
+    rows = await fetch_rows(database, _CALLS_BY_ID, list(call_ids))
+    return {call.id: call for call in await _views(database, rows)}
+
+
+async def _views(database: Database, rows: Sequence[asyncpg.Record]) -> list[CallView]:
+    ended = [row["id"] for row in rows if row["completed_at"] is not None]
+    usage: Mapping[UUID, UsageView] = await usage_by_call(database, ended) if ended else {}
+    return [CallView(*row, usage=usage.get(row["id"])) for row in rows]
+
+
+async def usage_by_call(database: Database, call_ids: Sequence[UUID]) -> Mapping[UUID, UsageView]:
+    """What these calls used and were charged, corrections included; only settled ones."""
+    charges: dict[UUID, dict[UUID, int]] = {}
+    for call_id, grant_id, amount in await fetch_rows(database, _CHARGES, list(call_ids)):
+        of_call = charges.setdefault(call_id, {})
+        of_call[grant_id] = of_call.get(grant_id, 0) + amount
+    rows = await fetch_rows(database, _USAGE, list(call_ids))
+    return {row[0]: UsageView(*row[1:], charges=_paid(charges.get(row[0], {}))) for row in rows}
+
+
+def _paid(charges: Mapping[UUID, int]) -> Charges:
+    return tuple((grant_id, amount) for grant_id, amount in charges.items() if amount)

@@ -1,0 +1,15 @@
+"""The two functions of the ledger's batches, and the columns and indexes they need."""
+
+from pathlib import Path
+
+from tortoise.migrations import migration as tortoise_migration
+from tortoise.migrations import operations
+
+_SQL = Path(__file__).parent / "sql" / "0002_ledger_functions.sql"
+
+
+class Migration(tortoise_migration.Migration):
+    """Forward only: money tables are not dropped by a rollback, a backup is restored instead."""
+
+    dependencies = [("models", "0001_initial")]  # noqa: RUF012  as Tortoise reads it
+    operations = [operations.RunSQL(_SQL.read_text(encoding="utf-8"))]  # noqa: RUF012  Tortoise reads a list here

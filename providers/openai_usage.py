@@ -1,0 +1,96 @@
+"""The usage an answer in OpenAI's form reports, taken only where it can be believed."""
+
+from typing import Final
+
+from providers.base import JsonObject, Operation, Usage
+
+MAX_TOKENS: Final = 1_000_000_000
+"""No single call uses more; a larger number is a provider's mistake."""
+
+_MAX_DIGITS: Final = 10
+
+
+def usage_of_openai(payload: object) -> Usage | None:
+    """The usage in a `usage` object of chat, embeddings, images or responses; None where it cannot be believed.
+
+    Input and output must be whole numbers from 0 to MAX_TOKENS (numbers in texts and floats without a fraction are
+    taken); one that is negative, huge, boolean or something else spoils the whole. Details are bounded by what they
+    are details of, and dropped where malformed. Where the total shows that reasoning tokens are not part of the
+    output, they are added to it.
+    """
+    if not isinstance(payload, dict):
+        return None
+    usage: dict[object, object] = payload  # pyright: ignore[reportUnknownVariableType] -- isinstance knows no keys
+    named_input = _first(usage, "prompt_tokens", "input_tokens")
+    named_output = _first(usage, "completion_tokens", "output_tokens")
+    total_tokens = _count(usage.get("total_tokens"))
+    output_tokens = 0 if named_output is None else _count(named_output)
+    if output_tokens is None:
+        return None
+    if named_input is None:
+        if total_tokens is None or total_tokens < output_tokens:
+            return None
+        input_tokens: int | None = total_tokens - output_tokens
+    else:
+        input_tokens = _count(named_input)
+    if input_tokens is None:
+        return None
+    cached = _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    reasoning = _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+    if reasoning and total_tokens == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning
+    return Usage(
+        input_tokens=input_tokens,
+        cached_input_tokens=min(cached, input_tokens),
+        output_tokens=output_tokens,
+        reasoning_tokens=min(reasoning, output_tokens),
+    )
+
+
+def usage_of_answer(operation: Operation, body: JsonObject) -> Usage | None:
+    """The usage of a whole answer. Images are counted in the answer itself, with or without reported tokens."""
+    usage = usage_of_openai(body.get("usage"))
+    if operation is not Operation.IMAGE:
+        return usage
+    data = body.get("data")
+    images = len(data) if isinstance(data, list) else 0  # pyright: ignore[reportUnknownArgumentType] -- only counted
+    if usage is None:
+        return Usage(images=images)
+    return Usage(
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        output_tokens=usage.output_tokens,
+        images=images,
+    )
+
+
+def _first(usage: dict[object, object], *names: str) -> object:
+    for name in names:
+        value = usage.get(name)
+        if value is not None:
+            return value
+    return None
+
+
+def _detail(usage: dict[object, object], groups: tuple[str, ...], name: str) -> int:
+    details = _first(usage, *groups)
+    if not isinstance(details, dict):
+        return 0
+    return _count(details.get(name)) or 0  # pyright: ignore[reportUnknownArgumentType,reportUnknownMemberType] -- judged by _count
+
+
+def _count(value: object) -> int | None:
+    """A believable number of tokens, or None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS):
+            return None
+        value = int(value)
+    if isinstance(value, float):
+        if not value.is_integer():
+            return None
+        value = int(value)
+    if not isinstance(value, int) or not 0 <= value <= MAX_TOKENS:
+        return None
+    return value

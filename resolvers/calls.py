@@ -1,0 +1,200 @@
+"""Model calls: asking for one, what it would cost, and reading those that were made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from accounts.rules.roles import Action
+from accounts.views import Environment
+from gateway.callers import WorkspaceFacts
+from gateway.errors import UpstreamFailed
+from gateway.payloads import CallPayload, OutputView, input_path, openai_form, output_of
+from gateway.views import Caller, CallRequest, CallResult, Estimate
+from kit.errors import BadRequest, InvalidInput, Refusal
+from kit.pages import Page
+from metering.usage import CallFilter
+from metering.views import CallView, UsageView, WalletView
+from resolvers.access import key_of, own_workspace, permitted, require
+from resolvers.context import RequestContext
+from resolvers.pages import page_request
+
+
+@dataclass(frozen=True, slots=True)
+class CallAsk:
+    """A call as its caller put it. `workspace_id` None: the API key's own."""
+
+    model: str
+    payload: CallPayload
+    workspace_id: str | None = None
+    idempotency_key: str | None = None
+    max_credits_micro: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """A call's record with its output where that is at hand; of a refused one the refusal, and the record if it has one."""
+
+    call: CallView | None
+    output: OutputView | None
+    wallet_id: UUID | None
+    workspace_id: UUID | None
+    refusal: Refusal | None = None
+
+
+async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
+    """Call the model and pay for it; takes one request. A refusal is part of the answer."""
+    facts = await admitted(context, ask.workspace_id)
+    await take_request(context, facts, ask)
+    try:
+        result = await context.services.calls.call(caller_of(context, facts), request_of(context, ask))
+    except Refusal as refusal:
+        record = await _record_of(context, refusal)
+        return CallAnswer(record, None, facts.wallet_id, facts.workspace_id, placed(context, ask, refusal))
+    finally:
+        context.renew()
+    output = None if result.body is None else output_of(result.call_id, result.body)
+    return CallAnswer(record_of(context, facts, result), output, facts.wallet_id, facts.workspace_id)
+
+
+async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
+    """What the call would cost at most; takes one request, holds and charges nothing. A refusal is part of the answer."""
+    facts = await admitted(context, ask.workspace_id)
+    await take_request(context, facts, ask)
+    try:
+        return await context.services.calls.estimate(caller_of(context, facts), request_of(context, ask))
+    except Refusal as refusal:
+        shown = placed(context, ask, refusal)
+        return Estimate(0, 0, affordable=False, refusals=((shown.code, shown.message, shown.field),))
+
+
+async def page_of_workspace(
+    context: RequestContext,
+    workspace_id: UUID,
+    *,
+    first: int | None,
+    after: str | None,
+    model: str | None,
+    statuses: Sequence[str] | None = None,
+    begin: datetime | None = None,
+    end: datetime | None = None,
+) -> Page[CallView]:
+    """The workspace's calls, the newest first, of one model's slug, with one of the statuses, made in [begin, end)."""
+    await require(context, Action.CALLS_READ, workspace_id)
+    wanted = CallFilter(model, None if statuses is None else tuple(statuses), begin, end)
+    return await context.loaders.pages.calls.load(workspace_id, page_request(first, after), wanted)
+
+
+async def output(context: RequestContext, call: CallView) -> OutputView | None:
+    """The call's output while it is kept, for those who may read it (A11): its caller, and the workspace's admins."""
+    principal = context.principal
+    mine = (call.user_id is not None and call.user_id == principal.user_id) or (
+        call.api_key_id is not None and call.api_key_id == principal.api_key_id
+    )
+    if not mine and not await permitted(context, Action.CONTENT_READ_ALL, call.workspace_id):
+        return None
+    kept = await context.loaders.outputs.load(call.id)
+    if kept is None:
+        return None
+    if kept.body is None:
+        raise BadRequest("these outputs are too large to be read at once; ask for fewer calls")
+    return output_of(call.id, kept.body)
+
+
+async def wallet_after(context: RequestContext, answer: CallAnswer) -> WalletView | None:
+    """The wallet that paid, where the caller may read it."""
+    if answer.wallet_id is None or answer.workspace_id is None:
+        return None
+    if not await permitted(context, Action.WALLET_READ, answer.workspace_id):
+        return None
+    return await context.loaders.wallets.load(answer.wallet_id)
+
+
+async def admitted(context: RequestContext, workspace_id: str | None) -> WorkspaceFacts:
+    """The facts of the workspace in which the principal may call models."""
+    key = own_workspace(context) if workspace_id is None else key_of(context, "ws", workspace_id)
+    await require(context, Action.CALLS_MAKE, key)
+    return await context.services.workspaces.facts(key)
+
+
+async def take_request(context: RequestContext, facts: WorkspaceFacts, ask: CallAsk) -> None:
+    """One request of the workspace, the key and, where it has a limit of its own, the model. RateLimited."""
+    model = context.services.catalog.current.models_by_slug.get(ask.model)
+    await context.services.throttle.take(context.principal, facts, 1, model=model)
+
+
+def caller_of(context: RequestContext, facts: WorkspaceFacts) -> Caller:
+    """On whose behalf the gateway calls."""
+    return Caller(
+        request_id=context.request_id,
+        workspace_id=facts.workspace_id,
+        wallet_id=facts.wallet_id,
+        plan=facts.plan,
+        user_id=context.principal.user_id,
+        api_key_id=context.principal.api_key_id,
+        allowed_models=context.principal.allowed_models,
+        concurrent_calls=facts.concurrent_calls,
+        test=context.principal.environment is Environment.TEST,
+    )
+
+
+def request_of(context: RequestContext, ask: CallAsk) -> CallRequest:
+    """The call in OpenAI's form; InvalidInput."""
+    if ask.max_credits_micro is not None and ask.max_credits_micro < 0:
+        raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
+    operation, body = openai_form(ask.payload, _modality(context, ask))
+    return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro)
+
+
+def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult) -> CallView:
+    """The record of a settled call."""
+    usage = result.usage
+    return CallView(
+        id=result.call_id,
+        workspace_id=facts.workspace_id,
+        model_slug=result.model,
+        status="SUCCEEDED",
+        user_id=context.principal.user_id,
+        api_key_id=context.principal.api_key_id,
+        request_id=context.request_id,
+        idempotency_key=None,
+        error_code=None,
+        error_message=None,
+        created_at=result.created_at,
+        completed_at=result.completed_at,
+        usage=UsageView(
+            input_tokens=usage.input_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            requests=usage.requests,
+            images=usage.images,
+            seconds=usage.seconds,
+            characters=usage.characters,
+            cost_micro=result.charged_micro,
+            charged_micro=result.charged_micro,
+            estimated=usage.estimated,
+            provider=usage.provider,
+            charges=tuple((charge.grant_id, charge.amount_micro) for charge in result.charges),
+        ),
+    )
+
+
+def _modality(context: RequestContext, ask: CallAsk) -> str | None:
+    model = context.services.catalog.current.models_by_slug.get(ask.model)
+    return None if model is None else model.modality
+
+
+def placed(context: RequestContext, ask: CallAsk, refusal: Refusal) -> Refusal:
+    """The refusal with its field as a path in the GraphQL input."""
+    if not isinstance(refusal, InvalidInput) or not refusal.field or refusal.field[0] == "payload":
+        return refusal
+    operation, _ = openai_form(ask.payload, _modality(context, ask))
+    return InvalidInput(refusal.message, field=input_path(ask.payload, operation, refusal.field))
+
+
+async def _record_of(context: RequestContext, refusal: Refusal) -> CallView | None:
+    """The record of a call that failed after its hold: the gateway names it on the refusal."""
+    if not isinstance(refusal, UpstreamFailed) or refusal.call_id is None:
+        return None
+    return await context.loaders.calls.load(refusal.call_id)

@@ -1,0 +1,126 @@
+"""One request's look-ups by id, each batched and remembered. They say nothing about who may see what they find."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+from accounts.api_keys import keys_by_ids
+from accounts.people import users_by_ids, workspaces_shared
+from accounts.views import ApiKeyView, Principal, UserView, WorkspaceView
+from accounts.workspaces import workspaces_by_ids
+from billing.plans import plans_of
+from billing.views import PlanView
+from kit.clock import now
+from kit.json_values import JsonObject
+from metering.usage import calls_by_id
+from metering.views import CallView, EntryView, GrantView, WalletView
+from metering.wallets import entries_by_id, grants_by_id, wallets_by_id
+from resolvers.batches import Batch
+from resolvers.page_loaders import PageLoaders
+from resolvers.services import ResolverServices
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOutput:
+    """A call's answer that is kept; `body` None where it is too much to be read with the others."""
+
+    body: JsonObject | None
+
+
+class Loaders:
+    """Made anew for every operation and after every mutation; each look-up when it is first asked for."""
+
+    def __init__(self, services: ResolverServices, principal: Principal) -> None:
+        """`principal` is whose role a workspace is read with."""
+        self._services = services
+        self._viewer_id = principal.user_id
+        self._own_workspace_id = principal.workspace_id
+
+    @cached_property
+    def pages(self) -> PageLoaders:
+        """Lists of a parent."""
+        return PageLoaders(self._services)
+
+    @cached_property
+    def workspaces(self) -> Batch[UUID, WorkspaceView]:
+        """With the viewer's role."""
+        return Batch(self._workspaces)
+
+    @cached_property
+    def plans(self) -> Batch[UUID, PlanView]:
+        """By workspace: the plan that holds now."""
+        return Batch(self._plans)
+
+    @cached_property
+    def users(self) -> Batch[UUID, UserView]:
+        """Erased ones included."""
+        return Batch(self._users)
+
+    @cached_property
+    def shared_workspaces(self) -> Batch[UUID, frozenset[UUID]]:
+        """By user: the workspaces that they and the viewer are in."""
+        return Batch(self._shared_workspaces)
+
+    @cached_property
+    def keys(self) -> Batch[UUID, ApiKeyView]:
+        """Ended ones included."""
+        return Batch(self._keys)
+
+    @cached_property
+    def wallets(self) -> Batch[UUID, WalletView]:
+        """As they stand now."""
+        return Batch(self._wallets)
+
+    @cached_property
+    def grants(self) -> Batch[UUID, GrantView]:
+        """Used up ones included."""
+        return Batch(self._grants)
+
+    @cached_property
+    def entries(self) -> Batch[UUID, EntryView]:
+        """Of wallets."""
+        return Batch(self._entries)
+
+    @cached_property
+    def calls(self) -> Batch[UUID, CallView]:
+        """Running ones included."""
+        return Batch(self._calls)
+
+    @cached_property
+    def outputs(self) -> Batch[UUID, KeptOutput]:
+        """By call, while they are kept."""
+        return Batch(self._outputs)
+
+    def _workspaces(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, WorkspaceView]]:
+        return workspaces_by_ids(self._services.database, ids, viewer_id=self._viewer_id)
+
+    def _plans(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, PlanView]]:
+        return plans_of(self._services.database, self._services.catalog.current, workspace_ids, now())
+
+    def _users(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, UserView]]:
+        return users_by_ids(self._services.database, ids)
+
+    def _keys(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, ApiKeyView]]:
+        return keys_by_ids(self._services.accounts, ids)
+
+    def _wallets(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, WalletView]]:
+        return wallets_by_id(self._services.database, ids, now())
+
+    def _grants(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, GrantView]]:
+        return grants_by_id(self._services.database, ids)
+
+    def _entries(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, EntryView]]:
+        return entries_by_id(self._services.database, ids)
+
+    def _calls(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, CallView]]:
+        return calls_by_id(self._services.database, ids)
+
+    async def _outputs(self, call_ids: Sequence[UUID]) -> Mapping[UUID, KeptOutput]:
+        found = await self._services.outputs.read_many(call_ids, now())
+        return {call_id: KeptOutput(body) for call_id, body in found.items()}
+
+    def _shared_workspaces(self, user_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, frozenset[UUID]]]:
+        return workspaces_shared(
+            self._services.database, user_ids, viewer_id=self._viewer_id, workspace_id=self._own_workspace_id
+        )

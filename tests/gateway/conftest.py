@@ -1,0 +1,136 @@
+"""A gateway's services in this process, asked in OpenAI's form without a socket between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+import pytest
+
+from accounts.api_keys import create_key
+from accounts.rules.key_terms import KeyTerms
+from accounts.rules.roles import ApiScope
+from accounts.views import Actor, ActorKind, Environment
+from app.lifespan import Services, open_services
+from app.settings import Settings
+from models.database import Database
+from tests.seeding import CATALOG, Seeded, apply_catalog, seed_workspace
+
+CREDITS_MICRO = 1_000_000_000_000
+SECRET_KEY = "a secret key for the tests of the gateway"
+PROXY = "10.0.0.1"
+SYSTEM = Actor(ActorKind.SYSTEM)
+EXTRA = """
+[models.limited]
+name = "Limited"
+modality = "EMBEDDING"
+requests_per_hour = 2
+routes = [{ provider = "sandbox", upstream_model = "sandbox-embedding" }]
+prices = [{ meter = "INPUT_TOKENS", credits = "1" }]
+
+[models.two-routes]
+name = "Two routes"
+modality = "TEXT"
+context_tokens = 1_000
+max_output_tokens = 100
+routes = [
+    { provider = "nowhere", upstream_model = "x", order = 0 },
+    { provider = "sandbox", upstream_model = "sandbox-chat", order = 1 },
+]
+prices = [{ meter = "OUTPUT_TOKENS", credits = "1" }]
+
+[providers.nowhere]
+kind = "openai_compatible"
+base_url = "http://127.0.0.1:9/v1"
+api_key_env = "NOWHERE_API_KEY"
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    raw: bytes
+
+    @property
+    def body(self) -> dict:
+        return orjson.loads(self.raw)
+
+    @property
+    def code(self) -> str:
+        return self.body["error"]["code"]
+
+
+@dataclass
+class Gate:
+    services: Services
+    seeded: Seeded
+
+    async def ask(
+        self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY, **headers: str
+    ) -> Answer:  # fmt: skip
+        """One request; `headers` with underlines for dashes."""
+        sent: list[dict] = []
+        raw = b"" if body is None else orjson.dumps(body)
+        given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
+        scope = {
+            "type": "http",
+            "method": "GET" if body is None else "POST",
+            "path": path,
+            "raw_path": quote(path).encode(),
+            "query_string": b"",
+            "client": (client, 1234),
+            "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
+        }
+
+        told = iter([{"type": "http.request", "body": raw, "more_body": False}])
+
+        async def receive() -> dict:
+            for message in told:
+                return message
+            return await asyncio.Event().wait()  # a client that stays
+
+        async def send(message: dict) -> None:
+            sent.append(message)
+
+        await self.services.rest(scope, receive, send)
+        head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
+
+    async def key(self, environment: Environment = Environment.LIVE, **terms: object) -> str:
+        made = await create_key(
+            self.services.accounts,
+            SYSTEM,
+            self.seeded.workspace_id,
+            KeyTerms(**{"name": "k", "scopes": tuple(ApiScope), **terms}),
+            environment,
+        )
+        return made.secret
+
+
+def chat(model: str = "sandbox-chat", **more: object) -> dict:
+    return {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5, **more}
+
+
+@pytest.fixture
+async def gate(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Gate]:
+    async with AsyncExitStack() as stack:
+        database = await Database.open(database_url, max_size=2)
+        catalog = tmp_path / "catalog.toml"
+        catalog.write_text(CATALOG.read_text(encoding="utf-8") + EXTRA, encoding="utf-8")
+        await apply_catalog(database, catalog)
+        seeded = await seed_workspace(database, CREDITS_MICRO)
+        await database.close()
+        settings = Settings.from_environment(
+            {
+                "TOLLGATE_DATABASE_URL": database_url,
+                "TOLLGATE_REDIS_URL": redis_url,
+                "TOLLGATE_SECRET_KEY": SECRET_KEY,
+                "TOLLGATE_DATA_DIR": str(tmp_path),
+                "TOLLGATE_TRUSTED_PROXIES": PROXY,
+            }
+        )
+        yield Gate(await stack.enter_async_context(open_services(settings)), seeded)

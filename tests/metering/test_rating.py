@@ -1,0 +1,64 @@
+"""Rating: exact, rounded up once, nothing counted twice."""
+
+from fractions import Fraction
+from math import ceil
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.operations import UsageFacts
+from metering.rules.rating import MeterPrice, cost_micro
+
+COUNTS = st.integers(0, 10**9)
+PRICE = st.tuples(st.integers(0, 10**9), st.integers(1, 10**7))
+
+
+def usage(**counts):
+    return UsageFacts(**counts)
+
+
+@given(
+    counts=st.lists(COUNTS, min_size=8, max_size=8),
+    prices=st.lists(PRICE, min_size=8, max_size=8),
+    discount=st.integers(0, 100),
+)
+def test_the_cost_is_the_exact_sum_rounded_up_once(counts, prices, discount):
+    cached, reasoning = min(counts[0], counts[1]), min(counts[2], counts[3])
+    facts = usage(
+        input_tokens=counts[0], cached_input_tokens=cached, output_tokens=counts[2], reasoning_tokens=reasoning,
+        requests=counts[4], images=counts[5], seconds=counts[6], characters=counts[7],
+    )  # fmt: skip
+    meters = [
+        "INPUT_TOKENS",
+        "CACHED_INPUT_TOKENS",
+        "OUTPUT_TOKENS",
+        "REASONING_TOKENS",
+        "REQUESTS",
+        "IMAGES",
+        "SECONDS",
+        "CHARACTERS",
+    ]
+    billed = [counts[0] - cached, cached, counts[2] - reasoning, reasoning, *counts[4:]]
+    exact = sum(Fraction(n * price, per) for n, (price, per) in zip(billed, prices, strict=True))
+    offered = [MeterPrice(meter, price, per) for meter, (price, per) in zip(meters, prices, strict=True)]
+    assert cost_micro(offered, facts, discount) == ceil(exact * (100 - discount) / 100)
+
+
+def test_cached_and_reasoning_tokens_cost_as_what_they_are_part_of_where_they_have_no_price():
+    prices = [MeterPrice("INPUT_TOKENS", 2, 1), MeterPrice("OUTPUT_TOKENS", 3, 1)]
+    facts = usage(input_tokens=10, cached_input_tokens=4, output_tokens=5, reasoning_tokens=5)
+    assert cost_micro(prices, facts) == 35
+    assert cost_micro([*prices, MeterPrice("CACHED_INPUT_TOKENS", 1, 1)], facts) == 31
+
+
+def test_a_provider_that_reports_more_cached_than_input_does_not_make_a_credit():
+    prices = [MeterPrice("INPUT_TOKENS", 5, 1), MeterPrice("CACHED_INPUT_TOKENS", 1, 1)]
+    assert cost_micro(prices, usage(input_tokens=1, cached_input_tokens=9)) == 9
+
+
+def test_a_fraction_of_a_micro_credit_is_one_and_nothing_is_nothing():
+    price = [MeterPrice("INPUT_TOKENS", 1, 1_000_000)]
+    assert cost_micro(price, usage(input_tokens=1)) == 1
+    assert cost_micro(price, usage()) == 0
+    assert cost_micro([], usage(input_tokens=5)) == 0
+    assert cost_micro(price, usage(input_tokens=1), 100) == 0

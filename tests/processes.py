@@ -1,0 +1,118 @@
+"""Real processes for tests and benchmarks: the gateway, its worker and the stand-alone sandbox provider."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRET_KEY = "a secret key for tests, thirty-two characters and more"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Running:
+    """A child process with what it printed; end it with `stop`, or `kill` to see what survives."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    lines: list[str] = field(default_factory=list)
+    reading: list[asyncio.Task] = field(default_factory=list)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def stop(self) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await self._ended()
+
+    async def kill(self) -> int:
+        self.process.send_signal(signal.SIGKILL)
+        return await self._ended()
+
+    async def _ended(self) -> int:
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.gather(*self.reading)
+        return code
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the process so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def start(*command: str, env: Mapping[str, str] | None = None) -> Running:
+    """Start a command in the repository's root with only the given environment of ours."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **(env or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    running = Running(process, "")
+
+    async def read(stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            running.lines.append(line.decode(errors="replace").rstrip())
+
+    running.reading = [asyncio.create_task(read(process.stdout)), asyncio.create_task(read(process.stderr))]
+    return running
+
+
+async def start_sandbox(*options: str) -> Running:
+    """The stand-alone sandbox provider on a free port."""
+    running = await start(sys.executable, "-m", "providers.sandbox_server", "--port", "0", *options)
+    async with asyncio.timeout(20):
+        while not running.url:
+            await asyncio.sleep(0.01)
+            assert running.process.returncode is None, running.lines
+            for line in running.lines:
+                if found := re.search(r"sandbox provider on (http://\S+)", line):
+                    running.url = found[1]
+    return running
+
+
+def gateway_env(database_url: str, redis_url: str, data_dir: Path, **more: str) -> dict[str, str]:
+    """What a gateway process needs."""
+    return {
+        "TOLLGATE_DATABASE_URL": database_url,
+        "TOLLGATE_REDIS_URL": redis_url,
+        "TOLLGATE_SECRET_KEY": SECRET_KEY,
+        "TOLLGATE_DATA_DIR": str(data_dir),
+        "TOLLGATE_LOG_LEVEL": "warning",
+        **more,
+    }
+
+
+async def start_gateway(env: Mapping[str, str], *command: str) -> Running:
+    """`tollgate serve` (or another command) on a free port, once /readyz says so."""
+    port = free_port()
+    running = await start(
+        sys.executable, "-m", "app", *(command or ("serve",)), env={**env, "TOLLGATE_PORT": str(port)}
+    )
+    running.url = f"http://127.0.0.1:{port}"
+    async with asyncio.timeout(40), aiohttp.ClientSession() as session:
+        while True:
+            assert running.process.returncode is None, running.lines
+            try:
+                async with session.get(f"{running.url}/readyz") as answer:
+                    if answer.status == 200:
+                        return running
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.03)

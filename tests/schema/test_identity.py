@@ -1,0 +1,163 @@
+"""Signing up and in, workspaces, members and keys through GraphQL."""
+
+import pytest
+
+from accounts.rules.roles import ApiScope, Role
+from kit.ids import encode_id
+from tests.schema.conftest import House
+
+ERRORS = "userErrors { code message field }"
+
+
+async def test_a_workspace_is_made_renamed_and_listed_by_role(house: House) -> None:
+    owner = await house.person(None)
+    made = await house.read(
+        f'mutation {{ createWorkspace(input: {{name: "Ärger & Co"}}) {{ workspace {{ id slug viewerRole }} {ERRORS} }} }}',
+        owner,
+    )
+    workspace = made["createWorkspace"]["workspace"]
+    assert workspace["viewerRole"] == "OWNER"
+    changed = await house.read(
+        f'mutation($id: ID!) {{ updateWorkspace(input: {{workspaceId: $id, slug: "new-slug"}})'
+        f" {{ workspace {{ name slug viewerRole }} {ERRORS} }} }}",
+        owner,
+        id=workspace["id"],
+    )
+    assert changed["updateWorkspace"]["workspace"] == {"name": "Ärger & Co", "slug": "new-slug", "viewerRole": "OWNER"}
+    by_slug = await house.read('{ workspace(slug: "new-slug") { id } }', owner)
+    assert by_slug["workspace"]["id"] == workspace["id"]
+    listed = "query($roles: [Role!]) { viewer { user { email } workspaces(roles: $roles) { nodes { id } } } }"
+    for roles, expected in ((None, 1), (["OWNER", "ADMIN"], 1), (["BILLING"], 0)):
+        shown = await house.read(listed, owner, roles=roles)
+        assert len(shown["viewer"]["workspaces"]["nodes"]) == expected
+    taken = await house.read(
+        f'mutation($id: ID!) {{ updateWorkspace(input: {{workspaceId: $id, slug: "new-slug"}}) {{ {ERRORS} }} }}',
+        await house.person(Role.OWNER),
+        id=house.workspace_id,
+    )
+    assert [(error["code"], error["field"]) for error in taken["updateWorkspace"]["userErrors"]] == [
+        ("ALREADY_EXISTS", ["slug"])
+    ]
+    gone = await house.read(
+        f"mutation($id: ID!) {{ deleteWorkspace(input: {{workspaceId: $id}}) {{ deletedId {ERRORS} }} }}",
+        owner,
+        id=workspace["id"],
+    )
+    assert gone["deleteWorkspace"] == {"deletedId": workspace["id"], "userErrors": []}
+    assert (await house.read('{ workspace(slug: "new-slug") { id } }', owner))["workspace"] is None
+
+
+async def test_a_key_is_made_changed_rotated_and_revoked(house: House) -> None:
+    owner = await house.person(Role.OWNER)
+    made = (
+        await house.read(
+            f"""mutation($id: ID!) {{ createApiKey(input: {{workspaceId: $id, name: "ci", scopes: [CALLS_WRITE],
+                models: ["sandbox-chat"], requestsPerHour: 10, monthlyCreditLimit: "2.5"}}) {{
+                secret apiKey {{ id prefix scopes models requestsPerHour monthlyCreditLimit environment }} {ERRORS} }} }}""",
+            owner,
+            id=house.workspace_id,
+        )
+    )["createApiKey"]
+    assert made["userErrors"] == []
+    key = made["apiKey"]
+    assert made["secret"].startswith(key["prefix"])
+    assert key["monthlyCreditLimit"] == "2.5"
+    assert key["environment"] == "LIVE"
+    update = f"""mutation($input: UpdateApiKeyInput!) {{ updateApiKey(input: $input)
+        {{ apiKey {{ name models requestsPerHour monthlyCreditLimit scopes }} {ERRORS} }} }}"""
+    changed = (await house.read(update, owner, input={"apiKeyId": key["id"], "name": "other", "models": None}))[
+        "updateApiKey"
+    ]
+    assert changed["apiKey"] == {
+        "name": "other",
+        "models": None,
+        "requestsPerHour": 10,
+        "monthlyCreditLimit": "2.5",
+        "scopes": ["CALLS_WRITE"],
+    }
+    refused = (await house.read(update, owner, input={"apiKeyId": key["id"], "scopes": None}))["updateApiKey"]
+    assert refused["apiKey"] is None
+    assert [(error["code"], error["field"]) for error in refused["userErrors"]] == [("INVALID_INPUT", ["scopes"])]
+    rotated = (
+        await house.read(
+            f"mutation($id: ID!) {{ rotateApiKey(input: {{apiKeyId: $id}}) {{ secret apiKey {{ id name }} {ERRORS} }} }}",
+            owner,
+            id=key["id"],
+        )
+    )["rotateApiKey"]
+    assert rotated["secret"] != made["secret"]
+    assert rotated["apiKey"]["name"] == "other"
+    revoke = f"mutation($id: ID!) {{ revokeApiKey(input: {{apiKeyId: $id}}) {{ apiKey {{ revokedAt }} {ERRORS} }} }}"
+    ended = (await house.read(revoke, owner, id=rotated["apiKey"]["id"]))["revokeApiKey"]
+    assert ended["apiKey"]["revokedAt"]
+    log = await house.read(
+        "query($id: ID!) { workspace(id: $id) { auditLog { nodes { action actorKind actorId } } } }",
+        owner,
+        id=house.workspace_id,
+    )
+    entries = log["workspace"]["auditLog"]["nodes"]
+    assert [entry["action"] for entry in entries[:4]] == [
+        "api_key.revoke",
+        "api_key.rotate",
+        "api_key.update",
+        "api_key.create",
+    ]
+    assert {entry["actorId"] for entry in entries[:4]} == {encode_id("user", owner.user_id)}
+
+
+async def test_a_key_sees_itself_and_its_workspace(house: House) -> None:
+    document = "{ viewer { user { id } apiKey { id scopes } workspaces { nodes { id viewerRole } } } }"
+    shown = (await house.read(document, house.key()))["viewer"]
+    assert shown["user"] is None
+    assert shown["apiKey"]["id"] == encode_id("key", house.seeded.api_key_id)
+    assert shown["workspaces"]["nodes"] == [{"id": house.workspace_id, "viewerRole": None}]
+    narrow = house.key(ApiScope.CALLS_WRITE)
+    assert (await house.read("{ viewer { apiKey { id } } }", narrow))["viewer"]["apiKey"]
+    assert await house.code(document, narrow) == "FORBIDDEN"
+
+
+async def test_signing_up_answers_the_same_for_everyone(house: House) -> None:
+    document = f"mutation($input: SignUpInput!) {{ signUp(input: $input) {{ {ERRORS} }} }}"
+    given = {"email": "new@example.com", "password": "a long enough password 7!", "name": "New"}
+    first = await house.read(document, input=given)
+    again = await house.read(document, input=given)
+    assert first == again == {"signUp": {"userErrors": []}}
+    refused = await house.read(document, input={**given, "email": "nothing"})
+    assert refused["signUp"]["userErrors"][0]["field"] == ["email"]
+
+
+async def test_a_wrong_sign_in_is_a_user_error_without_a_hint(house: House) -> None:
+    document = f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ accessToken user {{ id }} {ERRORS} }} }}"
+    answers = [
+        await house.read(document, input={"email": email, "password": "wrong"})
+        for email in ("nobody@example.com", "else@example.com")
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0]["signIn"]["accessToken"] is None
+    assert answers[0]["signIn"]["userErrors"][0]["code"] == "INVALID_INPUT"
+
+
+async def test_the_last_owner_stays(house: House) -> None:
+    owner = await house.person(Role.OWNER)
+    members = await house.read(
+        "query($id: ID!) { workspace(id: $id) { members { nodes { id role } } } }", owner, id=house.workspace_id
+    )
+    (member,) = members["workspace"]["members"]["nodes"]
+    for document in (
+        f"mutation($id: ID!) {{ it: removeMember(input: {{memberId: $id}}) {{ deletedId {ERRORS} }} }}",
+        f"mutation($id: ID!) {{ it: updateMember(input: {{memberId: $id, role: MEMBER}}) {{ member {{ id }} {ERRORS} }} }}",
+    ):
+        answer = (await house.read(document, owner, id=member["id"]))["it"]
+        assert [error["code"] for error in answer["userErrors"]] == ["LAST_OWNER"]
+
+
+@pytest.mark.parametrize("field", ["verifyEmail", "refreshSession"])
+async def test_a_wrong_token_starts_no_session(house: House, field: str) -> None:
+    argument = {"verifyEmail": "token", "refreshSession": "refreshToken"}[field]
+    document = f'mutation {{ it: {field}(input: {{{argument}: "nonsense"}}) {{ accessToken {ERRORS} }} }}'
+    result = await house.ask(document)
+    if result.errors:
+        assert await house.code(document) == "UNAUTHENTICATED"
+    else:
+        assert result.data["it"]["accessToken"] is None
+        assert result.data["it"]["userErrors"]
