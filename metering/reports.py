@@ -1,15 +1,17 @@
 """Answers what a workspace used in a range of time, by hour, day or month, and by model, member, key or modality.
 
-Hours and quarters come from the roll-ups where these are complete, and from the events themselves where a mark says that
+Days and quarters come from the roll-ups where these are complete, and from the events themselves where a mark says that
 they are not and at the edges of the range; one statement, so one snapshot: the report is right at its instant.
 """
 
 import base64
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from itertools import pairwise
 from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
@@ -19,13 +21,15 @@ import orjson
 
 from kit.errors import InvalidInput
 from kit.pages import Page, PageRequest
-from metering.rules.intervals import HOUR, QUARTER, UsageInterval, bucket_starts, floor_to
+from metering.rules.intervals import DAY, QUARTER, UsageInterval, bucket_starts, floor_to
 from models.database import Database, connection
 
 MAX_BUCKETS: Final = 10_000
 """Hours, days or months of one report."""
 MAX_ROWS: Final = 10_000
 """Buckets with usage times groups: what one report holds."""
+MAX_DAYS: Final = 100_000
+"""More than lie between the two ends of what may be asked."""
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _NOBODY: Final = UUID(int=0)
@@ -47,7 +51,7 @@ _COLUMNS: Final = {
     UsageDimension.MODALITY: "modality",
 }
 _FINE: Final = frozenset({UsageDimension.MEMBER, UsageDimension.API_KEY})
-"""What the roll-ups by hour do not know."""
+"""What the running sums of days do not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +126,11 @@ async def usage_report(database: Database, workspace_id: UUID, query: UsageQuery
     starts = query.starts()
     dimensions = [each for each in UsageDimension if each in query.group_by]
     fine = not _FINE.isdisjoint(query.group_by)
-    split = sorted({floor_to(start, HOUR) for start in starts if floor_to(start, HOUR) != start})
     async with connection(database) as conn:
         rows: Sequence[asyncpg.Record] = await conn.fetch(
             _statement(tuple(dimensions), fine=fine),
             workspace_id, query.begin, query.end, list(starts), _edges(query), MAX_ROWS + 1,
-            *(() if fine else (split,)),
+            *(() if fine else _parts_of_days(query, starts)),
         )  # fmt: skip
     if len(rows) > MAX_ROWS:
         raise InvalidInput(
@@ -144,6 +147,26 @@ def _edges(query: UsageQuery) -> list[datetime]:
     """The quarters of which the range holds only a part."""
     first, last = floor_to(query.begin, QUARTER), floor_to(query.end, QUARTER)
     return sorted({edge for edge, at in ((first, query.begin), (last, query.end)) if edge != at})
+
+
+def _parts_of_days(
+    query: UsageQuery, starts: Sequence[datetime]
+) -> tuple[list[datetime], list[int], list[int], list[int]]:
+    """The range cut where buckets and UTC days begin: each part's day, its first quarter, the one behind, its bucket."""
+    begin, end = floor_to(query.begin, QUARTER), floor_to(query.end, QUARTER)
+    midnights = bucket_starts(begin, end, UsageInterval.DAY, ZoneInfo("UTC"), MAX_DAYS)
+    cuts = sorted({begin, end, *starts[1:], *midnights[1:]})
+    days: list[datetime] = []
+    firsts: list[int] = []
+    behinds: list[int] = []
+    buckets: list[int] = []
+    for first, behind in pairwise(cuts):
+        day = floor_to(first, DAY)
+        days.append(day)
+        firsts.append((first - day) // QUARTER)
+        behinds.append((behind - day) // QUARTER)
+        buckets.append(bisect_right(starts, first) or 1)
+    return days, firsts, behinds, buckets
 
 
 def _bucket(row: asyncpg.Record, starts: Sequence[datetime]) -> UsageBucketView:
@@ -200,7 +223,7 @@ open AS MATERIALIZED (
     UNION SELECT unnest($5::timestamptz[])
 )"""
 _EVENTS: Final = """
-SELECT e.created_at AS at, e.model_slug, e.modality, coalesce(e.user_id, '00000000-0000-0000-0000-000000000000') AS user_id,
+SELECT width_bucket(e.created_at, $4::timestamptz[]) AS bucket, e.model_slug, e.modality, coalesce(e.user_id, '00000000-0000-0000-0000-000000000000') AS user_id,
     coalesce(e.api_key_id, '00000000-0000-0000-0000-000000000000') AS api_key_id,
     CASE WHEN e.sequence = 0 THEN 1 ELSE 0 END AS calls, e.input_tokens, e.output_tokens, e.charged_micro
 FROM open o CROSS JOIN LATERAL (
@@ -208,31 +231,33 @@ FROM open o CROSS JOIN LATERAL (
         AND u.created_at < least(o.quarter_start + interval '15 minutes', $3) OFFSET 0
 ) AS e"""
 _QUARTERS: Final = """
-SELECT r.quarter_start, r.model_slug, r.modality, r.user_id, r.api_key_id, r.calls, r.input_tokens, r.output_tokens,
-    r.charged_micro
+SELECT width_bucket(r.quarter_start, $4), r.model_slug, r.modality, r.user_id, r.api_key_id, r.calls, r.input_tokens,
+    r.output_tokens, r.charged_micro
 FROM usage_rollups r
 WHERE r.workspace_id = $1 AND r.quarter_start >= $2 AND r.quarter_start < $3
     AND NOT EXISTS (SELECT FROM open o WHERE o.quarter_start = r.quarter_start)"""
-# Hours that are not read whole: a quarter of theirs is open, a bucket begins within them ($7), the range cuts them.
-_BROKEN: Final = """
-broken AS MATERIALIZED (
-    SELECT date_bin('1 hour', quarter_start, timestamptz 'epoch') AS hour_start FROM open
-    UNION SELECT unnest($7::timestamptz[])
-    UNION SELECT date_bin('1 hour', $2, timestamptz 'epoch') WHERE date_bin('1 hour', $2, timestamptz 'epoch') <> $2
-    UNION SELECT date_bin('1 hour', $3, timestamptz 'epoch') WHERE date_bin('1 hour', $3, timestamptz 'epoch') <> $3
+# Days that are read from their running sums: no quarter of theirs is open. All other days are read by quarters.
+_DAYS: Final = """
+whole AS MATERIALIZED (
+    SELECT DISTINCT day_start FROM usage_days WHERE workspace_id = $1 AND day_start = ANY ($7::timestamptz[])
+    EXCEPT SELECT date_bin('1 day', quarter_start, timestamptz 'epoch') FROM open
+), other AS MATERIALIZED (
+    SELECT DISTINCT day_start FROM unnest($7::timestamptz[]) AS d (day_start) EXCEPT SELECT day_start FROM whole
 )"""
-_HOURS: Final = """
-SELECT h.hour_start, h.model_slug, h.modality, NULL::uuid, NULL::uuid, h.calls, h.input_tokens, h.output_tokens,
-    h.charged_micro
-FROM usage_hours h
-WHERE h.workspace_id = $1 AND h.hour_start >= $2 AND h.hour_start < $3
-    AND NOT EXISTS (SELECT FROM broken b WHERE b.hour_start = h.hour_start)"""
-_QUARTERS_OF_BROKEN: Final = """
-SELECT r.quarter_start, r.model_slug, r.modality, r.user_id, r.api_key_id, r.calls, r.input_tokens, r.output_tokens,
-    r.charged_micro
-FROM broken b CROSS JOIN LATERAL (
-    SELECT * FROM usage_rollups q WHERE q.workspace_id = $1 AND q.quarter_start >= greatest(b.hour_start, $2)
-        AND q.quarter_start < least(b.hour_start + interval '1 hour', $3) OFFSET 0
+# $7 to $10 cut the range where buckets and UTC days begin: the day, its first quarter and the one behind, the bucket.
+_SUMS: Final = """
+SELECT s.bucket, d.model_slug, d.modality, NULL::uuid, NULL::uuid, d.calls[s.behind + 1] - d.calls[s.first + 1],
+    d.input_tokens[s.behind + 1] - d.input_tokens[s.first + 1],
+    d.output_tokens[s.behind + 1] - d.output_tokens[s.first + 1],
+    d.charged_micro[s.behind + 1] - d.charged_micro[s.first + 1]
+FROM unnest($7::timestamptz[], $8::int[], $9::int[], $10::int[]) AS s (day_start, first, behind, bucket)
+JOIN whole USING (day_start) JOIN usage_days d ON d.workspace_id = $1 AND d.day_start = s.day_start"""
+_QUARTERS_OF_OTHER: Final = """
+SELECT width_bucket(r.quarter_start, $4), r.model_slug, r.modality, r.user_id, r.api_key_id, r.calls, r.input_tokens,
+    r.output_tokens, r.charged_micro
+FROM other b CROSS JOIN LATERAL (
+    SELECT * FROM usage_rollups q WHERE q.workspace_id = $1 AND q.quarter_start >= greatest(b.day_start, $2)
+        AND q.quarter_start < least(b.day_start + interval '1 day', $3) OFFSET 0
 ) AS r
 WHERE NOT EXISTS (SELECT FROM open o WHERE o.quarter_start = r.quarter_start)"""
 
@@ -240,12 +265,12 @@ WHERE NOT EXISTS (SELECT FROM open o WHERE o.quarter_start = r.quarter_start)"""
 @cache
 def _statement(dimensions: tuple[UsageDimension, ...], *, fine: bool) -> str:
     columns = "".join(f", {_COLUMNS[each]}" for each in dimensions)
-    parts = (_EVENTS, _QUARTERS) if fine else (_EVENTS, _HOURS, _QUARTERS_OF_BROKEN)
-    given = _OPEN if fine else f"{_OPEN}, {_BROKEN}"
+    parts = (_EVENTS, _QUARTERS) if fine else (_EVENTS, _SUMS, _QUARTERS_OF_OTHER)
+    given = _OPEN if fine else f"{_OPEN}, {_DAYS}"
     return f"""
         WITH {given}, parts AS ({" UNION ALL ".join(parts)})
-        SELECT width_bucket(at, $4::timestamptz[]) AS bucket{columns}, sum(calls)::bigint AS calls,
-            sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens,
-            sum(charged_micro)::bigint AS charged_micro
-        FROM parts GROUP BY 1{columns} LIMIT $6
+        SELECT bucket{columns}, sum(calls)::bigint AS calls, sum(input_tokens)::bigint AS input_tokens,
+            sum(output_tokens)::bigint AS output_tokens, sum(charged_micro)::bigint AS charged_micro
+        FROM parts GROUP BY bucket{columns}
+        HAVING sum(calls) <> 0 OR sum(input_tokens) <> 0 OR sum(output_tokens) <> 0 OR sum(charged_micro) <> 0 LIMIT $6
     """  # noqa: S608  the parts are ours

@@ -49,25 +49,44 @@ FROM unnest($1::uuid[], $2::timestamptz[]) AS k (workspace_id, quarter_start) CR
     GROUP BY 1, 2, 3, 4
 ) AS u
 """
-_FORGET_HOURS: Final = """
-DELETE FROM usage_hours h USING (
-    SELECT DISTINCT workspace_id, date_bin('1 hour', quarter_start, timestamptz 'epoch') AS hour_start
+_FORGET_DAYS: Final = """
+DELETE FROM usage_days h USING (
+    SELECT DISTINCT workspace_id, date_bin('1 day', quarter_start, timestamptz 'epoch') AS day_start
     FROM unnest($1::uuid[], $2::timestamptz[]) AS k (workspace_id, quarter_start)
-) AS d WHERE h.workspace_id = d.workspace_id AND h.hour_start = d.hour_start
+) AS d WHERE h.workspace_id = d.workspace_id AND h.day_start = d.day_start
 """
-_COMPUTE_HOURS: Final = """
-INSERT INTO usage_hours (workspace_id, hour_start, model_slug, modality, calls, input_tokens, output_tokens, charged_micro)
-SELECT d.workspace_id, d.hour_start, u.*
-FROM (
-    SELECT DISTINCT workspace_id, date_bin('1 hour', quarter_start, timestamptz 'epoch') AS hour_start
+_COMPUTE_DAYS: Final = """
+INSERT INTO usage_days (workspace_id, day_start, model_slug, modality, calls, input_tokens, output_tokens, charged_micro)
+WITH days AS (
+    SELECT DISTINCT workspace_id, date_bin('1 day', quarter_start, timestamptz 'epoch') AS day_start
     FROM unnest($1::uuid[], $2::timestamptz[]) AS k (workspace_id, quarter_start)
-) AS d CROSS JOIN LATERAL (
-    SELECT r.model_slug, r.modality, sum(r.calls), sum(r.input_tokens), sum(r.output_tokens), sum(r.charged_micro)
-    FROM usage_rollups r
-    WHERE r.workspace_id = d.workspace_id
-        AND r.quarter_start >= d.hour_start AND r.quarter_start < d.hour_start + interval '1 hour'
-    GROUP BY 1, 2
-) AS u
+), quarters AS MATERIALIZED (
+    SELECT d.workspace_id, d.day_start, u.model_slug, u.modality, u.number, u.rows, u.calls, u.input, u.output, u.charged
+    FROM days d CROSS JOIN LATERAL (
+        SELECT r.model_slug, r.modality, (extract(epoch FROM r.quarter_start - d.day_start) / 900)::int AS number,
+            count(*) AS rows, sum(r.calls) AS calls, sum(r.input_tokens) AS input, sum(r.output_tokens) AS output,
+            sum(r.charged_micro) AS charged
+        FROM usage_rollups r
+        WHERE r.workspace_id = d.workspace_id
+            AND r.quarter_start >= d.day_start AND r.quarter_start < d.day_start + interval '1 day'
+        GROUP BY 1, 2, 3
+    ) AS u
+), busy AS (
+    SELECT workspace_id, day_start FROM quarters GROUP BY 1, 2 HAVING sum(rows) >= $3
+), series AS (
+    SELECT DISTINCT workspace_id, day_start, model_slug, modality FROM quarters JOIN busy USING (workspace_id, day_start)
+), running AS (
+    SELECT s.workspace_id, s.day_start, s.model_slug, s.modality, n,
+        sum(coalesce(q.calls, 0)) OVER so_far AS calls, sum(coalesce(q.input, 0)) OVER so_far AS input,
+        sum(coalesce(q.output, 0)) OVER so_far AS output, sum(coalesce(q.charged, 0)) OVER so_far AS charged
+    FROM series s CROSS JOIN generate_series(0, 96) AS n
+    LEFT JOIN quarters q ON q.workspace_id = s.workspace_id AND q.day_start = s.day_start
+        AND q.model_slug = s.model_slug AND q.modality = s.modality AND q.number = n - 1
+    WINDOW so_far AS (PARTITION BY s.workspace_id, s.day_start, s.model_slug, s.modality ORDER BY n)
+)
+SELECT workspace_id, day_start, model_slug, modality, array_agg(calls::bigint ORDER BY n),
+    array_agg(input::bigint ORDER BY n), array_agg(output::bigint ORDER BY n), array_agg(charged::bigint ORDER BY n)
+FROM running GROUP BY 1, 2, 3, 4
 """
 # Of several marks of one quarter one is enough; those that nobody sees yet stay.
 _COMPACT: Final = """
@@ -83,7 +102,9 @@ WHERE $1::uuid IS NULL OR workspace_id = $1
 UNION
 SELECT workspace_id, quarter_start FROM usage_rollups WHERE $1::uuid IS NULL OR workspace_id = $1
 """
-_REBUILD_BATCH: Final = 500
+_REBUILD_BATCH: Final = 200
+BUSY_DAY_ROWS: Final = 64
+"""Roll-ups of a day from which on it gets rows in usage_days; fewer are read as fast themselves, and need less room."""
 
 
 async def roll_up(database: Database, *, limit: int) -> int:
@@ -123,6 +144,6 @@ async def _round(conn: PoolConnection, over: datetime, limit: int) -> int:
     keys = [row[0] for row in rows], [row[1] for row in rows]
     await conn.execute(_FORGET, *keys)
     await conn.execute(_COMPUTE, *keys, _NO_USER)
-    await conn.execute(_FORGET_HOURS, *keys)
-    await conn.execute(_COMPUTE_HOURS, *keys)
+    await conn.execute(_FORGET_DAYS, *keys)
+    await conn.execute(_COMPUTE_DAYS, *keys, BUSY_DAY_ROWS)
     return len(rows)

@@ -64,6 +64,7 @@ async def write(connection: Connection, state: State) -> None:
     held = list(state.holds.values())
     renewed = [hold for hold in held if hold.touched and not hold.is_new]
     if not wallets and not renewed:
+        assert not (changes.usage or changes.calls or changes.entries), "what is written touches its wallet"
         return
     touched = [lot for lot in state.lots.values() if lot.touched]
     new_lots = [lot for lot in touched if lot.is_new]

@@ -10,6 +10,7 @@ from metering.views import Outcome
 
 def settle_released(state: State, wallet: Wallet, ended: EndedCall, op: Settle) -> Outcome:
     """The hold was reaped and released before the cost arrived: charge what is available."""
+    wallet.touched = True  # also where it costs nothing: the end is written with its wallet
     charges: dict[Lot, int] = {}
     charge_free(wallet, charges, op.cost_micro)
     ended.charges = charges
@@ -21,6 +22,7 @@ def settle_released(state: State, wallet: Wallet, ended: EndedCall, op: Settle) 
 
 def correct_presumed(state: State, wallet: Wallet, ended: EndedCall, op: Settle) -> Outcome:
     """The hold was reaped at a presumed cost: move to the true one within what is free, by a correction."""
+    wallet.touched = True  # also where nothing is left to correct: the end is written with its wallet
     presumed_cost = ended.cost or 0
     before = ended.charged
     delta = op.cost_micro - presumed_cost

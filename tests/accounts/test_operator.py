@@ -114,11 +114,12 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         ],
     )
     await room.pg.execute(
-        "INSERT INTO webhook_endpoints (id, workspace_id, url, event_kinds, secret_encrypted, key_version, created_at)"
-        " VALUES ($1, $2, 'https://x.test', '{}', $3, 1, now())",
+        "INSERT INTO webhook_endpoints (id, workspace_id, url, event_kinds, secret_encrypted, previous_secret_encrypted,"
+        " key_version, created_at) VALUES ($1, $2, 'https://x.test', '{}', $3, $4, 1, now())",
         endpoint,
         workspace.id,
         old.seal(b"whsec", row_context("webhook_endpoints", "secret_encrypted", endpoint)),
+        old.seal(b"whsec before", row_context("webhook_endpoints", "previous_secret_encrypted", endpoint)),
     )
     async with transaction(database) as conn:
         await enqueue(conn, old, password_changed("ada@example.com", "Tollgate"))
@@ -128,6 +129,7 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
     assert done == {
         "users.totp_secret_encrypted": (1, 0),
         "webhook_endpoints.secret_encrypted": (1, 0),
+        "webhook_endpoints.previous_secret_encrypted": (1, 0),
         "call_outputs.sealed": (1, 1),
         "outbox_events.payload": (1, 0),
     }

@@ -302,3 +302,17 @@ async def test_a_hold_sent_again_after_its_call_has_ended_is_refused(database_ur
             [outcome] = await ledger.post(conn, [op])
         assert isinstance(outcome.error, CallEnded)
     await assert_invariants(pg)
+
+
+async def test_a_late_settlement_of_nothing_ends_the_call_as_well(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 1000))
+        op = hold(wallet, 10)
+        await ledger.submit(op)
+        await ledger.submit(Release(op.call_id, wallet[0], wallet[1]))
+        assert not (await ledger.submit(settle(wallet, op.call_id, 0))).duplicate
+        again = await ledger.submit(settle(wallet, op.call_id, 7))
+        assert (again.duplicate, again.charged_micro) == (True, 0)
+    assert await pg.fetchval("SELECT count(*) FROM usage_events") == 1
+    await assert_invariants(pg)

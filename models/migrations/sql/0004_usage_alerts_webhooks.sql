@@ -27,18 +27,24 @@ ALTER TABLE usage_rollups DROP CONSTRAINT usage_rollups_pkey;
 ALTER TABLE usage_rollups ADD CONSTRAINT usage_rollups_pkey
     PRIMARY KEY (workspace_id, quarter_start, model_slug, modality, user_id, api_key_id);
 
--- The same summed by hour over people and keys: a year by model reads a tenth of the rows.
-CREATE TABLE usage_hours (
+-- Whole UTC days of busy workspaces, summed over people and keys: element n + 1 of an array is the sum of the day's first
+-- n quarters, so that a part of a day between any two quarters is one subtraction, whatever the time zone. Rows stay in
+-- one piece and uncompressed, as a compressed array would be opened at every look-up.
+CREATE TABLE usage_days (
     workspace_id uuid NOT NULL,
-    hour_start timestamptz NOT NULL,
+    day_start timestamptz NOT NULL,
     model_slug text NOT NULL,
     modality text NOT NULL,
-    calls bigint NOT NULL,
-    input_tokens bigint NOT NULL,
-    output_tokens bigint NOT NULL,
-    charged_micro bigint NOT NULL,
-    CONSTRAINT usage_hours_pkey PRIMARY KEY (workspace_id, hour_start, model_slug, modality)
-);
+    calls bigint[] NOT NULL,
+    input_tokens bigint[] NOT NULL,
+    output_tokens bigint[] NOT NULL,
+    charged_micro bigint[] NOT NULL,
+    CONSTRAINT usage_days_pkey PRIMARY KEY (workspace_id, day_start, model_slug, modality),
+    CONSTRAINT usage_days_whole CHECK (cardinality(calls) = 97 AND cardinality(input_tokens) = 97
+        AND cardinality(output_tokens) = 97 AND cardinality(charged_micro) = 97)
+) WITH (toast_tuple_target = 8160);
+ALTER TABLE usage_days ALTER COLUMN calls SET STORAGE EXTERNAL, ALTER COLUMN input_tokens SET STORAGE EXTERNAL,
+    ALTER COLUMN output_tokens SET STORAGE EXTERNAL, ALTER COLUMN charged_micro SET STORAGE EXTERNAL;
 
 INSERT INTO usage_marks (workspace_id, quarter_start)
 SELECT DISTINCT workspace_id, date_bin('15 minutes', created_at, timestamptz 'epoch') FROM usage_events;
