@@ -46,6 +46,7 @@ from gateway.streaming import Streams
 from kit.clock import now
 from kit.errors import Unavailable
 from kit.sealing import Sealer, parse_keys
+from kit.tasks import stop
 from metering.journal import Journal
 from metering.leases import Leases
 from metering.ledger import Ledger
@@ -180,7 +181,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             ("live-updates", hub.run()),
             ("catalog-refresh", _follow(catalog)),
         ):
-            stack.push_async_callback(_cancel, asyncio.create_task(work, name=name))
+            stack.push_async_callback(stop, asyncio.create_task(work, name=name))
         resolver_services = ResolverServices(
             database=database,
             ledger=ledger,
@@ -278,12 +279,3 @@ async def _flush(key_uses: KeyUses) -> None:
         await key_uses.flush()
     except Unavailable as error:
         logger.warning("the last uses of API keys were not written: %s", error.message)
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    # Again and again: a client library that is connecting may take a cancellation for a lost connection.
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("the task %s had failed", task.get_name(), exc_info=error)

@@ -14,6 +14,7 @@ import uvicorn
 from app.catalog_commands import apply_at_start
 from app.embedded import EmbeddedServers
 from app.embedded_sandbox import SANDBOX_URL, start_sandbox
+from app.http_protocol import HttpProtocol
 from app.lifespan import open_services
 from app.main import Tollgate
 from app.seed import Demo, seed_demo
@@ -175,7 +176,7 @@ def _options(settings: Settings) -> dict[str, object]:
         "port": settings.port,
         "lifespan": "on",
         "loop": "uvloop",
-        "http": "httptools",
+        "http": HttpProtocol,
         "ws": "websockets-sansio",
         "ws_max_size": 256 * 1024,
         "log_config": None,

@@ -1,10 +1,13 @@
 """UUIDv7 keys, and the opaque global ids that stand for them in the API."""
 
 import os
+import struct
 import threading
 import time
 from typing import Final
-from uuid import UUID, SafeUUID
+from uuid import UUID
+
+from asyncpg.pgproto import pgproto
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
@@ -13,26 +16,29 @@ _RANDOM_BYTES: Final = 8
 _POOL_BYTES: Final = 512 * _RANDOM_BYTES
 """Random bytes fetched at a time: a system call for each id would cost more than the id."""
 
+_UUID: Final = pgproto.UUID
+_PACK: Final = struct.Struct(">QQ").pack
 _lock = threading.Lock()
-_new = object.__new__
-_set = object.__setattr__
 
 
 class _State:
     """The last stamp given, and random bytes not yet used; a child process begins with a pool of its own."""
 
-    stamp: int = 0
-    pool: bytes = b""
-    used: int = 0
+    __slots__ = ("pool", "stamp", "used")
 
-    @classmethod
-    def forget(cls) -> None:
+    def __init__(self) -> None:
+        self.stamp = 0
+        self.pool = b""
+        self.used = 0
+
+    def forget(self) -> None:
         """After a fork: two processes must never draw the same bytes."""
-        cls.pool = b""
-        cls.used = 0
+        self.pool = b""
+        self.used = 0
 
 
-os.register_at_fork(after_in_child=_State.forget)
+_state: Final = _State()  # an instance: setting attributes of a class costs several times as much
+os.register_at_fork(after_in_child=_state.forget)
 
 
 def uuid7() -> UUID:
@@ -40,22 +46,21 @@ def uuid7() -> UUID:
 
     Ids made by one process strictly increase, so that index pages fill from the right and lists sort by creation.
     """
-    nanoseconds = time.time_ns()
-    stamp = (nanoseconds // 1_000_000 << 12) | ((nanoseconds % 1_000_000) << 12) // 1_000_000
+    stamp = (time.time_ns() << 12) // 1_000_000
+    state = _state
     with _lock:
-        if stamp <= _State.stamp:
-            stamp = _State.stamp + 1
-        _State.stamp = stamp
-        start = _State.used
-        if start == len(_State.pool):
-            _State.pool = os.urandom(_POOL_BYTES)
+        if stamp <= state.stamp:
+            stamp = state.stamp + 1
+        state.stamp = stamp
+        start = state.used
+        if start == len(state.pool):
+            state.pool = os.urandom(_POOL_BYTES)
             start = 0
-        _State.used = start + _RANDOM_BYTES
-        tail = int.from_bytes(_State.pool[start : start + _RANDOM_BYTES], "big") & 0x3FFF_FFFF_FFFF_FFFF
-    made: UUID = _new(UUID)  # UUID's own constructor checks five ways of being called and costs three times as much
-    _set(made, "int", (stamp >> 12) << 80 | 0x7 << 76 | (stamp & 0xFFF) << 64 | 0x2 << 62 | tail)
-    _set(made, "is_safe", SafeUUID.unknown)
-    return made
+        state.used = start + _RANDOM_BYTES
+        tail = int.from_bytes(state.pool[start : start + _RANDOM_BYTES], "big") & 0x3FFF_FFFF_FFFF_FFFF
+    # asyncpg's UUID, which the database answers too: made, hashed, compared and written in C, up to ten times faster.
+    head = (stamp >> 12) << 16 | 0x7000 | (stamp & 0xFFF)
+    return _UUID(_PACK(head, 0x8000_0000_0000_0000 | tail))
 
 
 def first_uuid7_at(milliseconds: int) -> UUID:

@@ -19,8 +19,8 @@ from kit.ids import uuid7
 from metering.errors import JournalUnusable
 from metering.ledger import Ledger
 from metering.operations import SealedOutput, Settle, UsageFacts
+from metering.rows import clean_text, usage_json
 from metering.views import Rejected
-from metering.writing import clean_text, usage_json
 
 _PROBE_BYTES: Final = 65_536
 _FIRST_RETRY_S: Final = 0.5

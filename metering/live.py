@@ -17,6 +17,8 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from kit.tasks import stop
+
 CHANNEL: Final = "tollgate:live"
 PAUSE_S: Final = 0.1
 """Between two rounds of announcements."""
@@ -65,9 +67,7 @@ class Announcer:
     async def close(self) -> None:
         """Announce what waits, then stop."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await stop(self._task)
         self._retry_at = float("-inf")
         await self._round()
 

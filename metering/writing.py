@@ -1,15 +1,26 @@
 """Writes what a batch of postings changed: one function call for the common rows, a statement each for the rare ones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
+from uuid import UUID
 
-import orjson
-
+from metering.array_text import array_text, array_texts, json_array
 from metering.loading import Connection
-from metering.operations import UsageFacts
-from metering.rules.state import CallRow, Hold, Lot, State, UsageRow
+from metering.rows import (
+    call_row,
+    counted_lot_row,
+    end_row,
+    hold_row,
+    is_counted,
+    json_text,
+    lot_row,
+    new_lot_row,
+    usage_json,
+    usage_row,
+)
+from metering.rules.state import Changes, EntryRow, Hold, State, UsageRow
 
-_WRITE: Final = f"SELECT ledger_write({', '.join(f'${number}' for number in range(1, 80))})"
+_WRITE: Final = f"SELECT ledger_write({', '.join(f'${number}' for number in range(1, 52))})"
 _NEW_LOTS: Final = """
 INSERT INTO credit_grants (id, wallet_id, kind, burn_rank, amount_micro, remaining_micro, held_micro, reinstated_micro,
     spent_micro, expired_micro, clawed_back_micro, refunded_micro, transferred_micro, adjusted_micro, effective_at,
@@ -49,12 +60,35 @@ FROM unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::timestamptz
     AS n (call_id, workspace_id, key_version, sealed, expires_at)
 ON CONFLICT (call_id) DO NOTHING
 """
-_LOT_COLUMNS: Final = 12
-_ENTRY_COLUMNS: Final = 11
-_HOLD_COLUMNS: Final = 18
-_USAGE_COLUMNS: Final = 22
-_CALL_COLUMNS: Final = 11
-_MESSAGE_LENGTH: Final = 2000
+_LOTS: Final = """
+UPDATE credit_grants SET amount_micro = $2, remaining_micro = $3, held_micro = $4, spent_micro = spent_micro + $5,
+    frozen_reason = $6, reinstated_micro = reinstated_micro + $7, expired_micro = expired_micro + $8,
+    clawed_back_micro = clawed_back_micro + $9, refunded_micro = refunded_micro + $10,
+    transferred_micro = transferred_micro + $11, adjusted_micro = adjusted_micro + $12
+WHERE id = $1
+"""
+_ENTRIES: Final = """
+INSERT INTO ledger_entries (id, wallet_id, grant_id, kind, amount_micro, balance_after_micro, counter_account, call_id,
+    reference_kind, reference_id, description, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+"""
+_CLOSED: Final = "DELETE FROM holds WHERE call_id = ANY ($1)"
+_USAGE: Final = """
+INSERT INTO usage_events (call_id, sequence, workspace_id, wallet_id, model_slug, modality, user_id, api_key_id,
+    input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, requests, images, seconds, characters,
+    cost_micro, charged_micro, estimated, presumed, provider, details, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22::text::jsonb, $23)
+"""
+_CALLS: Final = """
+INSERT INTO calls (id, workspace_id, model_slug, status, user_id, api_key_id, request_id, idempotency_key, error_code,
+    error_message, created_at, completed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (id) DO UPDATE SET status = excluded.status, error_code = excluded.error_code,
+    error_message = excluded.error_message, completed_at = excluded.completed_at
+"""
+_LOT_COLUMNS: Final = 6
+_HOLD_COLUMNS: Final = 17
+_END_COLUMNS: Final = 22
 
 
 async def write(connection: Connection, state: State) -> None:
@@ -64,29 +98,84 @@ async def write(connection: Connection, state: State) -> None:
     held = list(state.holds.values())
     renewed = [hold for hold in held if hold.touched and not hold.is_new]
     if not wallets and not renewed:
-        assert not (changes.usage or changes.calls or changes.entries), "what is written touches its wallet"
+        assert not any((changes.usage, changes.calls, changes.entries)), "what is written touches its wallet"
         return
     touched = [lot for lot in state.lots.values() if lot.touched]
     new_lots = [lot for lot in touched if lot.is_new]
     if new_lots:
-        await connection.executemany(_NEW_LOTS, [_new_lot_row(lot) for lot in new_lots])
+        await connection.executemany(_NEW_LOTS, [new_lot_row(lot) for lot in new_lots])
+        touched = [lot for lot in touched if not lot.is_new]
+    counted = [lot for lot in touched if is_counted(lot)]
+    if counted:
+        await connection.executemany(_LOTS, [counted_lot_row(lot) for lot in counted])
+        touched = [lot for lot in touched if not is_counted(lot)]
     if changes.keys:
         await _write_keys(connection, state)
     if wallets:
+        placed = [hold for hold in held if hold.is_new]
+        ends, singly = _ends(changes)
         await connection.execute(
             _WRITE,
             state.now,
-            [wallet.id for wallet in wallets],
-            [wallet.balance for wallet in wallets],
-            [wallet.held for wallet in wallets],
-            *_columns([_lot_row(lot) for lot in touched if not lot.is_new], _LOT_COLUMNS),
-            changes.closed_holds,
-            *_columns([_hold_row(hold) for hold in held if hold.is_new], _HOLD_COLUMNS),
-            *_columns(changes.entries, _ENTRY_COLUMNS),
-            *_columns([_usage_row(row) for row in changes.usage], _USAGE_COLUMNS),
-            *_columns([_call_row(row) for row in changes.calls.values()], _CALL_COLUMNS),
+            array_text([wallet.id for wallet in wallets]),
+            array_text([wallet.balance for wallet in wallets]),
+            array_text([wallet.held for wallet in wallets]),
+            *array_texts([lot_row(lot) for lot in touched], _LOT_COLUMNS),
+            *array_texts([hold_row(hold) for hold in placed], _HOLD_COLUMNS),
+            json_array([hold.terms or {} for hold in placed], json_text) if placed else None,
+            *array_texts([end[:-1] for end in ends], _END_COLUMNS),
+            json_array([end[-1] for end in ends], json_text) if any(end[-1] is not None for end in ends) else None,
         )
+        await _write_singly(connection, state, singly)
     await _write_rare(connection, state, renewed)
+
+
+def _ends(changes: Changes) -> tuple[list[tuple[object, ...]], Changes]:
+    """The ends of calls whose holds are in the database, each with its usage and its first charge in a row.
+
+    And what remains: holds of this very batch, calls charged late or again, entries that are not of one grant's charge.
+    """
+    calls = changes.calls
+    ended = {call_id: row for call_id, row in calls.items() if type(row.call) is Hold and not row.call.is_new}
+    rest = Changes(entries=changes.entries, usage=changes.usage, closed_holds=changes.closed_holds, calls=calls)
+    if not ended:
+        return [], rest
+    charges: dict[UUID, EntryRow] = {}
+    rest.entries = []
+    for entry in changes.entries:
+        call_id = entry[7]
+        if (
+            call_id is None
+            or entry[3] != "USAGE"
+            or call_id not in ended
+            or charges.setdefault(call_id, entry) is not entry
+        ):
+            rest.entries.append(entry)
+    used: dict[UUID, UsageRow] = {}
+    rest.usage = []
+    for row in changes.usage:
+        call_id = row.call.call_id
+        # A second event of a call would have made an EndedCall of its row.
+        if call_id in ended:
+            used[call_id] = row
+        else:
+            rest.usage.append(row)
+    rest.closed_holds = [call_id for call_id in changes.closed_holds if call_id not in ended]
+    rest.calls = {} if len(ended) == len(calls) else {key: row for key, row in calls.items() if key not in ended}
+    return [end_row(row, used.get(key), charges.get(key)) for key, row in ended.items()], rest
+
+
+async def _write_singly(connection: Connection, state: State, rest: Changes) -> None:
+    """The rows that few batches have, one by one."""
+    at = state.now
+    if rest.closed_holds:
+        await connection.execute(_CLOSED, rest.closed_holds)
+    if rest.entries:
+        await connection.executemany(_ENTRIES, [(*entry, at) for entry in rest.entries])
+    if rest.usage:
+        await connection.executemany(_USAGE, [(*usage_row(row), at) for row in rest.usage])
+    if rest.calls:
+        await connection.executemany(_CALLS, [(*call_row(row), at) for row in rest.calls.values()])
 
 
 async def _write_rare(connection: Connection, state: State, renewed: Sequence[Hold]) -> None:
@@ -97,7 +186,7 @@ async def _write_rare(connection: Connection, state: State, renewed: Sequence[Ho
             [hold.call_id for hold in renewed],
             [hold.expires_at for hold in renewed],
             [hold.checkpoint_micro for hold in renewed],
-            [None if hold.checkpoint is None else _json(usage_json(hold.checkpoint)) for hold in renewed],
+            [None if hold.checkpoint is None else json_text(usage_json(hold.checkpoint)) for hold in renewed],
         )
     limits = [limit for found in state.limits.values() for limit in found if limit.touched]
     if limits:
@@ -110,7 +199,9 @@ async def _write_rare(connection: Connection, state: State, renewed: Sequence[Ho
         )
     if changes.answers:
         workspaces, keys, calls, answers = zip(*changes.answers, strict=True)
-        await connection.execute(_ANSWERS, state.now, workspaces, keys, calls, [_json(answer) for answer in answers])
+        await connection.execute(
+            _ANSWERS, state.now, workspaces, keys, calls, [json_text(answer) for answer in answers]
+        )
     if changes.outputs:
         outputs = changes.outputs
         await connection.execute(
@@ -136,147 +227,3 @@ async def _write_keys(connection: Connection, state: State) -> None:
         [key.call_id for key in claims.values()],
         [key.expires_at for key in claims.values()],
     )
-
-
-def _columns(rows: Sequence[tuple[object, ...]], width: int) -> Iterable[Sequence[object]]:
-    """Rows as columns. One with nothing but NULLs, zeros and the like goes empty: encoding arrays is what costs most."""
-    if not rows:
-        return [()] * width
-    return [column if any(column) else () for column in zip(*rows, strict=True)]
-
-
-def _lot_row(lot: Lot) -> tuple[object, ...]:
-    return (
-        lot.id,
-        lot.amount,
-        lot.remaining,
-        lot.held,
-        lot.reinstated,
-        lot.spent,
-        lot.expired,
-        lot.clawed_back,
-        lot.refunded,
-        lot.transferred,
-        lot.adjusted,
-        lot.frozen_reason,
-    )
-
-
-def _new_lot_row(lot: Lot) -> tuple[object, ...]:
-    return (
-        lot.id,
-        lot.wallet_id,
-        lot.kind,
-        lot.burn_rank,
-        lot.amount,
-        lot.remaining,
-        lot.held,
-        lot.reinstated,
-        lot.spent,
-        lot.expired,
-        lot.clawed_back,
-        lot.refunded,
-        lot.transferred,
-        lot.adjusted,
-        lot.effective_at,
-        lot.expires_at,
-        lot.frozen_reason,
-        lot.requires_active_plan,
-        lot.transferable,
-        lot.source_kind,
-        lot.source_id,
-        lot.subscription_id,
-        lot.payment_id,
-        lot.description,
-        lot.created_at,
-    )
-
-
-def _hold_row(hold: Hold) -> tuple[object, ...]:
-    parts = hold.parts
-    return (
-        hold.call_id,
-        hold.wallet_id,
-        hold.workspace_id,
-        hold.amount,
-        f"{{{','.join([str(lot.id) for lot, _ in parts])}}}",
-        f"{{{','.join([str(part) for _, part in parts])}}}",
-        hold.model_slug,
-        hold.modality,
-        hold.user_id,
-        hold.api_key_id,
-        hold.request_id,
-        hold.idempotency_key,
-        hold.owner,
-        hold.payee_wallet_id,
-        hold.payee_share_percent,
-        _json(hold.terms or {}),
-        hold.expires_at,
-        f"{{{','.join([str(limit.id) for limit in hold.limits])}}}" if hold.limits else None,
-    )
-
-
-def _usage_row(row: UsageRow) -> tuple[object, ...]:
-    call, usage = row.call, row.usage
-    return (
-        call.call_id,
-        row.sequence,
-        call.workspace_id,
-        call.wallet_id,
-        call.model_slug,
-        call.modality,
-        call.user_id,
-        call.api_key_id,
-        usage.input_tokens,
-        usage.cached_input_tokens,
-        usage.output_tokens,
-        usage.reasoning_tokens,
-        usage.requests,
-        usage.images,
-        usage.seconds,
-        usage.characters,
-        row.cost,
-        row.charged,
-        usage.estimated,
-        row.presumed,
-        clean_text(usage.provider),
-        None if usage.details is None else _json(usage.details),
-    )
-
-
-def _call_row(row: CallRow) -> tuple[object, ...]:
-    call = row.call
-    return (
-        call.call_id,
-        call.workspace_id,
-        call.model_slug,
-        row.status,
-        call.user_id,
-        call.api_key_id,
-        call.request_id,
-        call.idempotency_key,
-        row.error_code,
-        None if row.error_message is None else clean_text(row.error_message),
-        call.created_at,
-    )
-
-
-def usage_json(usage: UsageFacts) -> dict[str, object]:
-    """The facts as they are kept with a checkpoint and in the journal."""
-    return {name: getattr(usage, name) for name in usage.__slots__}
-
-
-def clean_text(text: str) -> str:
-    """What a provider sent must not keep a settlement from being written: no NUL, no lone surrogate, no endless text."""
-    if len(text) > _MESSAGE_LENGTH or not text.isascii() or "\x00" in text:
-        text = text[:_MESSAGE_LENGTH].replace("\x00", "").encode(errors="replace").decode()
-    return text
-
-
-def _json(value: Mapping[str, object]) -> str:
-    try:
-        text = orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        text = orjson.dumps({"unwritable": repr(value)[:_MESSAGE_LENGTH].encode(errors="replace").decode()}).decode()
-    # jsonb has no NUL character. Where the escape is itself escaped this only changes a text nobody relies on.
-    return text.replace("\\u0000", "\\ufffd") if "\\u0000" in text else text

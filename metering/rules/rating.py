@@ -1,6 +1,6 @@
 """What a call costs: prices times usage, exact until one division that rounds up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Protocol
@@ -36,29 +36,53 @@ class MeterPrice:
     per: int
 
 
-def quantities(usage: UsageFacts, priced: frozenset[str]) -> dict[str, int]:
-    """How much of each priced meter was used, nothing counted twice.
+def cost_micro(prices: Sequence[PriceOfMeter], usage: UsageFacts, discount_percent: int = 0) -> int:
+    """The cost in micro-credits, rounded up once; `discount_percent` 0 to 100 is the plan's for this model.
 
     Cached input is priced as such where that meter has a price, else as the input that it is part of; reasoning and
-    output alike.
+    output alike: nothing is counted twice.
     """
-    cached = usage.cached_input_tokens if "CACHED_INPUT_TOKENS" in priced else 0
-    reasoning = usage.reasoning_tokens if "REASONING_TOKENS" in priced else 0
-    return {
-        "INPUT_TOKENS": max(0, usage.input_tokens - cached),
-        "CACHED_INPUT_TOKENS": cached,
-        "OUTPUT_TOKENS": max(0, usage.output_tokens - reasoning),
-        "REASONING_TOKENS": reasoning,
-        "REQUESTS": usage.requests,
-        "IMAGES": usage.images,
-        "SECONDS": usage.seconds,
-        "CHARACTERS": usage.characters,
-    }
-
-
-def cost_micro(prices: Sequence[PriceOfMeter], usage: UsageFacts, discount_percent: int = 0) -> int:
-    """The cost in micro-credits, rounded up once; `discount_percent` 0 to 100 is the plan's for this model."""
-    used = quantities(usage, frozenset(price.meter for price in prices))
-    denominator = lcm(*(price.per for price in prices))
-    numerator = sum(used[price.meter] * price.credits_micro * (denominator // price.per) for price in prices)
+    weights, denominator = _weights(prices)
+    cached = usage.cached_input_tokens if "CACHED_INPUT_TOKENS" in weights else 0
+    reasoning = usage.reasoning_tokens if "REASONING_TOKENS" in weights else 0
+    weight = weights.get
+    numerator = (
+        max(0, usage.input_tokens - cached) * weight("INPUT_TOKENS", 0)
+        + cached * weight("CACHED_INPUT_TOKENS", 0)
+        + max(0, usage.output_tokens - reasoning) * weight("OUTPUT_TOKENS", 0)
+        + reasoning * weight("REASONING_TOKENS", 0)
+        + _rest(usage, weights)
+    )
     return -(-numerator * (100 - discount_percent) // (denominator * 100))
+
+
+def highest_micro(prices: Sequence[PriceOfMeter], usage: UsageFacts, discount_percent: int = 0) -> int:
+    """The highest cost of this usage, whatever part of its input was cached and of its output reasoned."""
+    weights, denominator = _weights(prices)
+    weight = weights.get
+    numerator = (
+        usage.input_tokens * max(weight("INPUT_TOKENS", 0), weight("CACHED_INPUT_TOKENS", 0))
+        + usage.output_tokens * max(weight("OUTPUT_TOKENS", 0), weight("REASONING_TOKENS", 0))
+        + _rest(usage, weights)
+    )
+    return -(-numerator * (100 - discount_percent) // (denominator * 100))
+
+
+def _weights(prices: Sequence[PriceOfMeter]) -> tuple[dict[str, int], int]:
+    """What one unit of each priced meter costs, over the denominator that they have in common."""
+    denominator = lcm(*[price.per for price in prices])
+    weights: dict[str, int] = {}
+    for price in prices:
+        each = price.credits_micro * (denominator // price.per)
+        weights[price.meter] = weights.get(price.meter, 0) + each
+    return weights, denominator
+
+
+def _rest(usage: UsageFacts, weights: Mapping[str, int]) -> int:
+    weight = weights.get
+    return (
+        usage.requests * weight("REQUESTS", 0)
+        + usage.images * weight("IMAGES", 0)
+        + usage.seconds * weight("SECONDS", 0)
+        + usage.characters * weight("CHARACTERS", 0)
+    )

@@ -149,7 +149,7 @@ def test_a_settlement_reads_back_as_it_was_written():
         payee_wallet_id=uuid7(), payee_share_percent=5, answer={"x": None}, error_message="é",
         sealed_output=SealedOutput(b"\x00\xff", 2, START),
     )  # fmt: skip
-    assert settlement_of(orjson.loads(orjson.dumps(settlement_json(op)))) == op
+    assert settlement_of(orjson.loads(orjson.dumps(settlement_json(op), default=str))) == op
 
 
 async def test_what_is_no_json_is_journalled_without_its_details(database_url, pg, tmp_path):

@@ -316,3 +316,74 @@ async def test_a_late_settlement_of_nothing_ends_the_call_as_well(database_url, 
         assert (again.duplicate, again.charged_micro) == (True, 0)
     assert await pg.fetchval("SELECT count(*) FROM usage_events") == 1
     await assert_invariants(pg)
+
+
+async def test_a_call_that_begins_and_ends_in_one_batch_is_written_whole(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 100))
+        op, other, released = hold(wallet, 40), hold(wallet, 30), hold(wallet, 30)
+        await ledger.submit(other)
+        await ledger.submit(released)
+        database = await Database.open(database_url)
+        async with transaction(database) as conn:
+            await ledger.post(
+                conn,
+                [
+                    op,
+                    settle(wallet, op.call_id, 25, usage=USAGE),
+                    settle(wallet, other.call_id, 0, usage=UsageFacts(provider='a "provider"\n', details={"a": [1]})),
+                    Release(released.call_id, *wallet, error_code="UPSTREAM_ERROR", error_message="it's\n{broken}, \\"),
+                ],
+                now=START,
+            )
+        await database.close()
+    assert await pg.fetchval("SELECT count(*) FROM holds") == 0
+    events = {row["call_id"]: row for row in await pg.fetch("SELECT * FROM usage_events")}
+    assert {key: row["charged_micro"] for key, row in events.items()} == {op.call_id: 25, other.call_id: 0}
+    assert events[op.call_id]["output_tokens"] == 7
+    assert (events[other.call_id]["provider"], events[other.call_id]["details"]) == ('a "provider"\n', '{"a": [1]}')
+    assert events[op.call_id]["details"] is None
+    assert await pg.fetchval("SELECT error_message FROM calls WHERE status = 'FAILED'") == "it's\n{broken}, \\"
+    assert await pg.fetchval("SELECT count(*) FROM calls") == 3
+    await assert_invariants(pg)
+
+
+async def test_a_charge_over_several_grants_has_an_entry_of_each(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 30, "PROMO"))
+        await ledger.submit(grant(wallet[0], 100))
+        op = hold(wallet, 60)
+        await ledger.submit(op)
+        await ledger.submit(settle(wallet, op.call_id, 50, usage=USAGE))
+    entries = await pg.fetch("SELECT * FROM ledger_entries WHERE kind = 'USAGE' ORDER BY id")
+    assert [(row["amount_micro"], row["balance_after_micro"]) for row in entries] == [(-30, 100), (-20, 80)]
+    assert (
+        len({(row["call_id"], row["reference_kind"], row["reference_id"], row["description"]) for row in entries}) == 1
+    )
+    await assert_invariants(pg)
+
+
+async def test_a_hold_that_is_reaped_and_settled_in_one_batch_ends_once(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 100))
+        presumed, let_go = hold(wallet, 40, expires_at=START), hold(wallet, 40, expires_at=START)
+        await ledger.submit(presumed)
+        await ledger.submit(let_go)
+        await ledger.submit(Checkpoint(presumed.call_id, wallet[0], 10, USAGE, START))
+        database = await Database.open(database_url)
+        async with transaction(database) as conn:
+            ends = [
+                end
+                for op in (presumed, let_go)
+                for end in (Reap(op.call_id, wallet[0]), settle(wallet, op.call_id, 25, usage=USAGE))
+            ]
+            outcomes = await ledger.post(conn, ends, now=START)
+        await database.close()
+    assert [outcome.charged_micro for outcome in outcomes if isinstance(outcome, Settled)] == [10, 25, 25]
+    assert await pg.fetchval("SELECT count(*) FROM holds") == 0
+    assert await pg.fetchval("SELECT sum(charged_micro) FROM usage_events") == 50
+    assert await pg.fetchval("SELECT count(*) FROM calls WHERE status = 'SUCCEEDED'") == 2
+    await assert_invariants(pg)

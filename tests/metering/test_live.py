@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from kit.ids import uuid7
+from kit.tasks import stop
 from metering import live, live_hub
 from metering.live import CHANNEL, IDS_PER_MESSAGE, MAX_UNSENT, Announcer, ids_of
 from metering.live_hub import LiveHub, Watch
@@ -34,8 +35,7 @@ async def process(url: str) -> AsyncIterator[Process]:
     made.announcer.start()
     running = asyncio.create_task(made.hub.run())
     yield made
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await stop(running)
     await made.announcer.close()
     await made.redis.aclose()
 

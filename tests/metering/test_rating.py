@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.operations import UsageFacts
-from metering.rules.rating import MeterPrice, cost_micro
+from metering.rules.rating import MeterPrice, cost_micro, highest_micro
 
 COUNTS = st.integers(0, 10**9)
 PRICE = st.tuples(st.integers(0, 10**9), st.integers(1, 10**7))
@@ -62,3 +62,34 @@ def test_a_fraction_of_a_micro_credit_is_one_and_nothing_is_nothing():
     assert cost_micro(price, usage()) == 0
     assert cost_micro([], usage(input_tokens=5)) == 0
     assert cost_micro(price, usage(input_tokens=1), 100) == 0
+
+
+@given(
+    counts=st.lists(COUNTS, min_size=6, max_size=6),
+    prices=st.lists(st.one_of(st.none(), PRICE), min_size=8, max_size=8),
+    discount=st.integers(0, 100),
+    parts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_no_split_into_cached_and_reasoned_costs_more_than_the_highest_and_one_costs_as_much(
+    counts, prices, discount, parts
+):
+    meters = [
+        "INPUT_TOKENS", "CACHED_INPUT_TOKENS", "OUTPUT_TOKENS", "REASONING_TOKENS", "REQUESTS", "IMAGES", "SECONDS",
+        "CHARACTERS",
+    ]  # fmt: skip
+    offered = [MeterPrice(meter, *price) for meter, price in zip(meters, prices, strict=True) if price is not None]
+
+    def facts(cached, reasoned):
+        return usage(
+            input_tokens=counts[0], cached_input_tokens=cached, output_tokens=counts[1], reasoning_tokens=reasoned,
+            requests=counts[2], images=counts[3], seconds=counts[4], characters=counts[5],
+        )  # fmt: skip
+
+    corners = [
+        cost_micro(offered, facts(cached, reasoned), discount)
+        for cached in (0, counts[0])
+        for reasoned in (0, counts[1])
+    ]
+    highest = highest_micro(offered, facts(0, 0), discount)
+    assert highest == max(corners)
+    assert cost_micro(offered, facts(int(counts[0] * parts[0]), int(counts[1] * parts[1])), discount) <= highest

@@ -16,7 +16,14 @@ from models.database import MODEL_MODULES, Database
 from models.enums import ApiScope, SpendLimitPeriod, SpendLimitSubject
 from models.fields import EnumField
 
-WITHOUT_MODEL = {"usage_events", "idempotency_keys", "usage_rollups", "usage_days", "usage_marks", "tortoise_migrations"}
+WITHOUT_MODEL = {
+    "usage_events",
+    "idempotency_keys",
+    "usage_rollups",
+    "usage_days",
+    "usage_marks",
+    "tortoise_migrations",
+}
 """Composite primary keys, which Tortoise has not; and Tortoise's own table."""
 
 REFERENCES_WITHOUT_RELATION = {("plans", "workspace_id"), ("models", "workspace_id")}

@@ -106,7 +106,9 @@ async def _hook(house: House) -> str:
     made = await house.services.resolver_services.webhooks.create(
         house.seeded.workspace_id, "https://1.1.1.1/", ["balance.low"], ""
     )
-    await house.services.database.pool.execute("UPDATE webhook_endpoints SET deleted_at = now() WHERE id <> $1", made.endpoint.id)
+    await house.services.database.pool.execute(
+        "UPDATE webhook_endpoints SET deleted_at = now() WHERE id <> $1", made.endpoint.id
+    )
     return encode_id("hook", made.endpoint.id)
 
 
