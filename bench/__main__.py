@@ -17,6 +17,16 @@ BENCHES = {
     "graphql": "the GraphQL edge beside Strawberry's own view and a handler by hand",
     "usage_report": "a year's report by day and model over millions of usage events",
 }
+QUICK = {
+    "limiter": ["--rounds", "3"],
+    "ledger": ["--rounds", "2", "--pairs", "3000", "--concurrency", "1", "64"],
+    "history": ["--rows", "200000", "--rounds", "3", "--pairs", "2000"],
+    "upstream_client": ["--rounds", "1", "--calls", "3000"],
+    "gateway": ["--rounds", "1", "--connections", "64"],
+    "auth": ["--rounds", "2"],
+    "usage_report": ["--events", "200000", "--rounds", "5"],
+}
+"""Options for a first look: a minute or two in all, and figures that scatter."""
 
 
 def main() -> int:
@@ -28,7 +38,11 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which to run; all of them without a name")
-    names = parser.parse_args().names or list(BENCHES)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and shorter rounds: a first look, not for comparing"
+    )
+    options = parser.parse_args()
+    names = options.names or list(BENCHES)
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHES)}")
@@ -36,7 +50,8 @@ def main() -> int:
     for number, name in enumerate(names, start=1):
         print(f"\n## {name}: {BENCHES[name]} ({number} of {len(names)})\n", flush=True)
         began = time.monotonic()
-        if subprocess.run([sys.executable, "-m", f"bench.{name}"], cwd=ROOT, check=False).returncode:
+        more = QUICK.get(name, []) if options.quick else []
+        if subprocess.run([sys.executable, "-m", f"bench.{name}", *more], cwd=ROOT, check=False).returncode:
             failed.append(name)
         print(f"\n({time.monotonic() - began:.0f} s)", flush=True)
     if failed:

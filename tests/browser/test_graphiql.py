@@ -22,7 +22,7 @@ RESULT = "[...document.querySelectorAll('.result-window .view-line')].map(line =
 def chromium() -> str:
     if CHROMIUM is None:
         why = "no Chromium on this machine (Debian: the package chromium)"
-        if os.environ.get("TOLLGATE_REQUIRE_BROWSER") == "1":
+        if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(why)
         pytest.skip(why)
     return CHROMIUM
