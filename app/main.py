@@ -4,7 +4,6 @@ request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | h
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import Final
 
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
+from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
 from app.health import PATHS as HEALTH_PATHS
 from app.lifespan import Services, open_services
@@ -26,9 +26,6 @@ from metering.errors import JournalUnusable
 from models.schema_check import SchemaError
 
 logger = logging.getLogger(__name__)
-
-_COLLECT_AFTER: Final = (20_000, 20, 20)
-"""Objects made, and younger collections had, before a collection of each generation."""
 
 SignalHandler = Callable[[int, FrameType | None], object]
 _MENDABLE: Final = (Refusal, RequestFailure, JournalUnusable, SchemaError)
@@ -125,7 +122,7 @@ class Tollgate:
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
                 self.started()
-                _calm_collector()
+                calm_collector()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self._stack.aclose()
@@ -156,16 +153,6 @@ class WorkerProcess(Tollgate):
             servers_own(number, frame)
 
         asyncio.run_coroutine_threadsafe(in_order(), loop)
-
-
-def _calm_collector() -> None:
-    """Leave what was made at start out of garbage collections, and make them rarer: a call makes hundreds of objects.
-
-    Nearly all of them go by reference counts; with Python's own thresholds a tenth of a call's time was collections.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def create_app() -> Tollgate:

@@ -17,6 +17,7 @@ from uuid import UUID
 import asyncpg
 import uvloop
 
+from app.collector import calm_collector
 from app.embedded import EmbeddedServers
 from bench.ledger import Account, concurrently, ledger_pair
 from metering.ledger import Ledger
@@ -191,6 +192,7 @@ async def measure(side: Side, where: list[Account], arguments: argparse.Namespac
 
 async def compare(arguments: argparse.Namespace, urls: list[str]) -> None:
     sides = [await open_side("none", urls[0], 0), await open_side("long", urls[1], arguments.rows)]
+    calm_collector()  # as `tollgate serve` does
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(arguments.rounds + 1):
         for kind in ("1 wallet", "1,000 wallets"):

@@ -19,6 +19,7 @@ import uvloop
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
+from app.collector import calm_collector
 from app.embedded import EmbeddedServers
 from kit import clock
 from kit.ids import uuid7
@@ -211,6 +212,7 @@ async def measure(arguments: argparse.Namespace, url: str) -> None:
     conn = await database.dedicated()
     hot = await open_accounts(conn, ledger, 1)
     many = await open_accounts(conn, ledger, 1000)
+    calm_collector()  # as `tollgate serve` does
     rates: dict[str, list[float]] = {}
     latencies: dict[str, list[float]] = {}
 
