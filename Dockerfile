@@ -3,7 +3,7 @@ FROM python:3.11-slim AS build
 WORKDIR /opt/tollgate
 RUN python -m venv /opt/venv
 COPY requirements.lock ./
-RUN /opt/venv/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/tollgate --create-home tollgate

@@ -12,18 +12,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help: ## Show these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
+# The locks are complete, so nothing is resolved at installation (--no-deps): a release that came out since cannot break it.
 $(RUNTIME): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Tollgate needs Python 3.11 or newer; say PYTHON=/path/to/python3.11 make run"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned requirements into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/python tools/link_checkout.py
 	@touch $@
 
 $(READY): requirements-dev.lock $(RUNTIME)
 	@echo "installing the pinned development requirements into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 run: $(RUNTIME) ## Start the gateway with embedded PostgreSQL and Valkey and a seeded demo (ARGS="--port 9000")

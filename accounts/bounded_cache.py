@@ -1,8 +1,8 @@
 """A map in memory with a bound: the least recently used entry makes room, and an entry's age is the reader's to judge."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from time import monotonic
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -26,7 +26,7 @@ class BoundedCache(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if time.monotonic() - entry[0] > max_age_s:
+        if monotonic() - entry[0] > max_age_s:
             del self._entries[key]
             return None
         self._entries.move_to_end(key)
@@ -34,7 +34,7 @@ class BoundedCache(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Remember the value from now on."""
-        self._entries[key] = (time.monotonic(), value)
+        self._entries[key] = (monotonic(), value)
         self._entries.move_to_end(key)
         if len(self._entries) > self._limit:
             self._entries.popitem(last=False)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -116,18 +116,18 @@ class OidcVerifier:
         return party == self._audience if several else party in {None, self._audience}
 
     async def _key_of(self, kid: str) -> _Key | None:
-        age_s = time.monotonic() - self._fetched_at
+        age_s = monotonic() - self._fetched_at
         if kid in self._keys and age_s < FRESH_S:
             return self._keys[kid]
         async with self._lock:
-            if time.monotonic() - self._tried_at > REFETCH_PAUSE_S:
+            if monotonic() - self._tried_at > REFETCH_PAUSE_S:
                 await self._fetch()
-        if time.monotonic() - self._fetched_at > STALE_S:
+        if monotonic() - self._fetched_at > STALE_S:
             raise Unavailable("The identity provider cannot be reached. Try again.")
         return self._keys.get(kid)
 
     async def _fetch(self) -> None:
-        self._tried_at = time.monotonic()
+        self._tried_at = monotonic()
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 document = await self._json(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -135,7 +135,7 @@ class OidcVerifier:
         except (aiohttp.ClientError, TimeoutError, ValueError, TypeError, OSError) as error:
             _log.warning("No keys of the identity provider: %s", type(error).__name__)
             return
-        self._keys, self._fetched_at = keys, time.monotonic()
+        self._keys, self._fetched_at = keys, monotonic()
 
     async def _json(self, url: str) -> dict[str, object]:
         async with self._http.get(url, allow_redirects=False) as response:

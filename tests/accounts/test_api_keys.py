@@ -328,7 +328,7 @@ async def test_without_valkey_entries_are_trusted_for_two_seconds(room, owner, w
     await room.pg.execute("UPDATE api_keys SET revoked_at = now()")
     await room.principals.resolve(key.secret)
     present = __import__("time").monotonic()
-    monkeypatch.setattr("accounts.bounded_cache.time.monotonic", lambda: present + 2.5)
+    monkeypatch.setattr("accounts.bounded_cache.monotonic", lambda: present + 2.5)
     with pytest.raises(Unauthenticated):
         await room.principals.resolve(key.secret)
 

@@ -164,7 +164,7 @@ async def test_keys_are_fetched_once_and_again_for_a_new_key_but_not_for_every_i
     assert issuer.fetches == 1
     issuer.keys.append(jwk(OTHER_RSA, "new", jwt.algorithms.RSAAlgorithm))
     present = real_time.monotonic()
-    monkeypatch.setattr(oidc.time, "monotonic", lambda: present + 31)
+    monkeypatch.setattr(oidc, "monotonic", lambda: present + 31)
     await verifier.verify(issuer.token(OTHER_RSA, kid="new"))
     assert issuer.fetches == 2
     for number in range(20):
@@ -177,14 +177,14 @@ async def test_a_withdrawn_key_ends_and_an_issuer_away_is_waited_for(issuer, ver
     await verifier.verify(issuer.token())
     present = real_time.monotonic()
     issuer.broken = True
-    monkeypatch.setattr(oidc.time, "monotonic", lambda: present + 4_000)
+    monkeypatch.setattr(oidc, "monotonic", lambda: present + 4_000)
     await verifier.verify(issuer.token())
     issuer.broken, issuer.keys = False, issuer.keys[1:]
-    monkeypatch.setattr(oidc.time, "monotonic", lambda: present + 8_000)
+    monkeypatch.setattr(oidc, "monotonic", lambda: present + 8_000)
     with pytest.raises(Unauthenticated):
         await verifier.verify(issuer.token())
     issuer.broken = True
-    monkeypatch.setattr(oidc.time, "monotonic", lambda: present + 200_000)
+    monkeypatch.setattr(oidc, "monotonic", lambda: present + 200_000)
     with pytest.raises(Unavailable):
         await verifier.verify(issuer.token(EC, "ES256", "ec"))
 
