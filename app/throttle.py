@@ -4,7 +4,6 @@ Headers follow the IETF draft "RateLimit header fields for HTTP": `RateLimit-Pol
 is left of it, both for the bucket that is closest to refusing.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from accounts.views import Principal
@@ -12,6 +11,7 @@ from app.asgi import Headers
 from billing.views import ModelView
 from gateway.callers import WorkspaceFacts
 from kit.errors import RateLimited
+from kit.records import record
 from metering.limiter import Bucket, BucketKind, BucketState, Decision, Limiter
 from metering.rules.bucket import MAX_CAPACITY
 
@@ -27,7 +27,7 @@ _NAMES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Passage:
     """A request that may pass, and the headers for its answer."""
 

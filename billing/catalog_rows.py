@@ -9,6 +9,7 @@ import asyncpg
 from billing.catalog_stored import limits_of, routes_of, tier_of
 from billing.rules.entitlements import entitlements_of
 from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView
+from metering.rules.rating import MeterPrice, Rates
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
 Row = asyncpg.Record
@@ -83,6 +84,9 @@ def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[Pl
             context_tokens=row["context_tokens"],
             max_output_tokens=row["max_output_tokens"],
             prices=tuple(prices_of.get(row["id"], ())),
+            rates=Rates(
+                MeterPrice(price.meter.value, price.credits_micro, price.per) for price in prices_of.get(row["id"], ())
+            ),
             routes=routes_of(row["routes"]),
             limits=limits_of(row["limits"]),
             plan_ids=tuple(plan.id for plan in plans if not plan.retired and row["id"] in plan.models),

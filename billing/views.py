@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.rules.entitlements import Entitlements
+from metering.rules.rating import Rates
 from models.enums import GrantCadence, Meter, Modality, PaymentPurpose, PaymentStatus, PricePeriod, SubscriptionStatus
 
 
@@ -74,7 +75,7 @@ class PackView:
 
 @dataclass(frozen=True, slots=True)
 class MeterPriceView:
-    """`credits_micro` for each `per` units of a meter; what rating needs."""
+    """`credits_micro` for each `per` units of a meter."""
 
     id: UUID
     meter: Meter
@@ -111,7 +112,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model that can be called. `plan_ids`: the live plans that give it, by rank."""
+    """A model that can be called. `rates`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank."""
 
     id: UUID
     slug: str
@@ -122,6 +123,7 @@ class ModelView:
     context_tokens: int | None
     max_output_tokens: int | None
     prices: tuple[MeterPriceView, ...]
+    rates: Rates
     routes: tuple[RouteView, ...]
     limits: ModelLimits
     plan_ids: tuple[UUID, ...]

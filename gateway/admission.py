@@ -1,6 +1,6 @@
 """Whether a call may run, what it can cost at most, and on which terms it will be rated."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
@@ -20,13 +20,14 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
-from gateway.rules.estimate import bound_micro, bound_usage
+from gateway.rules.estimate import bound_usage
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
+from kit.records import record
 from metering.operations import IdempotencyClaim, UsageFacts
-from metering.rules.rating import MeterPrice
+from metering.rules.rating import NO_RATES, Rates
 from models.enums import Modality
 from providers.base import Operation
 
@@ -39,7 +40,7 @@ _MODALITIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Admitted:
     """A call that may run: its model and terms as of `created_at`, and the bound that is to be held."""
 
@@ -50,7 +51,7 @@ class Admitted:
     shape: RequestShape
     bound: UsageFacts
     bound_micro: int
-    prices: tuple[MeterPrice, ...]
+    rates: Rates
     discount_percent: int
     created_at: datetime
     claim: IdempotencyClaim | None
@@ -67,9 +68,8 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
     bound = bound_usage(request.operation, shape, model)
     discount = snapshot.discount_percent(caller.plan, model)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
-    charged = () if caller.test else model.prices
-    prices = tuple(MeterPrice(price.meter, price.credits_micro, price.per) for price in charged)
-    most = bound_micro(bound, prices, discount)
+    rates = NO_RATES if caller.test else model.rates
+    most = rates.highest_micro(bound, discount)
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
@@ -80,7 +80,7 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
         shape=shape,
         bound=bound,
         bound_micro=most,
-        prices=prices,
+        rates=rates,
         discount_percent=discount,
         created_at=at,
         claim=_claim(request, test=caller.test),

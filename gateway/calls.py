@@ -4,7 +4,6 @@ The provider is called in a task that the gateway owns, so that a client that le
 given only after its settlement is committed, or journalled on local disk where the database stayed away.
 """
 
-import asyncio
 import logging
 from dataclasses import replace
 from datetime import datetime
@@ -24,7 +23,6 @@ from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import Release, Settle, UsageFacts
-from metering.rules.rating import cost_micro
 from metering.views import Repeat, Settled
 from metering.wallets import wallet_figures
 from models.database import Database
@@ -89,7 +87,7 @@ class Calls:
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
         """
         admitted = admit(self._catalog.current, caller, request, now())
-        return await asyncio.shield(self._in_flight.own(self._run(admitted)))
+        return await self._in_flight.answer_of(self._run(admitted))
 
     async def _run(self, admitted: Admitted) -> CallResult:
         async with self._places.taken(admitted.caller):
@@ -126,7 +124,7 @@ class Calls:
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
             workspace_id=admitted.caller.workspace_id,
-            cost_micro=cost_micro(admitted.prices, usage, admitted.discount_percent),
+            cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
             usage=told_of(admitted, usage),
             status="SUCCEEDED",
             sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,

@@ -65,7 +65,7 @@ class Settling:
             modality=admitted.model.modality.value,
             terms={
                 "discount_percent": admitted.discount_percent,
-                "prices": [[price.meter, price.credits_micro, price.per] for price in admitted.prices],
+                "prices": [[price.meter, price.credits_micro, price.per] for price in admitted.rates.prices],
             },
             idempotency=admitted.claim,
         )

@@ -26,7 +26,6 @@ from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, Streamed
 from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import Settle, UsageFacts
-from metering.rules.rating import cost_micro
 from metering.views import Repeat
 from providers.base import JsonObject, Usage
 from providers.errors import ProviderError
@@ -199,7 +198,7 @@ def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFa
     usage = told_of(admitted, counted)
     if progress.content_bytes == 0:
         return 0, usage
-    return cost_micro(admitted.prices, usage, admitted.discount_percent), usage
+    return admitted.rates.cost_micro(usage, admitted.discount_percent), usage
 
 
 def _open(opened: "asyncio.Future[CallStream]", stream: CallStream) -> None:

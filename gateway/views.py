@@ -6,12 +6,13 @@ from uuid import UUID
 
 from billing.views import PlanView
 from kit.errors import Code, Refusal
+from kit.records import record
 from metering.operations import UsageFacts
 from metering.views import WalletFigures
 from providers.base import JsonObject, Operation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """On whose behalf a call runs. `concurrent_calls`: how many of the workspace may run at once, None for any number.
     `test` callers, those with a test key, reach sandbox providers only and are never charged.
@@ -28,7 +29,7 @@ class Caller:
     test: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallRequest:
     """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
 
@@ -39,7 +40,7 @@ class CallRequest:
     max_credits_micro: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChargeView:
     """What one grant paid, in micro-credits."""
 
@@ -47,7 +48,7 @@ class ChargeView:
     amount_micro: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallResult:
     """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed."""
 

@@ -5,10 +5,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kit.errors import Unavailable
+from kit.records import record
 from metering.limiter import DEGRADED, LOG_PAUSE_S, FailurePolicy, slot_prefix
 from metering.redis_pipeline import Argument, LinkDown, Script, ScriptLink
 
@@ -19,7 +19,7 @@ _LEASES: Final = Script.named("leases")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lease:
     """A running call's claim to one of its workspace's places."""
 

@@ -4,13 +4,13 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
 from prometheus_client import Counter
 
 from kit.errors import Unavailable
+from kit.records import record
 from metering.redis_pipeline import Argument, LinkDown, Script, ScriptLink
 from metering.rules.bucket import MAX_CAPACITY, MAX_COST, MAX_REFILL_PER_HOUR
 
@@ -66,7 +66,7 @@ DEFAULT_POLICIES: Final[Mapping[BucketKind, FailurePolicy]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bucket:
     """A bucket and what is asked of it: at most `capacity` tokens, `refill_per_hour` of them an hour, `cost` now.
 
@@ -89,7 +89,7 @@ class Bucket:
             raise ValueError(f"a cost is 0 to {MAX_COST} tokens, not {self.cost}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BucketState:
     """A bucket after the decision: whole tokens left, time until full, time until the cost fits (0 now, None never)."""
 
@@ -99,7 +99,7 @@ class BucketState:
     retry_after_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """The answer to one request. `limiting` is the index of the bucket that refuses longest, None when allowed.
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 from uuid import UUID
 
 from kit.ids import uuid7
+from kit.records import record
 
 GrantKind = Literal["CYCLE", "PROMO", "BONUS", "PACK", "TOP_UP", "ADJUSTMENT", "EARNINGS"]
 FrozenReason = Literal["NO_ACTIVE_SUBSCRIPTION", "DISPUTE", "WORKSPACE_DELETED"]
@@ -21,7 +22,7 @@ BURN_ORDER: Final[tuple[GrantKind, ...]] = get_args(GrantKind)
 IDEMPOTENCY_LIFE: Final = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UsageFacts:
     """What a call used. Cached input is a part of the input, reasoning a part of the output.
 
@@ -59,7 +60,7 @@ class SealedOutput:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlaceHold:
     """Reserve an upper bound of a call's cost; allocated to live grants in burn order. One hold per call id.
 
@@ -84,7 +85,7 @@ class PlaceHold:
     owner: UUID = field(default_factory=uuid7)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settle:
     """End a call with its true cost: consumes the hold's allocation in order, returns the rest to its grants.
 
@@ -107,7 +108,7 @@ class Settle:
     modality: Modality = "TEXT"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Release:
     """End a call that costs nothing. `answer` None stores the status and error for repeats. Answers Released."""
 

@@ -1,5 +1,6 @@
 """Rows of the ledger's tables as they are written, from what the postings made of them."""
 
+from dataclasses import fields
 from typing import Final
 
 import orjson
@@ -177,7 +178,7 @@ def call_row(row: CallRow) -> tuple[object, ...]:
 
 def usage_json(usage: UsageFacts) -> dict[str, object]:
     """The facts as they are kept with a checkpoint and in the journal."""
-    return {name: getattr(usage, name) for name in usage.__slots__}
+    return {each.name: getattr(usage, each.name) for each in fields(usage)}
 
 
 def clean_text(text: str) -> str:

@@ -6,11 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from kit.records import record
+
 Charges = tuple[tuple[UUID, int], ...]
 """(grant id, micro-credits) in the order in which the grants were used."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WalletFigures:
     """The ledger's figures right after a posting. `available_micro`: free credits of live grants.
 
@@ -45,7 +47,7 @@ class SpendLimitView:
     held_micro: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HoldPlaced:
     """The hold stands. `duplicate`: it stood already, placed by this same request."""
 
@@ -77,7 +79,7 @@ class Repeat:
     answer: Mapping[str, object] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settled:
     """The call's charge: `charged_micro` is what the wallet paid for it in all, `shortfall_micro` what it could not pay."""
 
@@ -91,7 +93,7 @@ class Settled:
     earned_micro: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Released:
     """The call ended without a charge."""
 

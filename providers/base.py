@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
+from kit.records import record
+
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The largest answer taken from a provider, streamed or whole."""
 
@@ -34,7 +36,7 @@ class Timeouts:
     total_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProviderRequest:
     """One call: `body` is OpenAI's request; the adapter puts `upstream_model` and the stream options into it.
 
@@ -48,7 +50,7 @@ class ProviderRequest:
     timeouts: Timeouts | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """What a call used; each number is non-negative.
 
@@ -67,7 +69,7 @@ class Usage:
     reported: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProviderAnswer:
     """A whole answer. `usage` None: the provider reported none that can be believed.
 

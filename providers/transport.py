@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from kit.records import record
 from providers.base import MAX_ANSWER_BYTES, Timeouts
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -73,7 +74,7 @@ def check_header(name: str, value: str) -> None:
         raise EndpointError(f"the value of header {name} must be printable ASCII")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpRequest:
     """One POST. `request_id` must be printable ASCII; `max_answer_bytes` bounds all that is received."""
 

@@ -4,15 +4,12 @@ A byte-level tokenizer makes at most one token of a byte, so bytes bound tokens;
 bytes per token for a model (`limits.bytes_per_token`) where its operator has measured one.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 from billing.views import ModelView
 from gateway.rules.requests import MESSAGE_OVERHEAD_TOKENS, RequestShape
 from kit.errors import InvalidInput
 from metering.operations import UsageFacts
-from metering.rules.rating import MeterPrice, cost_micro
 from providers.base import Operation
 
 DEFAULT_OUTPUT_TOKENS: Final = 4_096
@@ -34,21 +31,6 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         )
     each = shape.output_tokens if shape.output_tokens is not None else (most or DEFAULT_OUTPUT_TOKENS)
     return _facts(input_tokens=_input_bound(shape, model), output_tokens=each * shape.choices)
-
-
-def bound_micro(usage: UsageFacts, prices: Sequence[MeterPrice], discount_percent: int) -> int:
-    """The highest price of a usage in micro-credits, whatever part of it turns out cached or reasoned.
-
-    The cost is linear in both parts, so the highest stands at one of the four corners.
-    """
-    highest = 0
-    for cached in (0, usage.input_tokens):
-        for reasoned in (0, usage.output_tokens):
-            corner = replace(usage, cached_input_tokens=cached, reasoning_tokens=reasoned)
-            highest = max(highest, cost_micro(prices, corner, discount_percent))
-            if not usage.output_tokens:
-                break
-    return highest
 
 
 def _input_bound(shape: RequestShape, model: ModelView) -> int:

@@ -4,11 +4,11 @@ Everything else in the body is the provider's business and travels on unchanged.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
+from kit.records import record
 from providers.base import JsonObject, Operation
 
 MAX_MESSAGES: Final = 2_048
@@ -20,7 +20,7 @@ MESSAGE_OVERHEAD_TOKENS: Final = 16
 """Tokens that a chat template adds to a message, role and separators included; the widest known adds 8."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestShape:
     """What the bound of a call's cost is made from. `output_tokens` None: the caller set no limit."""
 

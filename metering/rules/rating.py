@@ -1,88 +1,83 @@
 """What a call costs: prices times usage, exact until one division that rounds up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import lcm
-from typing import Protocol
+from typing import Final
 
 from metering.operations import UsageFacts
 
 
-class PriceOfMeter(Protocol):
-    """`credits_micro` micro-credits for every `per` units of a meter; the catalog's own views fit."""
-
-    @property
-    def meter(self) -> str:
-        """A name of the Meter enum."""
-        ...
-
-    @property
-    def credits_micro(self) -> int:
-        """Zero or more."""
-        ...
-
-    @property
-    def per(self) -> int:
-        """One or more."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class MeterPrice:
-    """`credits_micro` micro-credits for every `per` units of a meter."""
+    """`credits_micro` micro-credits, zero or more, for every `per` units, one or more, of a meter of the Meter enum."""
 
     meter: str
     credits_micro: int
     per: int
 
 
-def cost_micro(prices: Sequence[PriceOfMeter], usage: UsageFacts, discount_percent: int = 0) -> int:
-    """The cost in micro-credits, rounded up once; `discount_percent` 0 to 100 is the plan's for this model.
+class Rates:
+    """A model's prices, weighed once for all its calls."""
 
-    Cached input is priced as such where that meter has a price, else as the input that it is part of; reasoning and
-    output alike: nothing is counted twice.
-    """
-    weights, denominator = _weights(prices)
-    cached = usage.cached_input_tokens if "CACHED_INPUT_TOKENS" in weights else 0
-    reasoning = usage.reasoning_tokens if "REASONING_TOKENS" in weights else 0
-    weight = weights.get
-    numerator = (
-        max(0, usage.input_tokens - cached) * weight("INPUT_TOKENS", 0)
-        + cached * weight("CACHED_INPUT_TOKENS", 0)
-        + max(0, usage.output_tokens - reasoning) * weight("OUTPUT_TOKENS", 0)
-        + reasoning * weight("REASONING_TOKENS", 0)
-        + _rest(usage, weights)
-    )
-    return -(-numerator * (100 - discount_percent) // (denominator * 100))
+    __slots__ = ("_cached", "_denominator", "_rest", "_tokens", "prices")
+
+    def __init__(self, prices: Iterable[MeterPrice]) -> None:
+        """`prices` of one meter add up; a meter without a price costs nothing."""
+        self.prices: Final = tuple(prices)
+        self._denominator = lcm(*[price.per for price in self.prices])
+        weights: dict[str, int] = {}
+        for price in self.prices:
+            each = price.credits_micro * (self._denominator // price.per)
+            weights[str(price.meter)] = weights.get(str(price.meter), 0) + each
+        weight = weights.get
+        # A part that has no price of its own is priced as the whole that it is part of.
+        self._tokens = (weight("INPUT_TOKENS", 0), weight("OUTPUT_TOKENS", 0))
+        self._cached = (weights.get("CACHED_INPUT_TOKENS"), weights.get("REASONING_TOKENS"))
+        self._rest = (weight("REQUESTS", 0), weight("IMAGES", 0), weight("SECONDS", 0), weight("CHARACTERS", 0))
+
+    def cost_micro(self, usage: UsageFacts, discount_percent: int = 0) -> int:
+        """The cost in micro-credits, rounded up once; `discount_percent` 0 to 100 is the plan's for this model.
+
+        Cached input is priced as such where that meter has a price, else as the input that it is part of; reasoning and
+        output alike: nothing is counted twice.
+        """
+        (of_input, of_output), (of_cached, of_reasoning) = self._tokens, self._cached
+        numerator = self._of_rest(usage)
+        if of_cached is None:
+            numerator += usage.input_tokens * of_input
+        else:
+            cached = usage.cached_input_tokens
+            numerator += max(0, usage.input_tokens - cached) * of_input + cached * of_cached
+        if of_reasoning is None:
+            numerator += usage.output_tokens * of_output
+        else:
+            reasoning = usage.reasoning_tokens
+            numerator += max(0, usage.output_tokens - reasoning) * of_output + reasoning * of_reasoning
+        return -(-numerator * (100 - discount_percent) // (self._denominator * 100))
+
+    def highest_micro(self, usage: UsageFacts, discount_percent: int = 0) -> int:
+        """The highest cost of this usage, whatever part of its input was cached and of its output reasoned.
+
+        The cost is linear in both parts, so the highest stands where each part is nothing or all.
+        """
+        (of_input, of_output), (of_cached, of_reasoning) = self._tokens, self._cached
+        numerator = (
+            usage.input_tokens * max(of_input, of_cached or 0)
+            + usage.output_tokens * max(of_output, of_reasoning or 0)
+            + self._of_rest(usage)
+        )
+        return -(-numerator * (100 - discount_percent) // (self._denominator * 100))
+
+    def _of_rest(self, usage: UsageFacts) -> int:
+        of_requests, of_images, of_seconds, of_characters = self._rest
+        return (
+            usage.requests * of_requests
+            + usage.images * of_images
+            + usage.seconds * of_seconds
+            + usage.characters * of_characters
+        )
 
 
-def highest_micro(prices: Sequence[PriceOfMeter], usage: UsageFacts, discount_percent: int = 0) -> int:
-    """The highest cost of this usage, whatever part of its input was cached and of its output reasoned."""
-    weights, denominator = _weights(prices)
-    weight = weights.get
-    numerator = (
-        usage.input_tokens * max(weight("INPUT_TOKENS", 0), weight("CACHED_INPUT_TOKENS", 0))
-        + usage.output_tokens * max(weight("OUTPUT_TOKENS", 0), weight("REASONING_TOKENS", 0))
-        + _rest(usage, weights)
-    )
-    return -(-numerator * (100 - discount_percent) // (denominator * 100))
-
-
-def _weights(prices: Sequence[PriceOfMeter]) -> tuple[dict[str, int], int]:
-    """What one unit of each priced meter costs, over the denominator that they have in common."""
-    denominator = lcm(*[price.per for price in prices])
-    weights: dict[str, int] = {}
-    for price in prices:
-        each = price.credits_micro * (denominator // price.per)
-        weights[price.meter] = weights.get(price.meter, 0) + each
-    return weights, denominator
-
-
-def _rest(usage: UsageFacts, weights: Mapping[str, int]) -> int:
-    weight = weights.get
-    return (
-        usage.requests * weight("REQUESTS", 0)
-        + usage.images * weight("IMAGES", 0)
-        + usage.seconds * weight("SECONDS", 0)
-        + usage.characters * weight("CHARACTERS", 0)
-    )
+NO_RATES: Final = Rates(())
+"""Everything for nothing."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.operations import UsageFacts
-from metering.rules.rating import MeterPrice, cost_micro, highest_micro
+from metering.rules.rating import MeterPrice, Rates
 
 COUNTS = st.integers(0, 10**9)
 PRICE = st.tuples(st.integers(0, 10**9), st.integers(1, 10**7))
@@ -41,27 +41,27 @@ def test_the_cost_is_the_exact_sum_rounded_up_once(counts, prices, discount):
     billed = [counts[0] - cached, cached, counts[2] - reasoning, reasoning, *counts[4:]]
     exact = sum(Fraction(n * price, per) for n, (price, per) in zip(billed, prices, strict=True))
     offered = [MeterPrice(meter, price, per) for meter, (price, per) in zip(meters, prices, strict=True)]
-    assert cost_micro(offered, facts, discount) == ceil(exact * (100 - discount) / 100)
+    assert Rates(offered).cost_micro(facts, discount) == ceil(exact * (100 - discount) / 100)
 
 
 def test_cached_and_reasoning_tokens_cost_as_what_they_are_part_of_where_they_have_no_price():
     prices = [MeterPrice("INPUT_TOKENS", 2, 1), MeterPrice("OUTPUT_TOKENS", 3, 1)]
     facts = usage(input_tokens=10, cached_input_tokens=4, output_tokens=5, reasoning_tokens=5)
-    assert cost_micro(prices, facts) == 35
-    assert cost_micro([*prices, MeterPrice("CACHED_INPUT_TOKENS", 1, 1)], facts) == 31
+    assert Rates(prices).cost_micro(facts) == 35
+    assert Rates([*prices, MeterPrice("CACHED_INPUT_TOKENS", 1, 1)]).cost_micro(facts) == 31
 
 
 def test_a_provider_that_reports_more_cached_than_input_does_not_make_a_credit():
     prices = [MeterPrice("INPUT_TOKENS", 5, 1), MeterPrice("CACHED_INPUT_TOKENS", 1, 1)]
-    assert cost_micro(prices, usage(input_tokens=1, cached_input_tokens=9)) == 9
+    assert Rates(prices).cost_micro(usage(input_tokens=1, cached_input_tokens=9)) == 9
 
 
 def test_a_fraction_of_a_micro_credit_is_one_and_nothing_is_nothing():
     price = [MeterPrice("INPUT_TOKENS", 1, 1_000_000)]
-    assert cost_micro(price, usage(input_tokens=1)) == 1
-    assert cost_micro(price, usage()) == 0
-    assert cost_micro([], usage(input_tokens=5)) == 0
-    assert cost_micro(price, usage(input_tokens=1), 100) == 0
+    assert Rates(price).cost_micro(usage(input_tokens=1)) == 1
+    assert Rates(price).cost_micro(usage()) == 0
+    assert Rates([]).cost_micro(usage(input_tokens=5)) == 0
+    assert Rates(price).cost_micro(usage(input_tokens=1), 100) == 0
 
 
 @given(
@@ -86,10 +86,10 @@ def test_no_split_into_cached_and_reasoned_costs_more_than_the_highest_and_one_c
         )  # fmt: skip
 
     corners = [
-        cost_micro(offered, facts(cached, reasoned), discount)
+        Rates(offered).cost_micro(facts(cached, reasoned), discount)
         for cached in (0, counts[0])
         for reasoned in (0, counts[1])
     ]
-    highest = highest_micro(offered, facts(0, 0), discount)
+    highest = Rates(offered).highest_micro(facts(0, 0), discount)
     assert highest == max(corners)
-    assert cost_micro(offered, facts(int(counts[0] * parts[0]), int(counts[1] * parts[1])), discount) <= highest
+    assert Rates(offered).cost_micro(facts(int(counts[0] * parts[0]), int(counts[1] * parts[1])), discount) <= highest
