@@ -45,6 +45,21 @@ async def record(
     )
 
 
+class Noting:
+    """Appends what the billing room does for somebody; fits its port `Note`."""
+
+    def __init__(self, actor: Actor, workspace_id: UUID) -> None:
+        """Who does it, in which workspace."""
+        self._actor = actor
+        self._workspace_id = workspace_id
+
+    async def __call__(
+        self, conn: PoolConnection, action: str, subject_kind: str, subject_id: UUID | None, facts: Mapping[str, str]
+    ) -> None:
+        """One event, in the transaction of what it tells."""
+        await record(conn, self._actor, action, subject_kind, subject_id, workspace_id=self._workspace_id, facts=facts)
+
+
 async def page_of_workspace(database: Database, workspace_id: UUID, request: PageRequest) -> Page[AuditEventView]:
     """The events of a workspace, the newest first."""
     return (await pages_of_workspaces(database, [workspace_id], request))[workspace_id]

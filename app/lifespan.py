@@ -193,6 +193,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             outputs=outputs,
             workspaces=workspaces,
             webhooks=WebhookEndpoints(database, sealer, settings.egress_allow),
+            billing=billing,
             throttle=throttle,
             identity=identity,
             live=live,

@@ -1,5 +1,6 @@
 """Buys credits when few are left (B4, D4): the settings, what is shown of them, and the worker's task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -7,7 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.buying import HAS_METHOD
+from billing.buying import HAS_METHOD, HAVE_METHOD
 from billing.catalog import Snapshot
 from billing.errors import (
     AmountOutOfBounds,
@@ -28,11 +29,12 @@ from billing.rules.auto_recharge import (
     lowest_wanted,
     state_at,
 )
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
 from kit import clock
 from kit.errors import InvalidInput
-from kit.money import credits_micro_for_usd
+from kit.money import credits_micro_for_usd, usd_micro_text
+from kit.unchanged import UNCHANGED, Unchanged
 from models.database import connection, transaction
 from models.enums import PaymentPurpose
 from models.pool import PoolConnection
@@ -42,6 +44,7 @@ REPLAY_UNTIL: Final = timedelta(hours=20)
 """Providers forget idempotency keys after a day; what is unknown for longer is the reconciler's to find out."""
 
 _ROW: Final = "SELECT * FROM auto_recharges WHERE workspace_id = $1"
+_ROWS: Final = "SELECT * FROM auto_recharges WHERE workspace_id = ANY ($1)"
 _SAVE: Final = """INSERT INTO auto_recharges (workspace_id, enabled, threshold_usd_micro, amount_usd_micro,
     monthly_limit_usd_micro, is_low, updated_at) VALUES ($1, $2, $3, $4, $5, $2, $6)
     ON CONFLICT (workspace_id) DO UPDATE SET enabled = excluded.enabled, updated_at = excluded.updated_at,
@@ -53,15 +56,16 @@ _NOT_LOW: Final = "UPDATE auto_recharges SET is_low = false, updated_at = $2 WHE
 _TRIED_NOW: Final = "UPDATE auto_recharges SET updated_at = $2 WHERE workspace_id = $1"
 _METHOD_SET: Final = """UPDATE auto_recharges SET suspended_reason = NULL, consecutive_failures = 0,
     last_failure_at = NULL, is_low = enabled, updated_at = $2 WHERE workspace_id = $1"""
-_HISTORY: Final = """SELECT
+_HISTORY: Final = """SELECT workspace_id,
     coalesce(array_agg(created_at) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at > $2), '{}') AS attempts,
     coalesce(bool_or(purpose = 'AUTO_RECHARGE' AND open), false) AS in_progress,
     coalesce(sum(amount_usd_micro) FILTER (WHERE open AND created_at > $4), 0)::bigint AS pending,
     coalesce(sum(amount_usd_micro) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at >= $3
         AND status <> 'FAILED'), 0)::bigint AS this_month
     FROM (SELECT *, status IN ('PENDING', 'ACTION_REQUIRED') AS open FROM payments
-        WHERE workspace_id = $1 AND purpose IN ('AUTO_RECHARGE', 'TOP_UP')
-          AND (created_at >= least($2::timestamptz, $3::timestamptz, $4::timestamptz) OR status IN ('PENDING', 'ACTION_REQUIRED'))) AS recent"""
+        WHERE workspace_id = ANY ($1) AND purpose IN ('AUTO_RECHARGE', 'TOP_UP')
+          AND (created_at >= least($2::timestamptz, $3::timestamptz, $4::timestamptz) OR status IN ('PENDING', 'ACTION_REQUIRED'))) AS recent
+    GROUP BY workspace_id"""
 _AVAILABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0)::bigint FROM credit_grants
     WHERE wallet_id = $1 AND remaining_micro > 0 AND frozen_reason IS NULL AND effective_at <= $2
       AND (expires_at IS NULL OR expires_at > $2)"""
@@ -84,21 +88,38 @@ class AutoRechargeView:
     suspended_reason: str | None
 
 
+_NONE: Final = AutoRechargeView(
+    enabled=False,
+    threshold_usd_micro=None,
+    amount_usd_micro=None,
+    monthly_limit_usd_micro=None,
+    state=RechargeState.OFF,
+    suspended_reason=None,
+)
+
+
 async def auto_recharge_of(billing: Billing, workspace_id: UUID) -> AutoRechargeView:
     """The settings; OFF where none were made."""
+    return (await auto_recharges_of(billing, [workspace_id]))[workspace_id]
+
+
+async def auto_recharges_of(billing: Billing, workspace_ids: Sequence[UUID]) -> dict[UUID, AutoRechargeView]:
+    """The same for many workspaces, in as many queries as for one."""
+    views = dict.fromkeys(workspace_ids, _NONE)
     async with connection(billing.database) as conn:
-        row = await conn.fetchrow(_ROW, workspace_id)
-        if row is None:
-            return AutoRechargeView(False, None, None, None, RechargeState.OFF, None)
-        facts, _ = await _facts(conn, billing.catalog.current, row, clock.now())
-    return AutoRechargeView(
-        enabled=row["enabled"],
-        threshold_usd_micro=row["threshold_usd_micro"],
-        amount_usd_micro=row["amount_usd_micro"],
-        monthly_limit_usd_micro=row["monthly_limit_usd_micro"],
-        state=state_at(facts, clock.now()),
-        suspended_reason=row["suspended_reason"],
-    )
+        rows = await conn.fetch(_ROWS, workspace_ids)
+        now = clock.now()
+        facts = await _facts(conn, billing.catalog.current, rows, now)
+    for row in rows:
+        views[row["workspace_id"]] = AutoRechargeView(
+            enabled=row["enabled"],
+            threshold_usd_micro=row["threshold_usd_micro"],
+            amount_usd_micro=row["amount_usd_micro"],
+            monthly_limit_usd_micro=row["monthly_limit_usd_micro"],
+            state=state_at(facts[row["workspace_id"]][0], now),
+            suspended_reason=row["suspended_reason"],
+        )
+    return views
 
 
 async def update_auto_recharge(
@@ -106,13 +127,14 @@ async def update_auto_recharge(
     workspace_id: UUID,
     *,
     enabled: bool,
-    threshold_usd_micro: int | None = None,
-    amount_usd_micro: int | None = None,
-    monthly_limit_usd_micro: int | None = None,
+    threshold_usd_micro: int | Unchanged | None = UNCHANGED,
+    amount_usd_micro: int | Unchanged | None = UNCHANGED,
+    monthly_limit_usd_micro: int | Unchanged | None = UNCHANGED,
+    note: Note = unnoted,
 ) -> AutoRechargeView:
     """Turn it on with a threshold and an amount within the catalog's bounds, or off, which is always possible (D4).
 
-    What is not given keeps its value. Raises AutoRechargeNotOffered, AmountOutOfBounds, InvalidInput,
+    What is left out keeps its value, None clears it. Raises AutoRechargeNotOffered, AmountOutOfBounds, InvalidInput,
     PaymentsNotConfigured, PaymentMethodRequired, UnknownWorkspace.
     """
     snapshot = billing.catalog.current
@@ -124,7 +146,8 @@ async def update_auto_recharge(
         wanted = [threshold_usd_micro, amount_usd_micro, monthly_limit_usd_micro]
         names = ("threshold_usd_micro", "amount_usd_micro", "monthly_limit_usd_micro")
         threshold, amount, limit = (
-            row[name] if value is None and row is not None else value for name, value in zip(names, wanted, strict=True)
+            (None if row is None else row[name]) if isinstance(value, Unchanged) else value
+            for name, value in zip(names, wanted, strict=True)
         )
         if enabled:
             _require_within(snapshot, threshold, amount, limit)
@@ -134,6 +157,10 @@ async def update_auto_recharge(
         if enabled and threshold is not None:
             watched = credits_micro_for_usd(lowest_wanted(threshold), snapshot.credits_per_usd)
         await conn.execute(_WATCH, wallet_id, watched)
+        facts = {"enabled": str(enabled).lower()}
+        if enabled and threshold is not None and amount is not None:
+            facts |= {"threshold_usd": usd_micro_text(threshold), "amount_usd": usd_micro_text(amount)}
+        await note(conn, "auto_recharge.update", "workspace", workspace_id, facts)
     return await auto_recharge_of(billing, workspace_id)
 
 
@@ -172,7 +199,7 @@ async def _attempt(billing: Billing, workspace_id: UUID) -> Charge | None:
         if wallet_id is None or row is None:
             return None
         now, snapshot = clock.now(), billing.catalog.current
-        facts, pending = await _facts(conn, snapshot, row, now)
+        facts, pending = (await _facts(conn, snapshot, [row], now))[workspace_id]
         available_micro: int = await conn.fetchval(_AVAILABLE, wallet_id, now)
         available = int(available_micro / snapshot.credits_per_usd)
         decision = decide(facts, available, pending, now)
@@ -197,12 +224,32 @@ def _charge(payment_id: UUID, workspace_id: UUID, amount_usd_micro: int) -> Char
     )
 
 
-async def _facts(conn: PoolConnection, snapshot: Snapshot, row: Record, now: datetime) -> tuple[RechargeFacts, int]:
-    """What the decision needs, and the money that is being paid already."""
-    terms = snapshot.settings.auto_recharge
+async def _facts(
+    conn: PoolConnection, snapshot: Snapshot, rows: Sequence[Record], now: datetime
+) -> dict[UUID, tuple[RechargeFacts, int]]:
+    """By workspace: what the decision needs, and the money that is being paid already."""
+    ids = [row["workspace_id"] for row in rows]
+    if not ids:
+        return {}
     month = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    history = await conn.fetchrow(_HISTORY, row["workspace_id"], now - WINDOW, month, now - REPLAY_UNTIL)
-    assert history is not None
+    history = {
+        found["workspace_id"]: found
+        for found in await conn.fetch(_HISTORY, ids, now - WINDOW, month, now - REPLAY_UNTIL)
+    }
+    with_method = {found["workspace_id"] for found in await conn.fetch(HAVE_METHOD, ids)}
+    return {
+        row["workspace_id"]: _facts_of(
+            snapshot, row, history.get(row["workspace_id"]), has_method=row["workspace_id"] in with_method
+        )
+        for row in rows
+    }
+
+
+def _facts_of(
+    snapshot: Snapshot, row: Record, history: Record | None, *, has_method: bool
+) -> tuple[RechargeFacts, int]:
+    """`history` None: nothing was paid or tried of late."""
+    terms = snapshot.settings.auto_recharge
     most = terms.max_monthly_usd_micro if terms else 0
     facts = RechargeFacts(
         enabled=row["enabled"] and terms is not None,
@@ -211,13 +258,13 @@ async def _facts(conn: PoolConnection, snapshot: Snapshot, row: Record, now: dat
         monthly_limit_usd_micro=min(row["monthly_limit_usd_micro"] or most, most),
         largest_usd_micro=terms.max_amount_usd_micro if terms else 0,
         suspended=row["suspended_reason"] is not None,
-        in_progress=history["in_progress"],
-        has_method=bool(await conn.fetchval(HAS_METHOD, row["workspace_id"])),
-        attempts_at=history["attempts"],
+        in_progress=history is not None and history["in_progress"],
+        has_method=has_method,
+        attempts_at=() if history is None else history["attempts"],
         last_failure_at=row["last_failure_at"],
-        this_month_usd_micro=history["this_month"],
+        this_month_usd_micro=0 if history is None else history["this_month"],
     )
-    return facts, history["pending"]
+    return facts, 0 if history is None else history["pending"]
 
 
 def _require_within(snapshot: Snapshot, threshold: int | None, amount: int | None, limit: int | None) -> None:

@@ -8,10 +8,11 @@ from billing.errors import PaymentMethodRequired, UnknownPayment, UnknownWorkspa
 from billing.payment_port import Charge
 from billing.payment_rows import OPEN, open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
 from billing.views import PaymentView
 from kit import clock
+from kit.money import usd_micro_text
 from metering.idempotency import run_once
 from models.database import connection
 from models.enums import PaymentPurpose, PaymentStatus
@@ -20,6 +21,7 @@ from models.pool import PoolConnection
 HAS_METHOD: Final = (
     "SELECT true FROM payment_methods WHERE workspace_id = $1 AND is_default AND removed_at IS NULL LIMIT 1"
 )
+HAVE_METHOD: Final = "SELECT DISTINCT workspace_id FROM payment_methods WHERE workspace_id = ANY ($1) AND is_default AND removed_at IS NULL"
 _GRANT: Final = "SELECT id FROM credit_grants WHERE payment_id = $1 ORDER BY created_at, id LIMIT 1"
 
 
@@ -38,10 +40,11 @@ async def buy(
     amount_usd_micro: int,
     *,
     operation: str,
-    input_digest: bytes,
+    digest: bytes,
     idempotency_key: str,
     pack_id: UUID | None = None,
     return_url: str | None = None,
+    note: Note = unnoted,
 ) -> Purchase:
     """Charge and give, once for a key. A decline is in the payment's view: its status and failure code.
 
@@ -55,9 +58,11 @@ async def buy(
             raise PaymentMethodRequired
         now = clock.now()
         opened = await open_payment(conn, workspace_id, purpose, amount_usd_micro, now, pack_id=pack_id)
+        facts = {"purpose": purpose.value, "amount_usd": usd_micro_text(amount_usd_micro)}
+        await note(conn, "payment.open", "payment", opened, facts)
         return {"payment_id": str(opened)}
 
-    answer = await run_once(billing.database, workspace_id, idempotency_key, operation, input_digest, effect)
+    answer = await run_once(billing.database, workspace_id, idempotency_key, operation, digest, effect)
     payment_id = UUID(str(answer["payment_id"]))
     payment = await _payment(billing, payment_id)
     if payment.status is PaymentStatus.PENDING:

@@ -166,6 +166,16 @@ class PaymentDeclined(Refusal):
         self.failure_code = failure_code
 
 
+class PaymentActionRequired(Refusal):
+    """The bank wants the customer to confirm the payment."""
+
+    code = Code.PAYMENT_ACTION_REQUIRED
+
+    def __init__(self) -> None:
+        """The page stands beside it in the answer."""
+        super().__init__("confirm the payment on the page that the answer names; it finishes by itself then")
+
+
 class TopUpsNotOffered(Refusal):
     """The catalog sells no credits by amount."""
 

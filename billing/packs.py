@@ -1,21 +1,27 @@
 """Buys credit packs: credits with a life of their own, on top of the plan's (A8, C3, C7)."""
 
-import hashlib
 from typing import Final
 from uuid import UUID
 
 from billing.buying import Purchase, buy
 from billing.errors import PaymentsNotConfigured, UnknownPack
 from billing.plans import plan_in_force, require_feature
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
 from kit import clock
+from metering.idempotency import input_digest
 from models.enums import PaymentPurpose
 
 BUY_PACK: Final = "buy_credit_pack"
 
 
 async def buy_pack(
-    billing: Billing, workspace_id: UUID, pack_code: str, *, idempotency_key: str, return_url: str | None = None
+    billing: Billing,
+    workspace_id: UUID,
+    pack_code: str,
+    *,
+    idempotency_key: str,
+    return_url: str | None = None,
+    note: Note = unnoted,
 ) -> Purchase:
     """Buy a pack on offer, where the plan lets packs be bought (C3).
 
@@ -35,8 +41,9 @@ async def buy_pack(
         PaymentPurpose.PACK,
         pack.price_usd_micro,
         operation=BUY_PACK,
-        input_digest=hashlib.sha256(pack_code.encode()).digest(),
+        digest=input_digest(pack_code, return_url),
         idempotency_key=idempotency_key,
         pack_id=pack.id,
         return_url=return_url,
+        note=note,
     )

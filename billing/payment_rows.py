@@ -1,5 +1,6 @@
 """Reads and writes the rows of payments; who changes one has locked the wallet before."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,6 +10,7 @@ from asyncpg import Record
 
 from billing.views import PaymentView
 from kit.ids import uuid7
+from models.database import Database, connection
 from models.enums import PaymentPurpose, PaymentStatus
 from models.pool import PoolConnection
 
@@ -72,6 +74,13 @@ async def payment_by_id(conn: PoolConnection, payment_id: UUID, *, lock: bool = 
     """A payment. `lock`: for who changes it."""
     row = await conn.fetchrow(_LOCKED if lock else _READ, payment_id)
     return None if row is None else _payment(row)
+
+
+async def payments_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID, PaymentView]:
+    """Payments as they are handed upstairs."""
+    async with connection(database) as conn:
+        rows = await conn.fetch("SELECT * FROM payments WHERE id = ANY ($1)", ids)
+    return {row["id"]: payment_view(_payment(row)) for row in rows}
 
 
 async def note_payment(

@@ -17,7 +17,7 @@ from billing.errors import (
 from billing.grants import post_all
 from billing.rules.promo import Campaign, PromoAnswer, grant_expires_at, judge
 from billing.rules.promo_code import code_digest, normal_code
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
 from kit import clock
 from kit.ids import uuid7
@@ -48,7 +48,13 @@ class Redemption:
 
 
 async def redeem(
-    billing: Billing, workspace_id: UUID, code: str, *, redeemed_by: UUID | None, idempotency_key: str
+    billing: Billing,
+    workspace_id: UUID,
+    code: str,
+    *,
+    redeemed_by: UUID | None,
+    idempotency_key: str,
+    note: Note = unnoted,
 ) -> Redemption:
     """Redeem a code for a workspace, once for a key.
 
@@ -63,7 +69,9 @@ async def redeem(
     digest = code_digest(code, billing.secret_key)
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        return await _redeem(conn, billing, workspace_id, digest, redeemed_by)
+        redeemed = await _redeem(conn, billing, workspace_id, digest, redeemed_by)
+        await note(conn, "promo.redeem", "workspace", workspace_id, {"campaign": str(redeemed["campaign"])})
+        return redeemed
 
     answer = await run_once(billing.database, workspace_id, idempotency_key, REDEEM, digest, effect)
     return Redemption(

@@ -1,12 +1,15 @@
 """What the verbs of this room are given: built once by app.lifespan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from billing.catalog import CatalogHolder
 from billing.payment_port import Payments
 from metering.ledger import Ledger
 from models.database import Database
+from models.pool import PoolConnection
 
 
 class AttemptLimiter(Protocol):
@@ -15,6 +18,22 @@ class AttemptLimiter(Protocol):
     async def take(self, key: str) -> None:
         """Take one token of this key's bucket; kit.errors.RateLimited when there is none."""
         ...
+
+
+class Note(Protocol):
+    """Writes into the audit log who did it, in the transaction of what was done; resolvers wire accounts.audit to it."""
+
+    async def __call__(
+        self, conn: PoolConnection, action: str, subject_kind: str, subject_id: UUID | None, facts: Mapping[str, str]
+    ) -> None:
+        """`action` is "noun.verb"; `facts` hold ids and amounts, never a code or a card."""
+        ...
+
+
+async def unnoted(
+    conn: PoolConnection, action: str, subject_kind: str, subject_id: UUID | None, facts: Mapping[str, str]
+) -> None:
+    """What nobody asked for, such as the worker's doings, is in the ledger and in the payments only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Begins subscriptions: free ones at once, paid ones through a checkout, trials when their checkout is done."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,7 +13,7 @@ from billing.payment_rows import note_payment, open_payment, payment_by_id
 from billing.rules.proration import Offer
 from billing.rules.subscription_states import INCOMPLETE, TRIALING, Event, target_of
 from billing.rules.subscription_steps import Life, begin_period, begin_trial, ended
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import (
     Subscription,
     insert_subscription,
@@ -24,10 +23,10 @@ from billing.subscription_rows import (
     subscription_by_id,
     subscription_view,
 )
-from billing.views import PriceView, SubscriptionView
+from billing.views import PaymentView, PriceView, SubscriptionView
 from kit import clock
 from kit.ids import uuid7
-from metering.idempotency import run_once
+from metering.idempotency import input_digest, run_once
 from models.database import connection, transaction
 from models.enums import PaymentPurpose, PricePeriod
 from models.pool import PoolConnection
@@ -41,10 +40,14 @@ _ON_OFFER: Final = "SELECT retired_at IS NULL FROM prices WHERE id = $1"
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The subscription, and the page on which to pay or to give a card where that comes first."""
+    """The subscription, and the page on which to pay, to confirm or to give a card where that comes first.
+
+    `payment`: of a change that was to be paid at once, and may have been declined.
+    """
 
     subscription: SubscriptionView
     checkout_url: str | None
+    payment: PaymentView | None = None
 
 
 async def subscribe(
@@ -55,6 +58,7 @@ async def subscribe(
     idempotency_key: str,
     success_url: str | None = None,
     cancel_url: str | None = None,
+    note: Note = unnoted,
 ) -> Subscribed:
     """Subscribe a workspace to a price (A1, B8, C1). A checkout that was not paid makes room for this one.
 
@@ -65,9 +69,12 @@ async def subscribe(
         raise PaymentsNotConfigured
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        return await _begin(conn, billing, workspace_id, offer)
+        begun = await _begin(conn, billing, workspace_id, offer)
+        subject = UUID(str(begun["subscription_id"]))
+        await note(conn, "subscription.begin", "subscription", subject, {"price": code_of(offer)})
+        return begun
 
-    digest = hashlib.sha256(price_id.bytes).digest()
+    digest = input_digest(price_id, success_url, cancel_url)
     answer = await run_once(billing.database, workspace_id, idempotency_key, SUBSCRIBE, digest, effect)
     subscription_id = UUID(str(answer["subscription_id"]))
     url = None
@@ -127,6 +134,11 @@ def offer_of(snapshot: Snapshot, workspace_id: UUID, price_id: UUID) -> Offer:
     if not plan.is_public and plan.workspace_id != workspace_id:
         raise UnknownPrice
     return Offer(plan, price)
+
+
+def code_of(offer: Offer) -> str:
+    """The price in the words of the catalog, such as "pro.monthly"."""
+    return f"{offer.plan.code}.{offer.price.code}"
 
 
 async def require_on_offer(conn: PoolConnection, price: PriceView) -> None:

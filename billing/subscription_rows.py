@@ -1,5 +1,6 @@
 """Reads and writes the rows of subscriptions; the wallet is locked before, so that one at a time changes them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -8,9 +9,10 @@ from uuid import UUID
 from asyncpg import Record
 
 from billing.catalog import Snapshot
-from billing.rules.subscription_steps import Life, look_again_at
+from billing.rules.subscription_steps import Life, look_again_at, next_credits_at
 from billing.services import Billing
 from billing.views import PriceView, SubscriptionView
+from models.database import connection
 from models.enums import SubscriptionStatus
 from models.pool import PoolConnection
 
@@ -62,6 +64,20 @@ async def subscription_by_id(conn: PoolConnection, billing: Billing, subscriptio
     return None if row is None else await _subscription(billing, row)
 
 
+async def live_subscriptions(billing: Billing, workspace_ids: Sequence[UUID]) -> dict[UUID, SubscriptionView]:
+    """By workspace: its subscription that has not ended."""
+    async with connection(billing.database) as conn:
+        rows = await conn.fetch(f"{_SELECT} WHERE s.workspace_id = ANY ($1) AND s.ended_at IS NULL", workspace_ids)
+    return {row["workspace_id"]: subscription_view(await _subscription(billing, row)) for row in rows}
+
+
+async def subscriptions_by_ids(billing: Billing, ids: Sequence[UUID]) -> dict[UUID, SubscriptionView]:
+    """Subscriptions, ended ones included."""
+    async with connection(billing.database) as conn:
+        rows = await conn.fetch(f"{_SELECT} WHERE s.id = ANY ($1)", ids)
+    return {row["id"]: subscription_view(await _subscription(billing, row)) for row in rows}
+
+
 async def insert_subscription(
     conn: PoolConnection, snapshot: Snapshot, subscription: Subscription, now: datetime
 ) -> None:
@@ -95,7 +111,7 @@ def subscription_view(subscription: Subscription) -> SubscriptionView:
         current_period_start=life.period_start,
         current_period_end=life.period_end,
         cancel_at_period_end=life.cancel_at_period_end,
-        next_grant_at=life.next_grant_at,
+        next_grant_at=next_credits_at(life),
         trial_ends_at=life.trial_ends_at,
         grace_ends_at=life.grace_ends_at,
         ended_at=life.ended_at,

@@ -11,18 +11,26 @@ from billing.catalog import Snapshot
 from billing.errors import ChangeRefused, NoSubscription, NothingToResume, PaymentsNotConfigured, UnknownWorkspace
 from billing.grants import take_back_cycle
 from billing.payment_port import Checkout, PriceChange
-from billing.payment_rows import note_payment, open_payment, payment_by_id
+from billing.payment_rows import note_payment, open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
 from billing.rules.subscription_steps import ended
-from billing.services import Billing
-from billing.subscribing import Subscribed, locked_subscription, offer_of, open_price_payment, require_on_offer, view_of
-from billing.subscription_rows import Subscription, live_subscription, lock_wallet, subscription_view
-from billing.views import SubscriptionView
+from billing.services import Billing, Note, unnoted
+from billing.subscribing import (
+    Subscribed,
+    code_of,
+    locked_subscription,
+    offer_of,
+    open_price_payment,
+    require_on_offer,
+    view_of,
+)
+from billing.subscription_rows import Subscription, live_subscription, lock_wallet
+from billing.views import PaymentView, SubscriptionView
 from kit import clock
-from metering.idempotency import run_once
+from metering.idempotency import input_digest, run_once
 from models.database import connection, transaction
 from models.enums import PaymentPurpose, PaymentStatus, PricePeriod
 from models.pool import PoolConnection
@@ -54,35 +62,36 @@ class _Answer:
         }
 
 
-async def subscription_of(billing: Billing, workspace_id: UUID) -> SubscriptionView | None:
-    """The workspace's subscription that has not ended."""
-    async with connection(billing.database) as conn:
-        live = await live_subscription(conn, billing, workspace_id)
-    return None if live is None else subscription_view(live)
-
-
-async def change_plan(billing: Billing, workspace_id: UUID, price_id: UUID, *, idempotency_key: str) -> Subscribed:
+async def change_plan(
+    billing: Billing, workspace_id: UUID, price_id: UUID, *, idempotency_key: str, note: Note = unnoted
+) -> Subscribed:
     """Another price: an upgrade at once for the difference, anything else at the period's end (B8).
 
-    Asking for the present price takes back what was scheduled. Raises UnknownPrice, NoSubscription, ChangeRefused,
-    PaymentsNotConfigured, PaymentDeclined is not raised: the payment's view says it.
+    Asking for the present price takes back what was scheduled. A decline is in the payment's view: its status and
+    failure code. Raises UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused.
     """
     offer = offer_of(billing.catalog.current, workspace_id, price_id)
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        return (await _change(conn, billing, workspace_id, offer)).stored()
+        decided = await _change(conn, billing, workspace_id, offer)
+        facts = {"price": code_of(offer), "change": str(decided.kind)}
+        await note(conn, "subscription.change", "subscription", decided.subscription_id, facts)
+        return decided.stored()
 
-    digest = hashlib.sha256(price_id.bytes).digest()
+    digest = input_digest(price_id)
     stored = await run_once(billing.database, workspace_id, idempotency_key, CHANGE_PLAN, digest, effect)
     payment_id = UUID(str(stored["payment_id"])) if stored["payment_id"] else None
     subscription_id = UUID(str(stored["subscription_id"]))
     amount = int(str(stored["amount_usd_micro"]))
     answer = _Answer(subscription_id, str(stored["kind"]), payment_id, amount)
-    url = await _tell_provider(billing, workspace_id, offer, answer, idempotency_key)
-    return Subscribed(await view_of(billing, subscription_id), url)
+    payment = await _tell_provider(billing, workspace_id, offer, answer, idempotency_key)
+    url = None if payment is None else payment.action_url
+    return Subscribed(await view_of(billing, subscription_id), url, payment)
 
 
-async def cancel(billing: Billing, workspace_id: UUID, *, idempotency_key: str) -> SubscriptionView:
+async def cancel(
+    billing: Billing, workspace_id: UUID, *, idempotency_key: str, note: Note = unnoted
+) -> SubscriptionView:
     """End it with its period (C11); what is not paid, or was never begun, ends at once. A repeat changes nothing.
 
     Raises NoSubscription, and ChangeRefused for a lifetime, which has no period and no further charge.
@@ -99,6 +108,8 @@ async def cancel(billing: Billing, workspace_id: UUID, *, idempotency_key: str) 
             canceled_at = life.canceled_at or now
             after = replace(life, cancel_at_period_end=True, canceled_at=canceled_at, scheduled=None)
         await change(conn, billing, snapshot, current, current.with_life(after))
+        facts = {"at_once": str(after.status in ENDED).lower()}
+        await note(conn, "subscription.cancel", "subscription", current.id, facts)
         return {"subscription_id": str(current.id), "at_once": after.status in ENDED, "paid": _is_paid(current)}
 
     stored = await run_once(billing.database, workspace_id, idempotency_key, CANCEL, _NO_INPUT, effect)
@@ -108,7 +119,9 @@ async def cancel(billing: Billing, workspace_id: UUID, *, idempotency_key: str) 
     return await view_of(billing, subscription_id)
 
 
-async def resume(billing: Billing, workspace_id: UUID, *, idempotency_key: str) -> SubscriptionView:
+async def resume(
+    billing: Billing, workspace_id: UUID, *, idempotency_key: str, note: Note = unnoted
+) -> SubscriptionView:
     """Take a cancellation back before the period's end. Raises NoSubscription, NothingToResume."""
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
@@ -117,6 +130,7 @@ async def resume(billing: Billing, workspace_id: UUID, *, idempotency_key: str) 
             raise NothingToResume
         after = replace(current.life, cancel_at_period_end=False, canceled_at=None)
         await change(conn, billing, snapshot, current, current.with_life(after))
+        await note(conn, "subscription.resume", "subscription", current.id, {})
         return {"subscription_id": str(current.id), "paid": _is_paid(current)}
 
     stored = await run_once(billing.database, workspace_id, idempotency_key, RESUME, _NO_INPUT, effect)
@@ -193,8 +207,8 @@ async def _upgrade(
 
 async def _tell_provider(
     billing: Billing, workspace_id: UUID, offer: Offer, answer: _Answer, idempotency_key: str
-) -> str | None:
-    """After the commit, and again on a repeat: the provider knows each request by its key. A page's address, if any."""
+) -> PaymentView | None:
+    """After the commit, and again on a repeat: the provider knows each request by its key. The payment, if any."""
     price = offer.price
     if answer.kind in {"UNSCHEDULED", ChangeKind.SCHEDULED}:
         wanted = None if answer.kind == "UNSCHEDULED" else price.id
@@ -208,10 +222,10 @@ async def _tell_provider(
         return None
     async with connection(billing.database) as conn:
         payment = await payment_by_id(conn, answer.payment_id)
-    if payment is None or payment.applied_at is not None or payment.status is PaymentStatus.FAILED:
+    if payment is None:
         return None
-    if payment.action_url is not None:
-        return payment.action_url
+    if payment.applied_at is not None or payment.status is PaymentStatus.FAILED or payment.action_url is not None:
+        return payment_view(payment)
     if answer.kind == ChangeKind.CHECKOUT:
         key = f"checkout:{payment.id}"
         purpose, amount = PaymentPurpose.SUBSCRIPTION, payment.amount_usd_micro
@@ -219,7 +233,7 @@ async def _tell_provider(
         url = await billing.payments.open_checkout(page)
         async with transaction(billing.database) as conn:
             await note_payment(conn, payment.id, clock.now(), action_url=url)
-        return url
+        return replace(payment_view(payment), action_url=url)
     order = PriceChange(
         f"change:{payment.id}",
         workspace_id,
@@ -229,7 +243,7 @@ async def _tell_provider(
         payment.amount_usd_micro,
         payment.created_at,
     )
-    return (await settle_charge(billing, payment.id, await billing.payments.change_price(order))).action_url
+    return await settle_charge(billing, payment.id, await billing.payments.change_price(order))
 
 
 async def _current(conn: PoolConnection, billing: Billing, workspace_id: UUID) -> tuple[Subscription, Snapshot]:

@@ -1,19 +1,25 @@
 """Adds credits by amount of money (B5, D3)."""
 
-import hashlib
 from typing import Final
 from uuid import UUID
 
 from billing.buying import Purchase, buy
 from billing.errors import AmountOutOfBounds, PaymentsNotConfigured, TopUpsNotOffered
-from billing.services import Billing
+from billing.services import Billing, Note, unnoted
+from metering.idempotency import input_digest
 from models.enums import PaymentPurpose
 
 ADD_CREDITS: Final = "add_credits"
 
 
 async def add_credits(
-    billing: Billing, workspace_id: UUID, amount_usd_micro: int, *, idempotency_key: str, return_url: str | None = None
+    billing: Billing,
+    workspace_id: UUID,
+    amount_usd_micro: int,
+    *,
+    idempotency_key: str,
+    return_url: str | None = None,
+    note: Note = unnoted,
 ) -> Purchase:
     """Charge an amount within the catalog's bounds and give its credits, with the bonus of its step (D6).
 
@@ -33,7 +39,8 @@ async def add_credits(
         PaymentPurpose.TOP_UP,
         amount_usd_micro,
         operation=ADD_CREDITS,
-        input_digest=hashlib.sha256(str(amount_usd_micro).encode()).digest(),
+        digest=input_digest(amount_usd_micro, return_url),
         idempotency_key=idempotency_key,
         return_url=return_url,
+        note=note,
     )

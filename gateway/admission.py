@@ -26,12 +26,11 @@ from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
 from kit.records import record
+from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
 from metering.rules.rating import NO_RATES, Rates
 from models.enums import Modality
 from providers.base import Operation
-
-MAX_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
@@ -121,11 +120,7 @@ def _claim(request: CallRequest, *, test: bool) -> IdempotencyClaim | None:
     key = request.idempotency_key
     if key is None:
         return None
-    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_CHARACTERS or not key.isprintable():
-        raise InvalidInput(
-            f"an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY_CHARACTERS} printable characters",
-            field=["idempotencyKey"],
-        )
+    require_key(key)
     # A test key's call is another call than a live key's, and repeats neither its answer nor its charge.
     whole = orjson.dumps([request.model, request.body, *(["test"] if test else [])], option=orjson.OPT_SORT_KEYS)
     return IdempotencyClaim(key=key, operation=f"call.{request.operation}", input_digest=sha256(whole).digest())

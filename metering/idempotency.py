@@ -1,12 +1,14 @@
 """Idempotency keys of mutations: claimed in the same transaction as their effect, with its answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
 import orjson
 
 from kit import clock
+from kit.errors import InvalidInput
 from metering.errors import IdempotencyKeyReused
 from metering.operations import IDEMPOTENCY_LIFE
 from metering.views import Repeat
@@ -40,6 +42,20 @@ DELETE FROM idempotency_keys k USING old WHERE k.workspace_id = old.workspace_id
 """
 
 Answer = Mapping[str, object]
+MAX_KEY_CHARACTERS: Final = 255
+
+
+def require_key(key: str) -> None:
+    """InvalidInput unless it is a key that can be kept."""
+    if not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise InvalidInput(
+            f"an idempotency key has 1 to {MAX_KEY_CHARACTERS} printable characters", field=["idempotencyKey"]
+        )
+
+
+def input_digest(*parts: object) -> bytes:
+    """What tells one input from another; `parts` are what JSON can tell."""
+    return sha256(orjson.dumps(parts, default=str)).digest()
 
 
 async def run_once(
@@ -53,8 +69,10 @@ async def run_once(
     """The effect's answer: done now, or as it was stored the first time. One transaction holds key, effect and answer.
 
     A repeat while the first runs waits for its commit. What `effect` raises undoes all, so that a repeat tries again.
-    Raises IdempotencyKeyReused where the key was used for another operation or input within 7 days.
+    Raises IdempotencyKeyReused where the key was used for another operation or input within 7 days, InvalidInput for
+    what is no key.
     """
+    require_key(key)
     async with transaction(database) as conn:
         await conn.execute(_LOCK, workspace_id)
         now = clock.now()

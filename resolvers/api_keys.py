@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import Enum
-from typing import Final, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from accounts import api_keys as keys
@@ -12,19 +11,12 @@ from accounts.rules.roles import Action, ApiScope
 from accounts.views import ApiKeySecret, ApiKeyView, Environment
 from kit.errors import InvalidInput
 from kit.pages import Page
+from kit.unchanged import UNCHANGED, Unchanged
 from resolvers import nodes
 from resolvers.access import key_of, require
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
-
-class Unchanged(Enum):
-    """A field of an update that was left out."""
-
-    UNCHANGED = 0
-
-
-UNCHANGED: Final = Unchanged.UNCHANGED
 T = TypeVar("T")
 
 

@@ -9,8 +9,11 @@ from accounts.api_keys import keys_by_ids
 from accounts.people import users_by_ids, workspaces_shared
 from accounts.views import ApiKeyView, Principal, UserView, WorkspaceView
 from accounts.workspaces import workspaces_by_ids
+from billing.auto_recharge import AutoRechargeView, auto_recharges_of
+from billing.payment_rows import payments_by_ids
 from billing.plans import plans_of
-from billing.views import PlanView
+from billing.subscription_rows import live_subscriptions, subscriptions_by_ids
+from billing.views import PaymentView, PlanView, SubscriptionView
 from kit.clock import now
 from kit.json_values import JsonObject
 from metering.usage import calls_by_id
@@ -51,6 +54,26 @@ class Loaders:
     def plans(self) -> Batch[UUID, PlanView]:
         """By workspace: the plan that holds now."""
         return Batch(self._plans)
+
+    @cached_property
+    def live_subscriptions(self) -> Batch[UUID, SubscriptionView]:
+        """By workspace: the one that has not ended."""
+        return Batch(self._live_subscriptions)
+
+    @cached_property
+    def subscriptions(self) -> Batch[UUID, SubscriptionView]:
+        """Ended ones included."""
+        return Batch(self._subscriptions)
+
+    @cached_property
+    def payments(self) -> Batch[UUID, PaymentView]:
+        """Failed ones included."""
+        return Batch(self._payments)
+
+    @cached_property
+    def auto_recharges(self) -> Batch[UUID, AutoRechargeView]:
+        """By workspace, those that never set anything included."""
+        return Batch(self._auto_recharges)
 
     @cached_property
     def users(self) -> Batch[UUID, UserView]:
@@ -97,6 +120,18 @@ class Loaders:
 
     def _plans(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, PlanView]]:
         return plans_of(self._services.database, self._services.catalog.current, workspace_ids, now())
+
+    def _live_subscriptions(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, SubscriptionView]]:
+        return live_subscriptions(self._services.billing, workspace_ids)
+
+    def _subscriptions(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, SubscriptionView]]:
+        return subscriptions_by_ids(self._services.billing, ids)
+
+    def _payments(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, PaymentView]]:
+        return payments_by_ids(self._services.database, ids)
+
+    def _auto_recharges(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, AutoRechargeView]]:
+        return auto_recharges_of(self._services.billing, workspace_ids)
 
     def _users(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, UserView]]:
         return users_by_ids(self._services.database, ids)

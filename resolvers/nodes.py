@@ -9,12 +9,12 @@ from accounts.invitations import invitations_by_ids
 from accounts.members import members_by_ids
 from accounts.rules.roles import Action
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
-from billing.views import ModelView, PackView, PlanView, PriceView
+from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import catalog, people, workspaces
+from resolvers import billing, catalog, people, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
@@ -27,8 +27,10 @@ NodeView = (
     | MemberView
     | ModelView
     | PackView
+    | PaymentView
     | PlanView
     | PriceView
+    | SubscriptionView
     | UserView
     | WalletView
     | WorkspaceView
@@ -121,6 +123,8 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "plan": catalog.plan,
     "price": catalog.price,
     "pack": catalog.pack,
+    "sub": billing.subscription,
+    "pay": billing.payment,
     "model": catalog.model,
 }
 

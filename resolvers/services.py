@@ -8,6 +8,7 @@ from accounts.principals import Principals
 from accounts.services import Accounts
 from accounts.views import Principal
 from billing.catalog import CatalogHolder
+from billing.services import Billing
 from billing.views import ModelView
 from billing.webhook_endpoints import WebhookEndpoints
 from gateway.callers import WorkspaceFacts, Workspaces
@@ -48,6 +49,7 @@ class ResolverServices:
     outputs: Outputs
     workspaces: Workspaces
     webhooks: WebhookEndpoints
+    billing: Billing
     throttle: RequestThrottle
     live: Live
     identity: OidcVerifier | None = None

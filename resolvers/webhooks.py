@@ -9,8 +9,8 @@ from billing.alerts import AlertSettings, alert_settings, change_alert_settings
 from billing.webhook_endpoints import DeliveryView, EndpointSecret, EndpointView
 from kit.errors import InvalidInput, NotFound
 from kit.pages import Page
+from kit.unchanged import Unchanged
 from resolvers.access import key_of, require, unseen
-from resolvers.api_keys import Unchanged
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 

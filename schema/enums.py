@@ -11,6 +11,7 @@ from accounts.mail.kinds import MailKind
 from accounts.rules.roles import ApiScope, Role
 from accounts.views import ActorKind, Environment
 from billing.event_kinds import CATALOGUE, EventKind
+from billing.rules.auto_recharge import RechargeState as AutoRechargeStatus
 from kit.errors import Code as UserErrorCode
 from metering.reports import UsageDimension
 from metering.rules.intervals import UsageInterval
@@ -30,6 +31,7 @@ from models.enums import PricePeriod as BillingPeriod
 __all__ = [
     "ActorKind",
     "ApiScope",
+    "AutoRechargeStatus",
     "BillingPeriod",
     "CallStatus",
     "ChatRole",
@@ -287,6 +289,18 @@ _described(
         "FAILED": "Refused",
         "REFUNDED": "Given back",
         "DISPUTED": "The customer's bank disputes it",
+    },
+)
+_described(
+    AutoRechargeStatus,
+    "AutoRechargeStatus",
+    "How automatic recharge stands",
+    {
+        "OFF": "Turned off",
+        "READY": "Buys as soon as the balance is below the threshold",
+        "IN_PROGRESS": "A charge is under way",
+        "COOLING_DOWN": "Waits a while after a charge, or after a decline",
+        "SUSPENDED": "Stopped until another payment method is set, or the open payment is confirmed",
     },
 )
 _described(

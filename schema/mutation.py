@@ -6,6 +6,7 @@ import strawberry
 
 from resolvers import calls
 from schema.account_mutations import AccountMutation
+from schema.billing_mutations import BillingMutation
 from schema.cost import Cost
 from schema.errors import answered
 from schema.identity_mutations import IdentityMutation
@@ -18,7 +19,7 @@ CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call"
 
 
 @strawberry.type(description="What can be done; the fields of one document run one after the other")
-class Mutation(IdentityMutation, AccountMutation, WebhookMutation):
+class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation):
     """The contract's Mutation."""
 
     @strawberry.mutation(

@@ -6,7 +6,7 @@ from typing import Final
 
 from billing.rules.grant_schedule import next_grant_at
 from billing.rules.periods import boundary_after, period_unit
-from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event, target_of
+from billing.rules.subscription_states import ACTIVE, ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event, target_of
 from billing.views import PriceView
 from models.enums import GrantCadence, PricePeriod, SubscriptionStatus
 
@@ -52,6 +52,15 @@ class Due:
 
     at: datetime
     event: Event | None
+
+
+def next_credits_at(life: Life) -> datetime | None:
+    """When the next credits are to come: within the period, or with the renewal that is expected; None for none."""
+    policy = (life.scheduled or life.price).credits
+    if life.next_grant_at is not None or policy is None or policy.cadence is GrantCadence.ONCE:
+        return life.next_grant_at
+    renewing = life.status in {ACTIVE, TRIALING} and not life.cancel_at_period_end
+    return life.period_end if renewing else None
 
 
 def next_due(life: Life, renewal: PriceView | None) -> Due | None:

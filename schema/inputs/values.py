@@ -4,7 +4,7 @@ from typing import TypeVar
 
 import strawberry
 
-from resolvers.api_keys import UNCHANGED, Unchanged
+from kit.unchanged import UNCHANGED, Unchanged
 
 T = TypeVar("T")
 

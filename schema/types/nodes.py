@@ -5,11 +5,12 @@ from typing import Annotated, assert_never
 import strawberry
 
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
-from billing.views import ModelView, PackView, PlanView, PriceView
+from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from metering.views import CallView, EntryView, GrantView, WalletView
 from resolvers.nodes import NodeView
 from schema.node import Node
 from schema.types.api_keys import ApiKey
+from schema.types.billing import Payment, PlanSubscription
 from schema.types.calls import ModelCall
 from schema.types.catalog import CreditPack, Model, Plan, Price
 from schema.types.grants import CreditGrant
@@ -37,10 +38,14 @@ def node_of(view: NodeView) -> Node:
             return Model.of(view)
         case PackView():
             return CreditPack.of(view)
+        case PaymentView():
+            return Payment.of(view)
         case PlanView():
             return Plan.of(view)
         case PriceView():
             return Price.of(view)
+        case SubscriptionView():
+            return PlanSubscription.of(view)
         case UserView():
             return User.of(view)
         case WalletView():

@@ -9,13 +9,14 @@ from kit.ids import encode_id
 from kit.money import usd_text
 from metering.views import EntryView, WalletView
 from metering.wallets import EntryFilter
-from resolvers import catalog, wallets
+from resolvers import billing, catalog, wallets
 from schema.cost import Cost
 from schema.enums import EntryKind
 from schema.inputs.values import as_tuple, given
 from schema.node import Info, Node
 from schema.pagination import After, Connection, First, connection_of, listed
 from schema.scalars import Credits, Usd
+from schema.types.billing import AutoRecharge
 from schema.types.calls import ModelCall
 from schema.types.grants import CreditGrant
 
@@ -84,6 +85,11 @@ class Wallet(Node):
     def balance_usd(self, info: Info) -> Usd:
         """The balance at the catalog's rate."""
         return Usd(usd_text(self.view.balance_micro, catalog.credits_per_usd(info.context)))
+
+    @strawberry.field(description="How it is filled by itself when few credits are left")
+    async def auto_recharge(self, info: Info) -> AutoRecharge:
+        """The settings, and how it stands with them."""
+        return AutoRecharge.of(await billing.recharge_of(info.context, self.view))
 
     @listed("Its lots of credits, the newest first")
     async def grants(

@@ -10,7 +10,7 @@ from accounts.views import AuditEventView, WorkspaceView
 from kit.clock import now
 from kit.ids import encode_id
 from metering.limiter import BucketState
-from resolvers import api_keys, audit, calls, members, people, spending, usage, viewer, webhooks, workspaces
+from resolvers import api_keys, audit, billing, calls, members, people, spending, usage, viewer, webhooks, workspaces
 from schema.cost import Cost, sized
 from schema.enums import ActorKind, CallStatus, Role, UsageInterval
 from schema.federation import BY_ID
@@ -20,6 +20,7 @@ from schema.pagination import After, Connection, First, connection_of, listed
 from schema.scalars import Json
 from schema.types.account import MailPreference, Session, SpendLimit
 from schema.types.api_keys import ApiKey
+from schema.types.billing import PlanSubscription
 from schema.types.calls import ModelCall
 from schema.types.catalog import Plan
 from schema.types.people import Invitation, Member, User
@@ -123,6 +124,12 @@ class Workspace(Node):
         """The plan."""
         view = await workspaces.plan(info.context, self.view)
         return None if view is None else Plan.of(view)
+
+    @strawberry.field(description="Its subscription; null where it has none, or it has ended")
+    async def subscription(self, info: Info) -> PlanSubscription | None:
+        """The subscription."""
+        view = await billing.subscription_of(info.context, self.view)
+        return None if view is None else PlanSubscription.of(view)
 
     @strawberry.field(description="Its credits")
     async def wallet(self, info: Info) -> Wallet | None:

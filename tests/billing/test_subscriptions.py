@@ -82,10 +82,9 @@ async def test_a_paid_plan_waits_for_its_payment_and_a_repeat_gets_the_same_page
     async with open_shop(database, pg, "creator-tiers") as shop:
         customer = await shop.workspace()
         price = shop.price("pro", "monthly")
-        first = await subscribe(
-            shop.billing, customer.id, price.id, idempotency_key="k", success_url="https://a.example"
-        )
-        again = await subscribe(shop.billing, customer.id, price.id, idempotency_key="k")
+        back = "https://a.example"
+        first = await subscribe(shop.billing, customer.id, price.id, idempotency_key="k", success_url=back)
+        again = await subscribe(shop.billing, customer.id, price.id, idempotency_key="k", success_url=back)
         assert first.checkout_url == again.checkout_url is not None
         assert first.subscription.status is SubscriptionStatus.INCOMPLETE
         assert await plan_code(shop, customer) == "free"

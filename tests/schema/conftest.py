@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
@@ -16,16 +16,20 @@ from accounts.rules.roles import ApiScope, Role
 from accounts.views import ANONYMOUS, Principal, PrincipalKind
 from app.lifespan import Services, open_services
 from app.settings import Settings
+from billing.catalog_apply import PromoCodes, apply
+from billing.catalog_file import read_catalog
+from kit.clock import now
 from kit.ids import encode_id, uuid7
 from models.database import Database
 from resolvers.context import RequestContext
 from resolvers.services import ResolverServices
 from schema.errors import request_failure_of
 from schema.root import build_schema
-from tests.seeding import Seeded, apply_catalog, seed_workspace
+from tests.seeding import CATALOG, Seeded, seed_workspace
 
 SECRET_KEY = "a secret key for the tests of the schema"
 CREDITS_MICRO = 1_000_000_000_000
+PROMO_CODES = {"PROMO_WELCOME_CODE": "WELCOME-2026", "PROMO_TOP_UP_CODE": "MORE-FOR-ALL"}
 
 
 @pytest.fixture(scope="session")
@@ -116,14 +120,23 @@ def settings_for(database_url: str, redis_url: str, directory: Path) -> Settings
     )
 
 
-@pytest.fixture
-async def house(database_url: str, redis_url: str, tmp_path: Path, schema: strawberry.Schema) -> AsyncIterator[House]:
-    async with AsyncExitStack() as stack:
-        database = await Database.open(database_url, max_size=2)
-        await apply_catalog(database)
-        seeded = await seed_workspace(database, CREDITS_MICRO)
-        await database.close()
-        services = await stack.enter_async_context(open_services(settings_for(database_url, redis_url, tmp_path)))
+@asynccontextmanager
+async def open_house(
+    database_url: str, redis_url: str, directory: Path, schema: strawberry.Schema, catalog: Path = CATALOG
+) -> AsyncIterator[House]:
+    """A house on this catalog, with `PROMO_CODES` in the environment that its campaigns read."""
+    settings = settings_for(database_url, redis_url, directory)
+    database = await Database.open(database_url, max_size=2)
+    await apply(database, read_catalog(catalog), now=now(), promo_codes=PromoCodes(SECRET_KEY.encode(), PROMO_CODES))
+    seeded = await seed_workspace(database, CREDITS_MICRO)
+    await database.close()
+    async with open_services(settings) as services:
         while not services.accounts.invalidations.is_healthy:
             await asyncio.sleep(0.005)
         yield House(schema, services, services.resolver_services, seeded)
+
+
+@pytest.fixture
+async def house(database_url: str, redis_url: str, tmp_path: Path, schema: strawberry.Schema) -> AsyncIterator[House]:
+    async with open_house(database_url, redis_url, tmp_path, schema) as opened:
+        yield opened

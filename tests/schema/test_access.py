@@ -130,6 +130,38 @@ async def _call(house: House) -> str:
     return encode_id("call", key)
 
 
+async def _subscription(house: House) -> str:
+    pool = house.services.database.pool
+    plan_id, price_id, key = house.services.catalog.current.default_plan.id, uuid7(), uuid7()
+    await pool.execute(
+        "INSERT INTO prices (id, plan_id, code, amount_usd_micro, period, created_at)"
+        " VALUES ($1, $2, $3, 0, 'FREE', now())",
+        price_id,
+        plan_id,
+        key.hex,
+    )
+    await pool.execute(
+        "INSERT INTO subscriptions (id, workspace_id, plan_id, price_id, status, anchor_at, current_period_start,"
+        " ended_at, created_at, updated_at) VALUES ($1, $2, $3, $4, 'CANCELED', now(), now(), now(), now(), now())",
+        key,
+        house.seeded.workspace_id,
+        plan_id,
+        price_id,
+    )
+    return encode_id("sub", key)
+
+
+async def _payment(house: House) -> str:
+    key = uuid7()
+    await house.services.database.pool.execute(
+        "INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, created_at, updated_at)"
+        " VALUES ($1, $2, 'TOP_UP', 10000000, 'FAILED', now(), now())",
+        key,
+        house.seeded.workspace_id,
+    )
+    return encode_id("pay", key)
+
+
 @dataclass(frozen=True)
 class Question:
     """How a field is asked about an id, in `argument` of its input or as `$id`."""
@@ -206,6 +238,14 @@ QUESTIONS = dict(
         _mutation("sendTestWebhook", _hook, "webhookEndpointId", "webhookDelivery { attempts }"),
         _mutation("replayWebhookDelivery", _delivery, "webhookDeliveryId", "webhookDelivery { attempts }"),
         _mutation("updateAlertSettings", _workspace, "workspaceId", "alertSettings { byMail }", byMail=True),
+        _mutation("subscribe", _workspace, "workspaceId", "checkoutUrl", priceId="nothing", idempotencyKey=""),
+        _mutation("changePlan", _workspace, "workspaceId", "checkoutUrl", priceId="nothing", idempotencyKey=""),
+        _mutation("cancelSubscription", _workspace, "workspaceId", "checkoutUrl", idempotencyKey="k"),
+        _mutation("resumeSubscription", _workspace, "workspaceId", "checkoutUrl", idempotencyKey="k"),
+        _mutation("redeemPromoCode", _workspace, "workspaceId", "bonusPercent", code="x", idempotencyKey="k"),
+        _mutation("addCredits", _workspace, "workspaceId", "actionUrl", amount="10", idempotencyKey="k"),
+        _mutation("buyCreditPack", _workspace, "workspaceId", "actionUrl", packCode="x", idempotencyKey=""),
+        _mutation("updateAutoRecharge", _workspace, "workspaceId", "wallet { id }", enabled=False),
         _mutation("callModel", _workspace, "workspaceId", "call { id }", **CALL),
         *[
             (
@@ -216,6 +256,7 @@ QUESTIONS = dict(
                 "members": "{ nodes { id } }",
                 "invitations": "{ nodes { id } }",
                 "plan": "{ id }",
+                "subscription": "{ id }",
                 "wallet": "{ id }",
                 "apiKeys": "{ nodes { id } }",
                 "calls": "{ nodes { id } }",
@@ -238,6 +279,8 @@ QUESTIONS = dict(
                 "grant": _grant,
                 "entry": _entry,
                 "call": _call,
+                "sub": _subscription,
+                "pay": _payment,
             }.items()
         ],
     ]

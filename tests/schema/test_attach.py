@@ -54,7 +54,7 @@ async def test_a_second_reader_is_given_what_has_come_and_then_follows_to_the_sa
         begun = [await following(first) for _ in range(5)]
         async with stream(house, slow("same")) as second:
             caught_up = await following(second)
-            assert caught_up["content"] == text_of(begun)
+            assert caught_up["content"].startswith(text_of(begun))
             ours, theirs = await asyncio.gather(rest(first), rest(second))
     assert ours[-1] == theirs[-1]
     assert ours[-1]["call"]["output"]["content"] == text_of(begun + ours) == text_of([caught_up, *theirs])

@@ -20,7 +20,7 @@ from graphql import (
 )
 
 from schema.sdl import CONTRACT, SNAPSHOT, sdl
-from tests.schema.not_built_yet import EXAMPLES_NOT_BUILT_YET, NOT_BUILT_YET
+from tests.schema.not_built_yet import NOT_BUILT_YET
 from tests.schema.sdl_diff import missing_and_changed
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.graphql"))
@@ -99,11 +99,7 @@ def test_every_connection_is_paged_and_tells_its_cost(built: GraphQLSchema) -> N
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_the_examples_are_valid(built: GraphQLSchema, path: Path) -> None:
-    problems = validate(built, parse(path.read_text(encoding="utf-8")))
-    if path.name in EXAMPLES_NOT_BUILT_YET:
-        assert problems, f"{path.name} is valid by now: take it off EXAMPLES_NOT_BUILT_YET"
-    else:
-        assert problems == []
+    assert validate(built, parse(path.read_text(encoding="utf-8"))) == []
 
 
 def _own_types(schema: GraphQLSchema):
