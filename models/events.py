@@ -24,12 +24,25 @@ class InboxEvent(Model):
     received_at: fields.Field[datetime] = fields.DatetimeField()
     attempts: fields.Field[int] = fields.IntField(default=0)
     due_at: fields.Field[datetime] = fields.DatetimeField()
+    leased_until: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     completed_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     last_error: fields.Field[str | None] = NullableTextField()
 
     class Meta(Model.Meta):
         table = "inbox_events"
         table_description = "An event someone sent us, worked off once"
+
+
+class InboxSweep(Model):
+    """Until when a sweep over a sender's own list of events has looked."""
+
+    id: fields.Field[UUID] = fields.UUIDField(primary_key=True, default=uuid7)
+    source: fields.Field[str] = fields.TextField()
+    swept_until: fields.Field[datetime] = fields.DatetimeField()
+
+    class Meta(Model.Meta):
+        table = "inbox_sweeps"
+        table_description = "Until when a sweep over a sender's own list of events has looked"
 
 
 class OutboxEvent(Model):

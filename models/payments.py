@@ -66,6 +66,8 @@ class Payment(Model):
     )
     subscription_id: UUID | None
     stripe_object_id: fields.Field[str | None] = NullableTextField()
+    stripe_checkout_id: fields.Field[str | None] = NullableTextField()
+    asked_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     action_url: fields.Field[str | None] = NullableTextField()
     failure_code: fields.Field[str | None] = NullableTextField()
     created_at: fields.Field[datetime] = fields.DatetimeField()
@@ -114,6 +116,7 @@ class Invoice(Model):
     total_usd_micro: fields.Field[int] = fields.BigIntField()
     hosted_url: fields.Field[str | None] = NullableTextField()
     pdf_url: fields.Field[str | None] = NullableTextField()
+    fetch_number: fields.Field[int] = fields.BigIntField(default=0)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     updated_at: fields.Field[datetime] = fields.DatetimeField()
 
@@ -145,7 +148,26 @@ class Transfer(Model):
     requested_at: fields.Field[datetime] = fields.DatetimeField()
     updated_at: fields.Field[datetime] = fields.DatetimeField()
     completed_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    due_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    refusals: fields.Field[int] = fields.IntField(default=0)
 
     class Meta(Model.Meta):
         table = "transfers"
         table_description = "Credits paid out as money"
+
+
+class PayoutAccount(Model):
+    """Where a workspace's transfers go to."""
+
+    workspace: fields.OneToOneRelation[Workspace] = fields.OneToOneField(
+        "models.Workspace", related_name=False, primary_key=True, on_delete=fields.RESTRICT
+    )
+    workspace_id: UUID
+    stripe_account_id: fields.Field[str | None] = NullableTextField()
+    payouts_enabled: fields.Field[bool] = fields.BooleanField(default=False)
+    created_at: fields.Field[datetime] = fields.DatetimeField()
+    updated_at: fields.Field[datetime] = fields.DatetimeField()
+
+    class Meta(Model.Meta):
+        table = "payout_accounts"
+        table_description = "Where a workspace's transfers go to"

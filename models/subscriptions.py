@@ -49,6 +49,7 @@ class Subscription(Model):
     ended_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     stripe_subscription_id: fields.Field[str | None] = NullableTextField()
     due_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    tell_due_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     updated_at: fields.Field[datetime] = fields.DatetimeField()
 

@@ -33,6 +33,7 @@ class Workspace(Model):
     time_zone: fields.Field[str] = fields.TextField(default="UTC")
     concurrent_calls_limit: fields.Field[int | None] = fields.IntField(null=True)
     stripe_customer_id: fields.Field[str | None] = NullableTextField()
+    methods_fetch_number: fields.Field[int] = fields.BigIntField(default=0)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     updated_at: fields.Field[datetime] = fields.DatetimeField()
     deleted_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
