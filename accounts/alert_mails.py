@@ -27,6 +27,11 @@ _SUBJECTS: Final = {
     EventKind.BALANCE_RECOVERED: "The balance is above {figure} credits again",
     EventKind.SPEND_LIMIT_REACHED: "{percent} % of a spending limit are used",
     EventKind.AUTO_RECHARGE_SUSPENDED: "Auto-recharge was turned off",
+    EventKind.PAYMENT_METHOD_REFUSED: "A payment method was not accepted",
+    EventKind.PAYMENT_FAILED: "A payment of ${amountUsd} failed",
+    EventKind.SUBSCRIPTION_PAST_DUE: "The plan is not paid",
+    EventKind.SUBSCRIPTION_ENDED: "The subscription has ended",
+    EventKind.TRANSFER_UPDATED: "Transfer of ${amountUsd}: {status}",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
 """What is worth a mail; the rest is told by webhook only."""
@@ -36,7 +41,12 @@ _DETAILS: Final = {
     EventKind.BALANCE_LOW: "It is {balance} credits now. Calls are refused when nothing is left.",
     EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
-    EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed. Check the payment method and turn it on again.",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed ({reason}). Check the payment method and turn it on again.",
+    EventKind.PAYMENT_METHOD_REFUSED: "Prepaid and gift cards cannot be used ({last4}). Save another card or account.",
+    EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. Pay or confirm it here: {url}",
+    EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
+    EventKind.SUBSCRIPTION_ENDED: "Its credits end with it; what was bought on top is kept. Subscribe again at any time.",
+    EventKind.TRANSFER_UPDATED: "It is visible in the workspace until it is paid.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
 }
 

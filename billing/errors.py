@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from kit.errors import Code, Refusal, Unavailable
-from kit.money import usd_micro_text
+from kit.money import format_micro, usd_micro_text
 
 
 class CatalogErrors(Exception):
@@ -155,6 +155,16 @@ class PaymentMethodRequired(Refusal):
         super().__init__("set a payment method first")
 
 
+class UnknownPaymentMethod(Refusal):
+    """There is no such saved payment method."""
+
+    code = Code.NOT_FOUND
+
+    def __init__(self) -> None:
+        """Another workspace's is not told from one that does not exist."""
+        super().__init__("there is no such payment method", field=["paymentMethodId"])
+
+
 class PaymentDeclined(Refusal):
     """The payment method was charged in vain."""
 
@@ -164,6 +174,12 @@ class PaymentDeclined(Refusal):
         """`failure_code` of the payment provider, such as "card_declined"."""
         super().__init__(f"the payment was declined ({failure_code}); try another payment method")
         self.failure_code = failure_code
+
+
+class PaymentRefused(Refusal):
+    """The payment provider cannot do this with a payment; its word is in the message."""
+
+    code = Code.CONFLICT
 
 
 class PaymentActionRequired(Refusal):
@@ -207,6 +223,50 @@ class AutoRechargeNotOffered(Refusal):
     def __init__(self) -> None:
         """No facts."""
         super().__init__("automatic recharge is not on offer here")
+
+
+class TransfersNotOffered(Refusal):
+    """The catalog pays nothing out."""
+
+    code = Code.NOT_IN_PLAN
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__("transfers out are not on offer here")
+
+
+class PayoutsNotSetUp(Refusal):
+    """There is no bank account to pay to yet (B6)."""
+
+    code = Code.CONFLICT
+
+    def __init__(self) -> None:
+        """Says what to do first."""
+        super().__init__("set up a bank account first: createPayoutSetup gives the page for it")
+
+
+class NothingToTransfer(Refusal):
+    """More is asked for than may be paid out."""
+
+    code = Code.INSUFFICIENT_CREDITS
+
+    def __init__(self, wanted_micro: int, transferable_micro: int) -> None:
+        """Micro-credits asked for, and those that may be paid out."""
+        super().__init__(
+            f"{format_micro(transferable_micro)} credits can be transferred, not {format_micro(wanted_micro)}",
+            field=["amount"],
+        )
+        self.transferable_micro = transferable_micro
+
+
+class UnknownTransfer(Refusal):
+    """There is no such transfer."""
+
+    code = Code.NOT_FOUND
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__("there is no such transfer")
 
 
 class PromoInvalid(Refusal):

@@ -17,6 +17,11 @@ class EventKind(StrEnum):
     SPEND_LIMIT_REACHED = "spend_limit.reached"
     SPEND_LIMIT_RECOVERED = "spend_limit.recovered"
     AUTO_RECHARGE_SUSPENDED = "auto_recharge.suspended"
+    PAYMENT_METHOD_REFUSED = "payment_method.refused"
+    PAYMENT_FAILED = "payment.failed"
+    SUBSCRIPTION_PAST_DUE = "subscription.past_due"
+    SUBSCRIPTION_ENDED = "subscription.ended"
+    TRANSFER_UPDATED = "transfer.updated"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -61,7 +66,40 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
     EventKind.SPEND_LIMIT_REACHED: EventTerms("A limit of spending was nearly or wholly used", _LIMIT),
     EventKind.SPEND_LIMIT_RECOVERED: EventTerms("A new period began, or the limit was raised", _LIMIT),
     EventKind.AUTO_RECHARGE_SUSPENDED: EventTerms(
-        "Auto-recharge was turned off, as payments failed", {**_WORKSPACE, "reason": "why"}
+        "Auto-recharge was turned off, as payments failed or no payment method is left", {**_WORKSPACE, "reason": "why"}
+    ),
+    EventKind.PAYMENT_METHOD_REFUSED: EventTerms(
+        "A payment method was not kept, or a payment with it given back: prepaid and gift cards are not accepted",
+        {**_WORKSPACE, "reason": "prepaid", "last4": "the end of the card's number, or null"},
+    ),
+    EventKind.PAYMENT_FAILED: EventTerms(
+        "A renewal could not be charged, or waits for a confirmation; once for each try",
+        {
+            **_WORKSPACE,
+            "paymentId": "the payment",
+            "amountUsd": "how much",
+            "failureCode": "why, in the payment provider's word",
+            "url": "where it can be paid or confirmed, or null",
+            "nextTryAt": "when it is tried again, or null",
+        },
+    ),
+    EventKind.SUBSCRIPTION_PAST_DUE: EventTerms(
+        "The period is over and not paid; the plan stays until the grace ends",
+        {**_WORKSPACE, "subscriptionId": "the subscription", "graceEndsAt": "until when the plan stays"},
+    ),
+    EventKind.SUBSCRIPTION_ENDED: EventTerms(
+        "A subscription ended: unpaid, cancelled, or no longer sold",
+        {**_WORKSPACE, "subscriptionId": "the subscription", "status": "CANCELED or EXPIRED"},
+    ),
+    EventKind.TRANSFER_UPDATED: EventTerms(
+        "A transfer out went a step further, or failed",
+        {
+            **_WORKSPACE,
+            "transferId": "the transfer",
+            "status": "see docs/payments.md",
+            "amountUsd": "how much",
+            "failureCode": "why it failed, or null",
+        },
     ),
     EventKind.WEBHOOK_DISABLED: EventTerms(
         "An endpoint was turned off, as it failed for five days or answered 410",

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002  an installation without a provider answers every request alike
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -58,6 +59,16 @@ class PriceChange:
     price_id: UUID
     amount_usd_micro: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TaxId:
+    """A tax id such as a VAT number. `kind` is the provider's word ("eu_vat"), `status` how far it is verified."""
+
+    id: str
+    kind: str
+    value: str
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +139,49 @@ class Payments(Protocol):
         """
         ...
 
+    async def preview_price(self, order: PriceChange) -> int:
+        """What `change_price` would charge for the same order, in micro-dollars; Unavailable where it is away."""
+        ...
+
+    async def open_setup(self, workspace_id: UUID, return_url: str) -> str:
+        """The address of the page on which a payment method is saved; Unavailable where the provider is away."""
+        ...
+
+    async def open_portal(self, workspace_id: UUID, return_url: str) -> str:
+        """The address of the provider's own pages on invoices, methods and tax ids; Unavailable where it is away."""
+        ...
+
+    async def make_default(self, method_id: UUID) -> None:
+        """Charge this saved method from now on. UnknownPaymentMethod; Unavailable where the provider is away."""
+        ...
+
+    async def remove_method(self, method_id: UUID) -> None:
+        """Forget a saved method. UnknownPaymentMethod; Unavailable where the provider is away."""
+        ...
+
+    async def tax_ids(self, workspace_id: UUID) -> Sequence[TaxId]:
+        """The tax ids that stand on the workspace's invoices (D7); Unavailable where the provider is away."""
+        ...
+
+    async def add_tax_id(self, workspace_id: UUID, kind: str, value: str) -> TaxId:
+        """Keep one more. InvalidInput where the provider knows no such id; Unavailable where it is away."""
+        ...
+
+    async def remove_tax_id(self, workspace_id: UUID, tax_id: str) -> None:
+        """Forget one; one that is not there is as good. Unavailable where the provider is away."""
+        ...
+
+    async def refund(self, payment_id: UUID, total_usd_micro: int, reason: str) -> int:
+        """Give money of a payment back, so much in all; what has gone back then. The credits are billing.refunds'.
+
+        PaymentRefused where the provider cannot; Unavailable where it is away.
+        """
+        ...
+
+    async def open_payout_setup(self, workspace_id: UUID, return_url: str) -> str:
+        """The address of the page on which a bank account is given (B6); Unavailable where the provider is away."""
+        ...
+
 
 class NoPayments:
     """The port of an installation without a payment provider: free plans and promo codes work, payments do not."""
@@ -154,3 +208,43 @@ class NoPayments:
 
     async def set_cancel(self, subscription_id: UUID, *, cancel: bool, at_once: bool = False) -> None:
         """There is nobody to tell."""
+
+    async def preview_price(self, order: PriceChange) -> int:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def open_setup(self, workspace_id: UUID, return_url: str) -> str:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def open_portal(self, workspace_id: UUID, return_url: str) -> str:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def make_default(self, method_id: UUID) -> None:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def remove_method(self, method_id: UUID) -> None:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def tax_ids(self, workspace_id: UUID) -> Sequence[TaxId]:
+        """There are none."""
+        return ()
+
+    async def add_tax_id(self, workspace_id: UUID, kind: str, value: str) -> TaxId:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def remove_tax_id(self, workspace_id: UUID, tax_id: str) -> None:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def refund(self, payment_id: UUID, total_usd_micro: int, reason: str) -> int:
+        """Refused."""
+        raise PaymentsNotConfigured
+
+    async def open_payout_setup(self, workspace_id: UUID, return_url: str) -> str:
+        """Refused."""
+        raise PaymentsNotConfigured

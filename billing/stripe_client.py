@@ -68,9 +68,11 @@ class Stripe:
     def __init__(self, api_key: str, *, base: str | None = None) -> None:
         """The connection is opened by the first request; see `aclose`."""
         self._http = stripe.AIOHTTPClient(timeout=TIMEOUT_S)
-        addresses: stripe.BaseAddresses = {} if base is None else {"api": base, "connect": base, "files": base}
         self._client = stripe.StripeClient(
-            api_key, base_addresses=addresses, http_client=self._http, max_network_retries=RETRIES
+            api_key,
+            base_addresses=None if base is None else {"api": base, "connect": base, "files": base},
+            http_client=self._http,
+            max_network_retries=RETRIES,
         )
 
     async def call(self, ask: Callable[[V1], Awaitable[stripe.StripeObject]]) -> StripeJson:
@@ -82,7 +84,7 @@ class Stripe:
         page = await self._ask(ask)
         found: list[StripeJson] = []
         try:
-            async for entry in page.auto_paging_iter_async():
+            async for entry in page.auto_paging_iter():
                 found.append(entry.to_dict(for_json=True))  # noqa: PERF401 -- what came before a failure is dropped whole
         except stripe.StripeError as error:
             raise _told(error) from error
@@ -102,14 +104,14 @@ class Stripe:
 def read_event(body: bytes, signature: str, secret: str) -> StripeJson:
     """The event of a webhook, whose signature over the raw body is Stripe's and young. Raises BadSignature."""
     try:
-        text = body.decode()
-        stripe.WebhookSignature.verify_header(text, signature, secret, stripe.Webhook.DEFAULT_TOLERANCE)
-        event = orjson.loads(text)
+        payload = body.decode()
+        stripe.WebhookSignature.verify_header(payload, signature, secret, stripe.Webhook.DEFAULT_TOLERANCE)
+        event: object = orjson.loads(payload)
     except (UnicodeDecodeError, stripe.SignatureVerificationError, orjson.JSONDecodeError) as error:
         raise BadSignature from error
-    if not isinstance(event, dict) or not isinstance(event.get("id"), str) or not isinstance(event.get("type"), str):
+    if text(event, "id") is None or text(event, "type") is None:
         raise BadSignature
-    return event
+    return part(event)
 
 
 def _told(error: stripe.StripeError) -> Exception:

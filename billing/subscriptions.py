@@ -16,7 +16,7 @@ from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
-from billing.rules.subscription_steps import ended
+from billing.rules.subscription_steps import ended, with_cancel
 from billing.services import Billing, Note, unnoted
 from billing.subscribing import (
     Subscribed,
@@ -105,8 +105,7 @@ async def cancel(
         elif life.period_end is None:
             raise ChangeRefused("a lifetime plan is not charged again, so there is nothing to cancel")
         else:
-            canceled_at = life.canceled_at or now
-            after = replace(life, cancel_at_period_end=True, canceled_at=canceled_at, scheduled=None)
+            after = with_cancel(life, now, cancel=True)
         await change(conn, billing, snapshot, current, current.with_life(after))
         facts = {"at_once": str(after.status in ENDED).lower()}
         await note(conn, "subscription.cancel", "subscription", current.id, facts)
@@ -128,7 +127,7 @@ async def resume(
         current, snapshot = await _current(conn, billing, workspace_id)
         if not current.life.cancel_at_period_end:
             raise NothingToResume
-        after = replace(current.life, cancel_at_period_end=False, canceled_at=None)
+        after = with_cancel(current.life, clock.now(), cancel=False)
         await change(conn, billing, snapshot, current, current.with_life(after))
         await note(conn, "subscription.resume", "subscription", current.id, {})
         return {"subscription_id": str(current.id), "paid": _is_paid(current)}

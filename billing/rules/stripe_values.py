@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 CENT_MICRO: Final = 10_000
@@ -14,9 +14,10 @@ _NOTHING: Final[StripeJson] = {}
 
 def part(value: object, *path: str) -> StripeJson:
     """The object at a path of keys; an empty one where there is none."""
+    found = _object(value)
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, Mapping) else _NOTHING  # pyright: ignore[reportUnknownVariableType] -- JSON
+        found = _object(found.get(key))
+    return found
 
 
 def text(value: object, *path: str) -> str | None:
@@ -38,19 +39,21 @@ def flag(value: object, *path: str) -> bool:
 
 def entries(value: object, *path: str) -> Sequence[StripeJson]:
     """The objects of a list, or of Stripe's list object, at a path of keys."""
-    found = part(value, *path[:-1]).get(path[-1])
-    if isinstance(found, Mapping):
-        found = found.get("data")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- JSON
-    if not isinstance(found, list):
-        return ()
-    return [entry for entry in found if isinstance(entry, Mapping)]  # pyright: ignore[reportUnknownVariableType] -- JSON
+    held = part(value, *path)
+    found = held.get("data") if held else (part(value, *path[:-1]).get(path[-1]) if path else value)
+    items = cast("list[object]", found) if isinstance(found, list) else []
+    return [item for item in map(_object, items) if item]
+
+
+def first(value: object, *path: str) -> StripeJson:
+    """The first object of a list at a path; an empty one where there is none."""
+    return next(iter(entries(value, *path)), _NOTHING)
 
 
 def id_of(value: object, *path: str) -> str | None:
     """The id at a path, where Stripe gives an id or, expanded, the object itself."""
-    found = part(value, *path[:-1]).get(path[-1])
-    if isinstance(found, Mapping):
-        found = found.get("id")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] -- JSON
+    held = part(value, *path)
+    found = held.get("id") if held else part(value, *path[:-1]).get(path[-1])
     return found if isinstance(found, str) else None
 
 
@@ -85,3 +88,7 @@ def our_id(value: object, name: str) -> UUID | None:
         return None if found is None else UUID(found)
     except ValueError:
         return None
+
+
+def _object(value: object) -> StripeJson:
+    return cast("StripeJson", value) if isinstance(value, Mapping) else _NOTHING  # JSON: its keys are texts

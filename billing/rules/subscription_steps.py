@@ -124,6 +124,13 @@ def ended(life: Life, event: Event, at: datetime) -> Life:
     return replace(life, status=target, ended_at=at, canceled_at=canceled_at, next_grant_at=None, scheduled=None)
 
 
+def with_cancel(life: Life, at: datetime, *, cancel: bool) -> Life:
+    """It ends with its period, what was scheduled is forgotten (C11); or it goes on."""
+    if not cancel:
+        return replace(life, cancel_at_period_end=False, canceled_at=None)
+    return replace(life, cancel_at_period_end=True, canceled_at=life.canceled_at or at, scheduled=None)
+
+
 def begin_period(life: Life, price: PriceView, start: datetime, *, anew: bool) -> Life:
     """A period of this price, active from `start` on. `anew`: its boundaries are counted from there.
 

@@ -1,0 +1,196 @@
+"""Invoices: kept for the list of a workspace's invoices (D7), and what a paid or failed one means for a subscription."""
+
+import logging
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from billing.event_kinds import EventKind
+from billing.events import emit
+from billing.payment_port import Charged, Declined
+from billing.payments import ask_for_action, fail_payment, renewal_payment, settle_charge
+from billing.rules.stripe_values import (
+    entries,
+    first,
+    id_of,
+    instant,
+    number,
+    our_id,
+    part,
+    required_id,
+    text,
+    usd_micro,
+)
+from billing.services import Billing
+from billing.stripe_changes import intent_of, result_of_change
+from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
+from billing.stripe_client import StripeJson
+from billing.stripe_link import StripeLink, next_fetch, workspace_of
+from billing.stripe_prices import our_price
+from billing.stripe_tell import cancel_at_stripe
+from billing.subscribing import start_trial
+from kit import clock
+from kit.ids import uuid7
+from kit.money import usd_micro_text
+from models.database import connection, transaction
+
+_PUT: Final = """INSERT INTO invoices AS i (id, workspace_id, stripe_invoice_id, number, status, total_usd_micro,
+    hosted_url, pdf_url, created_at, updated_at, fetch_number) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT (stripe_invoice_id) DO UPDATE SET number = excluded.number, status = excluded.status,
+    total_usd_micro = excluded.total_usd_micro, hosted_url = excluded.hosted_url, pdf_url = excluded.pdf_url,
+    updated_at = excluded.updated_at, fetch_number = excluded.fetch_number
+    WHERE i.fetch_number < excluded.fetch_number"""
+_SUBSCRIPTION: Final = """SELECT id, workspace_id, grace_ends_at FROM subscriptions
+    WHERE id = $1 OR stripe_subscription_id = $2 ORDER BY id = $1 DESC NULLS LAST LIMIT 1"""
+_CHANGE: Final = """SELECT id, created_at FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
+    AND (stripe_object_id = $2 OR (stripe_object_id IS NULL AND applied_at IS NULL)) AND price_id = $3
+    ORDER BY stripe_object_id NULLS LAST, created_at DESC"""
+_OF_OBJECT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
+logger = logging.getLogger(__name__)
+
+
+async def invoice_changed(billing: Billing, link: StripeLink, invoice_id: str) -> None:
+    """Keep it, and apply what it says of a subscription's period, trial or change. Raises StripeAway, StripeRefused."""
+    fetch_number = await next_fetch(link)
+    invoice = await link.stripe.call(lambda v1: v1.invoices.retrieve_async(invoice_id, {"expand": ["payments"]}))
+    workspace_id = await workspace_of(link, id_of(invoice, "customer"))
+    if workspace_id is None or text(invoice, "status") == "draft":
+        return
+    await _keep(link, workspace_id, invoice, fetch_number)
+    subscription = await _subscription_of(link, invoice)
+    if subscription is None:
+        return
+    match text(invoice, "billing_reason"):
+        case "subscription_create":
+            await _first_period(billing, link, subscription, invoice)
+        case "subscription_update":
+            await _change(billing, link, subscription, invoice)
+        case _:
+            await _renewal(billing, link, subscription, workspace_id, invoice)
+
+
+async def payment_of_invoice(link: StripeLink, intent_id: str) -> UUID | None:
+    """The payment whose invoice this payment intent pays. Raises StripeAway, StripeRefused."""
+    paid = await link.stripe.pages(
+        lambda v1: v1.invoice_payments.list_async({"payment": {"type": "payment_intent", "payment_intent": intent_id}})
+    )
+    for payment in paid:
+        invoice_id = id_of(payment, "invoice")
+        async with connection(link.database) as conn:
+            found: UUID | None = await conn.fetchval(_OF_OBJECT, invoice_id)
+        if found is not None:
+            return found
+    return None
+
+
+async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
+    """The period that was bought on a hosted page; nothing is due for a trial."""
+    total = usd_micro(invoice, "total") or 0
+    if not total:
+        await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
+        return
+    payment_id = our_id(part(invoice, "parent", "subscription_details"), "payment_id")
+    if payment_id is None or text(invoice, "status") != "paid":
+        return
+    intent_id = intent_of(invoice)
+    intent = None if intent_id is None else await read_intent(link, intent_id)
+    if intent is not None and is_prepaid(intent):
+        await give_back(link, payment_id, intent)
+        await fail_payment(billing, payment_id, PREPAID, object_id=required_id(invoice))
+        await _end_at_stripe(link, invoice)
+        return
+    await settle_charge(billing, payment_id, Charged(_paid_at(invoice), required_id(invoice)))
+
+
+async def _change(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
+    """The invoice of an upgrade, found by the new price and the instant of its proration."""
+    charged = first([line for line in entries(invoice, "lines") if (number(line, "amount") or 0) > 0])
+    price_id = await our_price(link, text(charged, "pricing", "price_details", "price"))
+    start = instant(charged, "period", "start")
+    async with connection(link.database) as conn:
+        rows = await conn.fetch(_CHANGE, subscription_id, required_id(invoice), price_id)
+    at = [row["id"] for row in rows if start is not None and row["created_at"].replace(microsecond=0) == start]
+    if not at:
+        logger.warning("invoice %s is of no change that was asked for here", required_id(invoice))
+        return
+    await settle_charge(billing, at[0], await result_of_change(link, at[0], invoice))
+
+
+async def _renewal(
+    billing: Billing, link: StripeLink, subscription_id: UUID, workspace_id: UUID, invoice: StripeJson
+) -> None:
+    """A period that Stripe charged by itself, or tried to."""
+    total, invoice_id = usd_micro(invoice, "total") or 0, required_id(invoice)
+    if total <= 0 or text(invoice, "status") not in {"paid", "open", "uncollectible", "void"}:
+        return
+    attempts = number(invoice, "attempt_count") or 0
+    if text(invoice, "status") != "paid" and not attempts:
+        return  # it is finalised, and not tried yet
+    price_id = await our_price(link, text(first(invoice, "lines"), "pricing", "price_details", "price"))
+    payment_id = await renewal_payment(billing, subscription_id, total, invoice_id, price_id=price_id)
+    if text(invoice, "status") == "paid":
+        await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
+        return
+    intent_id = intent_of(invoice)
+    intent = part(None) if intent_id is None else await read_intent(link, intent_id)
+    failure = "authentication_required" if text(intent, "status") == "requires_action" else failure_of(intent)
+    await settle_charge(billing, payment_id, Declined(failure, invoice_id))
+    if text(intent, "status") == "requires_action":
+        await ask_for_action(billing, payment_id, text(invoice, "hosted_invoice_url") or link.return_url)
+    if text(invoice, "status") == "open":
+        await _tell_failed(billing, workspace_id, payment_id, invoice, failure, attempts)
+
+
+async def _tell_failed(
+    billing: Billing, workspace_id: UUID, payment_id: UUID, invoice: StripeJson, failure: str, attempts: int
+) -> None:
+    next_try = instant(invoice, "next_payment_attempt")
+    facts = {
+        "workspaceId": str(workspace_id),
+        "paymentId": str(payment_id),
+        "amountUsd": usd_micro_text(usd_micro(invoice, "total") or 0),
+        "failureCode": failure,
+        "url": text(invoice, "hosted_invoice_url"),
+        "nextTryAt": None if next_try is None else next_try.isoformat(),
+    }
+    async with transaction(billing.database) as conn:
+        await emit(conn, EventKind.PAYMENT_FAILED, workspace_id, facts, dedupe_key=f"{payment_id}:{attempts}")
+
+
+async def _end_at_stripe(link: StripeLink, invoice: StripeJson) -> None:
+    stripe_id = id_of(invoice, "parent", "subscription_details", "subscription")
+    if stripe_id is not None:
+        await cancel_at_stripe(link, stripe_id)
+
+
+async def _subscription_of(link: StripeLink, invoice: StripeJson) -> UUID | None:
+    details = part(invoice, "parent", "subscription_details")
+    stripe_id = id_of(details, "subscription")
+    if stripe_id is None:
+        return None
+    async with connection(link.database) as conn:
+        row = await conn.fetchrow(_SUBSCRIPTION, our_id(details, "subscription_id"), stripe_id)
+    return None if row is None else row["id"]
+
+
+async def _keep(link: StripeLink, workspace_id: UUID, invoice: StripeJson, fetch_number: int) -> None:
+    now = clock.now()
+    async with connection(link.database) as conn:
+        await conn.execute(
+            _PUT,
+            uuid7(),
+            workspace_id,
+            required_id(invoice),
+            text(invoice, "number"),
+            text(invoice, "status") or "open",
+            usd_micro(invoice, "total") or 0,
+            text(invoice, "hosted_invoice_url"),
+            text(invoice, "invoice_pdf"),
+            instant(invoice, "created") or now,
+            now,
+            fetch_number,
+        )
+
+
+def _paid_at(invoice: StripeJson) -> datetime:
+    return instant(invoice, "status_transitions", "paid_at") or clock.now()

@@ -1,0 +1,117 @@
+"""What Stripe's subscriptions tell: that one began on a hosted page, was cancelled in the portal, or ended."""
+
+import logging
+from typing import Final
+from uuid import UUID
+
+from billing.advance import advance, change
+from billing.rules.stripe_values import flag, id_of, instant, our_id, part, required_id, text
+from billing.rules.subscription_states import ENDED
+from billing.rules.subscription_steps import with_cancel
+from billing.services import Billing
+from billing.stripe_client import StripeJson
+from billing.stripe_invoices import invoice_changed
+from billing.stripe_link import StripeLink
+from billing.stripe_tell import OVER, cancel_at_stripe
+from billing.subscribing import locked_subscription, start_trial
+from billing.subscriptions import end_now
+from kit import clock
+from models.database import connection, transaction
+
+_LINK: Final = "UPDATE subscriptions SET stripe_subscription_id = $2, updated_at = $3 WHERE id = $1"
+_OF_STRIPE: Final = "SELECT id, cancel_at_period_end, tell_due_at FROM subscriptions WHERE stripe_subscription_id = $1"
+_LINKED: Final = """SELECT s.stripe_subscription_id, s.ended_at IS NULL AND s.status <> 'INCOMPLETE'
+    AND ($2::uuid IS NULL OR EXISTS (SELECT FROM payments p WHERE p.id = $2 AND p.subscription_id = s.id
+        AND p.applied_at IS NOT NULL)) AS gave
+    FROM subscriptions s WHERE s.id = $1 FOR UPDATE OF s"""
+_EXISTS: Final = "SELECT true FROM subscriptions WHERE id = $1"
+logger = logging.getLogger(__name__)
+
+
+async def session_of_subscription(billing: Billing, link: StripeLink, session: StripeJson) -> None:
+    """A hosted page was completed: its invoice first, which gives the plan; then the two subscriptions belong together.
+
+    One that gave nothing, because another plan lives meanwhile, is ended at Stripe, so that it is not charged again; the
+    payment is told as unapplied, for the operator to give back.
+    """
+    subscription_id, stripe_id = our_id(session, "subscription_id"), id_of(session, "subscription")
+    if subscription_id is None or stripe_id is None:
+        return
+    found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
+    if text(found, "status") == "trialing":
+        await start_trial(billing, subscription_id, at=instant(found, "trial_start"))
+    invoice_id = id_of(session, "invoice") or id_of(found, "latest_invoice")
+    if invoice_id is not None:
+        await invoice_changed(billing, link, invoice_id)
+    if text(found, "status") in {"active", "trialing"}:
+        await _belong(link, subscription_id, stripe_id, our_id(session, "payment_id"))
+
+
+async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: str) -> None:
+    """Ended at Stripe, or cancelled or resumed in the portal while nothing of ours waited to be told."""
+    found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
+    async with connection(link.database) as conn:
+        row = await conn.fetchrow(_OF_STRIPE, stripe_id)
+    if row is None:
+        await _first_heard(billing, link, found)
+        return
+    if text(found, "status") in OVER:
+        await _ended(billing, row["id"], found)
+    elif row["tell_due_at"] is None and flag(found, "cancel_at_period_end") != row["cancel_at_period_end"]:
+        await _adopt_cancel(billing, row["id"], cancel=flag(found, "cancel_at_period_end"))
+
+
+async def _first_heard(billing: Billing, link: StripeLink, found: StripeJson) -> None:
+    """Its page's own news may come later than this, or be lost: what it has paid is enough."""
+    subscription_id, invoice_id = our_id(found, "subscription_id"), id_of(found, "latest_invoice")
+    if subscription_id is None or text(found, "status") not in {"active", "trialing", "past_due"}:
+        return
+    async with connection(link.database) as conn:
+        known = await conn.fetchval(_EXISTS, subscription_id)
+    if not known:
+        return
+    page = {"metadata": part(found, "metadata"), "subscription": required_id(found), "invoice": invoice_id}
+    await session_of_subscription(billing, link, page)
+
+
+async def _belong(link: StripeLink, subscription_id: UUID, stripe_id: str, payment_id: UUID | None) -> None:
+    """Tie the two together where this one gave ours its plan; one that gave nothing is one too many, as is one before."""
+    async with transaction(link.database) as conn:
+        row = await conn.fetchrow(_LINKED, subscription_id, payment_id)
+        if row is None:
+            return
+        before: str | None = row["stripe_subscription_id"]
+        belongs = row["gave"] and (payment_id is not None or before in {None, stripe_id})
+        if belongs:
+            await conn.execute(_LINK, subscription_id, stripe_id, clock.now())
+    if not belongs:
+        logger.warning("subscription %s at Stripe has no place here and is ended", stripe_id)
+        await cancel_at_stripe(link, stripe_id)
+    elif before is not None and before != stripe_id:
+        await cancel_at_stripe(link, before)
+
+
+async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> None:
+    """Over at Stripe: ours ends with its period where that is paid and was cancelled, at once where somebody ended it."""
+    ended_at = instant(found, "ended_at") or clock.now()
+    async with transaction(billing.database) as conn:
+        before = await locked_subscription(conn, billing, subscription_id)
+        current = await advance(conn, billing, billing.catalog.current, before, clock.now())
+        await conn.execute("UPDATE subscriptions SET stripe_subscription_id = NULL WHERE id = $1", subscription_id)
+        life = current.life
+    unpaid = life.period_end is not None and life.period_end <= ended_at
+    if life.status in ENDED or life.cancel_at_period_end or unpaid:
+        return  # the grace, or the period's end, ends it
+    await end_now(billing, subscription_id)
+
+
+async def _adopt_cancel(billing: Billing, subscription_id: UUID, *, cancel: bool) -> None:
+    async with transaction(billing.database) as conn:
+        before = await locked_subscription(conn, billing, subscription_id)
+        snapshot = billing.catalog.current
+        current = await advance(conn, billing, snapshot, before, clock.now())
+        if current.life.status in ENDED or current.life.cancel_at_period_end == cancel:
+            return
+        await change(
+            conn, billing, snapshot, current, current.with_life(with_cancel(current.life, clock.now(), cancel=cancel))
+        )

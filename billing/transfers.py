@@ -1,0 +1,253 @@
+"""Transfers out (B6): part or all of a transferable balance is taken at once and paid to a bank account within days."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.errors import (
+    AmountOutOfBounds,
+    NothingToTransfer,
+    PaymentsNotConfigured,
+    PayoutsNotSetUp,
+    TransfersNotOffered,
+    UnknownTransfer,
+    UnknownWorkspace,
+)
+from billing.event_kinds import EventKind
+from billing.events import emit
+from billing.grants import post_all
+from billing.rules.stripe_values import CENT_MICRO
+from billing.services import Billing, Note, unnoted
+from billing.subscription_rows import lock_wallet
+from kit import clock
+from kit.ids import uuid7
+from kit.money import credits_micro_for_usd, usd_micro_text
+from metering.idempotency import input_digest, run_once
+from metering.operations import ReverseTransfer, TransferOut
+from metering.views import Posted
+from models.database import Database, connection, transaction
+from models.enums import TransferStatus
+from models.pool import PoolConnection
+
+REQUEST_TRANSFER: Final = "request_transfer"
+ENDED: Final = frozenset({TransferStatus.PAID, TransferStatus.FAILED, TransferStatus.REVERSED})
+
+_TRANSFERABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0)::bigint FROM credit_grants
+    WHERE wallet_id = $1 AND transferable AND remaining_micro > 0 AND frozen_reason IS NULL AND effective_at <= $2
+      AND (expires_at IS NULL OR expires_at > $2)"""
+_READY: Final = "SELECT payouts_enabled FROM payout_accounts WHERE workspace_id = $1"
+_INSERT: Final = """INSERT INTO transfers (id, workspace_id, amount_micro, amount_usd_micro, status, requested_by, grant_ids,
+    grant_amounts_micro, requested_at, updated_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)"""
+_BY_IDS: Final = "SELECT * FROM transfers WHERE id = ANY ($1)"
+_LATEST: Final = """SELECT t.* FROM unnest($1::uuid[]) AS w(id) CROSS JOIN LATERAL (SELECT * FROM transfers
+    WHERE workspace_id = w.id ORDER BY requested_at DESC, id DESC LIMIT $2) AS t"""
+_LOCKED: Final = "SELECT * FROM transfers WHERE id = $1 FOR UPDATE"
+_SAVE: Final = """UPDATE transfers SET status = $2, failure_code = coalesce($3, failure_code), due_at = $4, updated_at = $5,
+    completed_at = CASE WHEN $6 THEN $5 ELSE completed_at END WHERE id = $1"""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """A transfer out. `failure_code`: the provider's word, or the operator's."""
+
+    id: UUID
+    workspace_id: UUID
+    amount_micro: int
+    amount_usd_micro: int
+    status: TransferStatus
+    failure_code: str | None
+    requested_at: datetime
+    completed_at: datetime | None
+
+
+async def request_transfer(
+    billing: Billing,
+    workspace_id: UUID,
+    amount_micro: int | None,
+    *,
+    requested_by: UUID | None,
+    idempotency_key: str,
+    note: Note = unnoted,
+) -> TransferView:
+    """Take the credits now and send them on their way; None for all. Whole cents are paid, so only these are taken.
+
+    Large amounts wait for the operator's word. Raises PaymentsNotConfigured, TransfersNotOffered, PayoutsNotSetUp,
+    AmountOutOfBounds, NothingToTransfer, UnknownWorkspace, IdempotencyKeyReused.
+    """
+    snapshot = billing.catalog.current
+    terms = snapshot.settings.transfers
+    if terms is None:
+        raise TransfersNotOffered
+    if not billing.payments.configured:
+        raise PaymentsNotConfigured
+
+    async def effect(conn: PoolConnection) -> dict[str, object]:
+        wallet_id = await lock_wallet(conn, workspace_id)
+        if wallet_id is None:
+            raise UnknownWorkspace
+        if not await conn.fetchval(_READY, workspace_id):
+            raise PayoutsNotSetUp
+        now = clock.now()
+        free: int = await conn.fetchval(_TRANSFERABLE, wallet_id, now)
+        wanted = free if amount_micro is None else amount_micro
+        if wanted > free:
+            raise NothingToTransfer(wanted, free)
+        usd_micro = _whole_cents(wanted, Fraction(snapshot.credits_per_usd))
+        if not terms.min_usd_micro <= usd_micro <= terms.max_usd_micro:
+            raise AmountOutOfBounds("amount", terms.min_usd_micro, terms.max_usd_micro)
+        taken = credits_micro_for_usd(usd_micro, snapshot.credits_per_usd)
+        transfer_id = uuid7()
+        operation = TransferOut(reference_of(transfer_id), wallet_id, taken)
+        [outcome] = await post_all(conn, billing, [operation], now)
+        assert isinstance(outcome, Posted), "a refusal was raised"
+        review = terms.review_from_usd_micro is not None and usd_micro >= terms.review_from_usd_micro
+        await conn.execute(
+            _INSERT,
+            transfer_id,
+            workspace_id,
+            taken,
+            usd_micro,
+            TransferStatus.IN_REVIEW if review else TransferStatus.REQUESTED,
+            requested_by,
+            [grant_id for grant_id, _ in outcome.grants],
+            [part for _, part in outcome.grants],
+            now,
+            None if review else now,
+        )
+        await note(conn, "transfer.request", "transfer", transfer_id, {"amount_usd": usd_micro_text(usd_micro)})
+        return {"transfer_id": str(transfer_id)}
+
+    digest = input_digest(amount_micro)
+    answer = await run_once(billing.database, workspace_id, idempotency_key, REQUEST_TRANSFER, digest, effect)
+    return await transfer_by_id(billing.database, UUID(str(answer["transfer_id"])))
+
+
+async def review_transfer(billing: Billing, transfer_id: UUID, *, approve: bool) -> TransferView:
+    """The operator's word on a transfer in review: it is sent, or its credits come back. Repeatable.
+
+    Raises UnknownTransfer.
+    """
+    async with transaction(billing.database) as conn:
+        row = await _locked(conn, transfer_id)
+        if row["status"] == TransferStatus.IN_REVIEW:
+            if approve:
+                await save(conn, row, TransferStatus.REQUESTED, due_at=clock.now())
+            else:
+                await give_back(conn, billing, row, TransferStatus.FAILED, "rejected")
+    return await transfer_by_id(billing.database, transfer_id)
+
+
+async def end_transfer(
+    billing: Billing, transfer_id: UUID, status: TransferStatus, failure_code: str | None = None
+) -> None:
+    """Paid, or failed or reversed: then its credits come back, once. What has ended stays so, but for a reversal.
+
+    Raises UnknownTransfer.
+    """
+    async with transaction(billing.database) as conn:
+        row = await _locked(conn, transfer_id)
+        ended = TransferStatus(row["status"]) in ENDED
+        if status is TransferStatus.PAID and not ended:
+            await save(conn, row, status, due_at=None)
+        elif status is TransferStatus.REVERSED and row["status"] in {TransferStatus.SENT, TransferStatus.PAID}:
+            await give_back(conn, billing, row, status, failure_code or "reversed")
+        elif status is TransferStatus.FAILED and not ended:
+            await give_back(conn, billing, row, status, failure_code or "failed")
+
+
+async def give_back(
+    conn: PoolConnection, billing: Billing, row: Record, status: TransferStatus, failure_code: str
+) -> None:
+    """The credits return to the grants they came from; the wallet is locked, then the transfer."""
+    wallet_id: UUID = await conn.fetchval("SELECT id FROM wallets WHERE workspace_id = $1", row["workspace_id"])
+    await post_all(conn, billing, [ReverseTransfer(reference_of(row["id"]), wallet_id)], clock.now())
+    await save(conn, row, status, due_at=None, failure_code=failure_code)
+
+
+async def save(
+    conn: PoolConnection,
+    row: Record,
+    status: TransferStatus,
+    *,
+    due_at: datetime | None,
+    failure_code: str | None = None,
+) -> None:
+    """Write a step, and have it told where the status is another one."""
+    now = clock.now()
+    await conn.execute(_SAVE, row["id"], status, failure_code, due_at, now, status in ENDED)
+    if status != row["status"]:
+        facts = {
+            "workspaceId": str(row["workspace_id"]),
+            "transferId": str(row["id"]),
+            "status": status.value,
+            "amountUsd": usd_micro_text(row["amount_usd_micro"]),
+            "failureCode": failure_code,
+        }
+        key = f"{row['id']}:{status.value}"
+        await emit(conn, EventKind.TRANSFER_UPDATED, row["workspace_id"], facts, dedupe_key=key)
+
+
+async def transfer_by_id(database: Database, transfer_id: UUID) -> TransferView:
+    """A transfer. Raises UnknownTransfer."""
+    found = (await transfers_by_ids(database, [transfer_id])).get(transfer_id)
+    if found is None:
+        raise UnknownTransfer
+    return found
+
+
+async def transfers_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID, TransferView]:
+    """Transfers by id."""
+    async with connection(database) as conn:
+        rows = await conn.fetch(_BY_IDS, list(ids))
+    return {row["id"]: transfer_view(row) for row in rows}
+
+
+async def latest_transfers(
+    database: Database, workspace_ids: Sequence[UUID], limit: int
+) -> dict[UUID, list[TransferView]]:
+    """The last transfers of each workspace, the newest first."""
+    found: dict[UUID, list[TransferView]] = {workspace_id: [] for workspace_id in workspace_ids}
+    async with connection(database) as conn:
+        for row in await conn.fetch(_LATEST, list(workspace_ids), limit):
+            found[row["workspace_id"]].append(transfer_view(row))
+    return found
+
+
+def transfer_view(row: Record) -> TransferView:
+    """What is handed upstairs."""
+    return TransferView(
+        id=row["id"],
+        workspace_id=row["workspace_id"],
+        amount_micro=row["amount_micro"],
+        amount_usd_micro=row["amount_usd_micro"],
+        status=TransferStatus(row["status"]),
+        failure_code=row["failure_code"],
+        requested_at=row["requested_at"],
+        completed_at=row["completed_at"],
+    )
+
+
+def reference_of(transfer_id: UUID) -> str:
+    """The ledger's name for a transfer."""
+    return f"xfer:{transfer_id}"
+
+
+async def _locked(conn: PoolConnection, transfer_id: UUID) -> Record:
+    """The wallet first, then the transfer as it is now."""
+    workspace_id = await conn.fetchval("SELECT workspace_id FROM transfers WHERE id = $1", transfer_id)
+    if workspace_id is None:
+        raise UnknownTransfer
+    await conn.execute("SELECT FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE", workspace_id)
+    row = await conn.fetchrow(_LOCKED, transfer_id)
+    assert row is not None, "transfers are never deleted"
+    return row
+
+
+def _whole_cents(credits_micro: int, credits_per_usd: Fraction) -> int:
+    """What credits are worth, rounded down to a cent, in micro-dollars."""
+    return int(credits_micro / credits_per_usd) // CENT_MICRO * CENT_MICRO
