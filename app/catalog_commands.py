@@ -4,7 +4,10 @@ from pathlib import Path
 
 import click
 
+from app.ports import stripe_link
 from app.settings import Settings
+from app.stripe_commands import tell_prices
+from billing.catalog import CatalogHolder
 from billing.catalog_apply import CatalogChange, PromoCodes, apply, plan_changes
 from billing.catalog_check import check
 from billing.catalog_file import parse_catalog, read_catalog
@@ -66,7 +69,7 @@ async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool
             return 1
         await _apply(database, file, settings)
         click.echo("applied; every process takes it up within seconds")
-        return 0
+        return await _tell_stripe(settings, database, yes=yes)
     except (CatalogErrors, CatalogRefused) as error:
         click.echo(str(error), err=True)
         return 1
@@ -89,6 +92,17 @@ async def apply_at_start(settings: Settings) -> None:
         raise click.ClickException(str(error)) from error
     finally:
         await database.close()
+
+
+async def _tell_stripe(settings: Settings, database: Database, *, yes: bool) -> int:
+    """Where Stripe is connected, what is sold is made there too; what is not is made when it is first bought."""
+    link = stripe_link(settings, database, CatalogHolder(database))
+    if link is None:
+        return 0
+    try:
+        return await tell_prices(link, yes=yes)
+    finally:
+        await link.stripe.aclose()
 
 
 async def _apply(database: Database, file: CatalogFile, settings: Settings) -> CatalogChange:

@@ -12,6 +12,7 @@ from app.child import EmbeddedError
 from app.logs import configure_logging
 from app.setting_values import SettingsError
 from app.settings import Settings
+from app.stripe_cli import stripe
 from app.variables import VARIABLES
 from kit.errors import Refusal, RequestFailure
 from kit.ids import UnknownIdError, decode_id
@@ -122,6 +123,7 @@ def show(file: Path | None) -> None:
 
 
 cli.add_command(admin)
+cli.add_command(stripe)
 
 
 @cli.command()

@@ -28,12 +28,15 @@ from app.graphql.edge import GraphQLEdge
 from app.health import Health
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
-from app.ports import Attempts, PromoAttempts, provider_specs
+from app.payment_pages import PaymentPages
+from app.ports import Attempts, PromoAttempts, provider_specs, stripe_link
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
 from billing.payment_port import NoPayments
 from billing.services import Billing
+from billing.stripe_link import StripeLink
+from billing.stripe_payments import StripePayments
 from billing.webhook_endpoints import WebhookEndpoints
 from gateway.callers import Workspaces
 from gateway.calls import Calls
@@ -87,6 +90,7 @@ class Services:
     sender: Sender
     accounts: Accounts
     billing: Billing
+    payment_link: StripeLink | None
     principals: Principals
     credentials: Credentials
     workspaces: Workspaces
@@ -98,6 +102,7 @@ class Services:
     exports: Exports
     graphql: GraphQLEdge
     pages: Pages
+    payment_pages: PaymentPages
     health: Health
 
 
@@ -151,11 +156,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             plans=CatalogPlans(database, catalog),
             public_url=settings.public_url,
         )
+        payment_link = stripe_link(settings, database, catalog)
+        if payment_link is not None:
+            stack.push_async_callback(payment_link.stripe.aclose)
         billing = Billing(
             database=database,
             ledger=ledger,
             catalog=catalog,
-            payments=NoPayments(),
+            payments=NoPayments() if payment_link is None else StripePayments(payment_link),
             attempts=PromoAttempts(limiter),
             secret_key=settings.secret_key.reveal().encode(),
         )
@@ -225,6 +233,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             sender=Sender(settings.mail_from, accounts.product_name, settings.public_url),
             accounts=accounts,
             billing=billing,
+            payment_link=payment_link,
             principals=principals,
             credentials=credentials,
             workspaces=workspaces,
@@ -236,6 +245,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             pages=Pages(accounts, credentials),
+            payment_pages=PaymentPages(
+                accounts.product_name,
+                database,
+                billing,
+                payment_link,
+                settings.stripe_webhook_secret.reveal() if settings.stripe_webhook_secret else None,
+            ),
             health=Health(database, redis),
         )
 

@@ -1,6 +1,6 @@
 """The ASGI application: which part answers which path, in which order, and the boundary where failures end.
 
-request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | pages of mail links | webhooks | 404
+request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | payment pages and webhooks | pages of mail links | 404
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from app.health import PATHS as HEALTH_PATHS
 from app.lifespan import Services, open_services
 from app.logs import configure_logging
 from app.pages import PATHS as PAGE_PATHS
+from app.payment_pages import PATHS as PAYMENT_PATHS
 from app.settings import Settings
 from kit.errors import Refusal, RequestFailure
 from metering.errors import JournalUnusable
@@ -101,6 +102,8 @@ class Tollgate:
             await services.graphql.http(scope, receive, send)
         elif path in HEALTH_PATHS:
             await services.health(scope, send)
+        elif path in PAYMENT_PATHS:
+            await services.payment_pages(scope, receive, send)
         elif path in PAGE_PATHS:
             await services.pages(scope, receive, send)
         else:

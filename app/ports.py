@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from accounts.services import AttemptKind
-from billing.catalog import Snapshot
+from app.settings import Settings
+from billing.catalog import CatalogHolder, Snapshot
+from billing.stripe_client import Stripe
+from billing.stripe_link import StripeLink
 from kit.errors import RateLimited
 from metering.limiter import Bucket, BucketKind, Limiter
+from models.database import Database
 from providers.base import Timeouts
 from providers.registry import ProviderKind, ProviderSpec
 
@@ -45,6 +49,14 @@ def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
         for spec in snapshot.providers
         if spec.kind.value in set(ProviderKind)
     ]
+
+
+def stripe_link(settings: Settings, database: Database, catalog: CatalogHolder) -> StripeLink | None:
+    """The account at Stripe that the environment names; None where it names none."""
+    if settings.stripe_api_key is None:
+        return None
+    stripe = Stripe(settings.stripe_api_key.reveal(), base=settings.stripe_api_base)
+    return StripeLink(stripe, database, catalog, settings.public_url)
 
 
 class Attempts:

@@ -13,6 +13,11 @@ from billing.alerts import look_at_wallets
 from billing.auto_recharge import recharge_due
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
+from billing.stripe_inbox import purge_inbox, work_inbox
+from billing.stripe_inbox import sweep as sweep_events
+from billing.stripe_reconcile import ask_for_payments
+from billing.stripe_tell import tell_due
+from billing.stripe_transfers import move_transfers
 from billing.webhooks import deliver_webhooks
 from metering.idempotency import purge_keys
 from metering.reaper import purge_outputs, reap_holds, sweep_grants
@@ -62,6 +67,22 @@ def worker_tasks(services: Services) -> list[Task]:
         Task("deliver-webhooks", every_s=1.0, limit=20, run=webhooks),
         Task("deliver-mail", every_s=1.0, limit=20, run=mail),
         Task("purge-deleted-workspaces", every_s=300.0, limit=20, run=deleted_workspaces),
+        *_stripe_tasks(services),
         # A round removes at most BATCH of each kind: when one of them was full, the sum is BATCH or more.
         Task("sweep-accounts", every_s=3600.0, limit=BATCH, run=lambda _: sweep(services.database)),
+    ]
+
+
+def _stripe_tasks(services: Services) -> list[Task]:
+    """What keeps Stripe and us in agreement; none without an account."""
+    link, billing = services.payment_link, services.billing
+    if link is None:
+        return []
+    return [
+        Task("work-stripe-inbox", every_s=1.0, limit=20, run=lambda limit: work_inbox(billing, link, limit=limit)),
+        Task("tell-stripe", every_s=10.0, limit=50, run=lambda limit: tell_due(link, limit=limit)),
+        Task("ask-stripe", every_s=60.0, limit=20, run=lambda limit: ask_for_payments(billing, link, limit=limit)),
+        Task("move-transfers", every_s=10.0, limit=20, run=lambda limit: move_transfers(billing, link, limit=limit)),
+        Task("sweep-stripe-events", every_s=3600.0, limit=1_000_000, run=lambda _: sweep_events(link)),
+        Task("purge-inbox", every_s=3600.0, limit=500, run=lambda limit: purge_inbox(services.database, limit=limit)),
     ]

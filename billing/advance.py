@@ -6,7 +6,10 @@ from typing import Final
 from uuid import UUID
 
 from billing.catalog import Snapshot
+from billing.event_kinds import EventKind
+from billing.events import emit
 from billing.grants import freeze_or_thaw, give_cycle_grant, is_active
+from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE
 from billing.rules.subscription_steps import next_due, play
 from billing.services import Billing
 from billing.subscription_rows import Subscription, live_subscription, lock_wallet, renewal_of, save_subscription
@@ -57,7 +60,23 @@ async def change(
     active = is_active(after.life, now)
     if before is None or active != is_active(before.life, now) or after.life.status is not before.life.status:
         await freeze_or_thaw(conn, billing, after.wallet_id, now, active=active)
+    if before is not None and after.life.status is not before.life.status:
+        await _tell_state(conn, before, after)
     return after
+
+
+async def _tell_state(conn: PoolConnection, before: Subscription, after: Subscription) -> None:
+    """That a plan is unpaid, or over; a checkout that nobody paid is no news."""
+    life = after.life
+    facts: dict[str, str | None] = {"workspaceId": str(after.workspace_id), "subscriptionId": str(after.id)}
+    key = f"{after.id}:{life.period_number}"
+    if life.status is PAST_DUE:
+        grace = None if life.grace_ends_at is None else life.grace_ends_at.isoformat()
+        told = {**facts, "graceEndsAt": grace}
+        await emit(conn, EventKind.SUBSCRIPTION_PAST_DUE, after.workspace_id, told, dedupe_key=key)
+    elif life.status in ENDED and before.life.status is not INCOMPLETE:
+        told = {**facts, "status": life.status.value}
+        await emit(conn, EventKind.SUBSCRIPTION_ENDED, after.workspace_id, told, dedupe_key=key)
 
 
 async def advance_due(billing: Billing, *, limit: int = 100) -> int:

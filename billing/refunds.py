@@ -13,7 +13,7 @@ from billing.rules.bought_credits import refunded_micro
 from billing.services import Billing
 from billing.views import PaymentView
 from kit import clock
-from metering.operations import Clawback, Operation, Refund, Reinstate
+from metering.operations import Clawback, Freeze, Operation, Refund, Reinstate, Thaw
 from models.database import transaction
 from models.enums import PaymentStatus
 from models.pool import PoolConnection
@@ -39,19 +39,25 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
 
 
 async def dispute_payment(billing: Billing, payment_id: UUID, disputed_usd_micro: int) -> PaymentView:
-    """The customer's bank takes so much back for now: the same fraction of each grant goes, from what is unspent."""
+    """The customer's bank takes so much back for now: the same fraction of each grant goes, from what is unspent.
+
+    What is left of the payment's credits is frozen until the dispute is closed.
+    """
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
         disputed = min(disputed_usd_micro, payment.amount_usd_micro - payment.refunded_usd_micro)
         await _take(conn, billing, payment, disputed, lambda row, amount: _clawback(payment, row, amount))
+        await _freeze(conn, billing, payment, frozen=True)
         await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.DISPUTED, clock.now())
         return payment_view(await _read(conn, payment_id))
 
 
 async def close_dispute(billing: Billing, payment_id: UUID, *, won: bool) -> PaymentView:
-    """Won: what the dispute took comes back. Lost: it stays taken. Repeatable."""
+    """Won: what the dispute took comes back. Lost: it stays taken. What was frozen is spendable again. Repeatable."""
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
+        if payment.status is PaymentStatus.DISPUTED:
+            await _freeze(conn, billing, payment, frozen=False)
         if payment.status is PaymentStatus.DISPUTED and won:
             wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
             operation = Reinstate(_dispute(payment), wallet_id, "Dispute won")
@@ -72,6 +78,14 @@ async def _take(
         operation(row, refunded_micro(row["amount_micro"], usd_micro, payment.amount_usd_micro)) for row in rows
     ]
     await post_all(conn, billing, operations, clock.now())
+
+
+async def _freeze(conn: PoolConnection, billing: Billing, payment: Payment, *, frozen: bool) -> None:
+    rows = await conn.fetch(_GRANTS, payment.id)
+    if rows:
+        ids = tuple(row["id"] for row in rows)
+        step = (Freeze if frozen else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids)
+        await post_all(conn, billing, [step], clock.now())
 
 
 def _refund(payment: Payment, row: Record, amount_micro: int) -> Operation:

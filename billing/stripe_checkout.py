@@ -28,7 +28,7 @@ async def open_checkout(link: StripeLink, order: Checkout) -> str:
     if order.purpose is PaymentPurpose.SUBSCRIPTION:
         await _close_other_pages(link, order)
     metadata = _metadata(order)
-    success, cancel = order.success_url or link.return_url, order.cancel_url or order.success_url or link.return_url
+    success, cancel = order.success_url or link.paid_url, order.cancel_url or order.success_url or link.return_url
     if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
         session = await _subscription_page(link, order, customer, metadata, success, cancel)
     else:

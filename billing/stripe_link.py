@@ -28,8 +28,13 @@ class StripeLink:
 
     @property
     def return_url(self) -> str:
-        """The page after a payment, for callers that name none."""
+        """The page to come back to, for callers that name none."""
         return f"{self.public_url}/billing/return"
+
+    @property
+    def paid_url(self) -> str:
+        """The same after a checkout, with the session's id, which Stripe fills in."""
+        return f"{self.return_url}?session_id={{CHECKOUT_SESSION_ID}}"
 
 
 async def customer_of(link: StripeLink, workspace_id: UUID) -> str:
