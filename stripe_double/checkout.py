@@ -1,0 +1,244 @@
+"""The endpoints of Checkout sessions: pages on which a customer pays, subscribes or saves a method."""
+
+from stripe_double.checkout_end import expire
+from stripe_double.customers import get_customer
+from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.errors import invalid
+from stripe_double.offered import only_offered
+from stripe_double.products import get_price, make_price, product_name
+from stripe_double.setup_intents import make_setup
+from stripe_double.values import LIVEMODE, Json, listed, part
+from stripe_double.world import World
+
+_OFFERED = (
+    "mode",
+    "line_items",
+    "success_url",
+    "cancel_url",
+    "customer",
+    "customer_email",
+    "client_reference_id",
+    "metadata",
+    "payment_intent_data",
+    "subscription_data",
+    "setup_intent_data",
+    "invoice_creation",
+    "expires_at",
+    "ui_mode",
+    "currency",
+    "customer_creation",
+    "payment_method_collection",
+    "customer_update",
+    "tax_id_collection",
+    "locale",
+    "allowed_payment_method_types",
+    "excluded_payment_method_types",
+    "billing_address_collection",
+    "submit_type",
+    "saved_payment_method_options",
+    "payment_method_options",
+    "allow_promotion_codes",
+    "automatic_tax",
+    "consent_collection",
+    "custom_text",
+    "integration_identifier",
+)
+_DAY_S = 86_400
+_SHORTEST_S = 30 * 60
+
+
+def _create(call: Call) -> Json:
+    world, params = call.world, call.params
+    only_offered(params, *_OFFERED)
+    if params.get("ui_mode", "hosted_page") != "hosted_page":
+        raise invalid("The double offers ui_mode=hosted_page only.", code="double_not_offered", param="ui_mode")
+    if "mode" not in params:
+        raise invalid("Missing required param: mode.", code="parameter_missing", param="mode")
+    if "success_url" not in params:
+        raise invalid("Missing required param: success_url.", code="parameter_missing", param="success_url")
+    if "customer" in params and "customer_email" in params:
+        raise invalid("You may only specify one of these parameters: customer, customer_email.", param="customer")
+    if "customer" in params:
+        get_customer(world, params["customer"])
+    _check_mode(params)
+    lines = _line_items(world, params)
+    session = _session(world, params, lines)
+    world.note(session["id"])["params"] = params
+    world.add(session)
+    world.plan(session["expires_at"], "checkout.expire", session["id"])
+    if params["mode"] == "setup":
+        data: Json = part(params, "setup_intent_data")
+        setup = make_setup(world, {**data, "customer": params.get("customer")})
+        world.note(setup["id"])["session"] = session["id"]
+        session["setup_intent"] = setup["id"]
+    return session
+
+
+def _check_mode(params: Json) -> None:
+    own = {"payment": "payment_intent_data", "subscription": "subscription_data", "setup": "setup_intent_data"}
+    for mode, name in own.items():
+        if name in params and params["mode"] != mode:
+            raise invalid(f"You can not pass `{name}` in `{params['mode']}` mode.", param=name)
+    if "invoice_creation" in params and params["mode"] != "payment":
+        raise invalid("You can only enable invoice creation when `mode` is set to `payment`.", param="invoice_creation")
+    if params["mode"] == "setup" and "line_items" in params:
+        raise invalid("You can not pass `line_items` in `setup` mode.", param="line_items")
+    if params["mode"] != "setup" and not params.get("line_items"):
+        raise invalid("Missing required param: line_items.", code="parameter_missing", param="line_items")
+
+
+def _line_items(world: World, params: Json) -> list[Json]:
+    lines: list[Json] = []
+    for position, wanted in enumerate(params.get("line_items") or []):
+        where = f"line_items[{position}]"
+        if "price" in wanted:
+            price = get_price(world, wanted["price"], param=f"{where}[price]")
+        elif "price_data" in wanted:
+            price = make_price(world, wanted["price_data"])
+        else:
+            raise invalid("You must specify a price or price_data.", code="parameter_missing", param=f"{where}[price]")
+        if price["type"] == "recurring" and params["mode"] == "payment":
+            raise invalid("You specified `payment` mode but passed a recurring price. Either switch to `subscription` mode or"
+                          " use only one-time prices.", param=where)  # fmt: skip
+        quantity = wanted.get("quantity")
+        if quantity is None:
+            raise invalid("Quantity is required. Add `quantity` to `" + where + "`", param=f"{where}[quantity]")
+        amount = price["unit_amount"] * quantity
+        lines.append(
+            {
+                "id": world.new_id("li"),
+                "object": "item",
+                "adjustable_quantity": None,
+                "amount_discount": 0,
+                "amount_subtotal": amount,
+                "amount_tax": 0,
+                "amount_total": amount,
+                "currency": price["currency"],
+                "description": product_name(world, price),
+                "metadata": {},
+                "price": price,
+                "quantity": quantity,
+            }
+        )
+    if params["mode"] == "subscription" and not any(line["price"]["type"] == "recurring" for line in lines):
+        raise invalid("You must provide at least one recurring price in `subscription` mode.", param="line_items")
+    return lines
+
+
+def _session(world: World, params: Json, lines: list[Json]) -> Json:
+    key = world.new_id("cs_test")
+    expires_at: int = params.get("expires_at", world.now + _DAY_S)
+    if not world.now + _SHORTEST_S <= expires_at <= world.now + _DAY_S:
+        raise invalid("The `expires_at` timestamp must be at least 30 minutes and less than 24 hours from Checkout Session"
+                      " creation.", param="expires_at")  # fmt: skip
+    mode: str = params["mode"]
+    total = sum(line["amount_total"] for line in lines) if mode != "setup" else None
+    empty = (
+        "adaptive_pricing",
+        "after_expiration",
+        "allow_promotion_codes",
+        "billing_address_collection",
+        "cancel_url",
+    )
+    empty += (
+        "client_reference_id",
+        "client_secret",
+        "consent",
+        "consent_collection",
+        "currency_conversion",
+        "customer",
+    )
+    empty += ("customer_account", "customer_creation", "customer_email", "invoice", "invoice_creation", "locale")
+    empty += ("payment_intent", "payment_link", "payment_method_collection", "payment_method_configuration_details")
+    empty += (
+        "recovered_from",
+        "setup_intent",
+        "shipping_address_collection",
+        "shipping_cost",
+        "submit_type",
+        "subscription",
+    )
+    session: Json = {
+        "id": key,
+        "object": "checkout.session",
+        **dict.fromkeys(empty),
+        "amount_subtotal": total,
+        "amount_total": total,
+        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
+        "created": world.now,
+        "currency": lines[0]["currency"] if lines else params.get("currency"),
+        "custom_fields": [],
+        "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
+        "customer_details": {"email": params.get("customer_email")} if "customer_email" in params else None,
+        "discounts": [],
+        "expires_at": expires_at,
+        "line_items": listed(f"/v1/checkout/sessions/{key}/line_items", lines),
+        "livemode": LIVEMODE,
+        "metadata": {},
+        "mode": mode,
+        "payment_method_options": {},
+        "payment_method_types": params.get("allowed_payment_method_types") or ["card", "link", "paypal"],
+        "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
+        "phone_number_collection": {"enabled": False},
+        "shipping_options": [],
+        "status": "open",
+        "success_url": params["success_url"],
+        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0} if total is not None else None,
+        "ui_mode": "hosted_page",
+        "url": f"{world.base_url}/checkout/{key}",
+    }
+    copied(
+        session,
+        params,
+        "cancel_url",
+        "client_reference_id",
+        "customer",
+        "customer_email",
+        "customer_creation",
+        "locale",
+    )
+    copied(
+        session, params, "payment_method_collection", "submit_type", "billing_address_collection", "tax_id_collection"
+    )
+    if (creation := params.get("invoice_creation")) is not None:
+        data = dict.fromkeys(
+            ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
+        )
+        session["invoice_creation"] = {
+            "enabled": creation["enabled"],
+            "invoice_data": {**data, "metadata": {}, **(creation.get("invoice_data") or {})},
+        }
+    return session
+
+
+def _expire(call: Call) -> Json:
+    session = call.world.get("checkout.session", call.id)
+    expire(call.world, session)
+    return session
+
+
+def _list(call: Call) -> Json:
+    sessions = matching(
+        call.world.all("checkout.session"), call.params, "customer", "payment_intent", "status", "subscription"
+    )
+    return page(call, sessions)
+
+
+def _list_lines(call: Call) -> Json:
+    lines: list[Json] = call.world.get("checkout.session", call.id)["line_items"]["data"]
+    return page(call, list(reversed(lines)))
+
+
+_PATH = "/v1/checkout/sessions"
+ENDPOINTS = (
+    Endpoint("POST", _PATH, "checkout.SessionCreateParams", _create),
+    Endpoint("GET", _PATH, "checkout.SessionListParams", _list),
+    Endpoint(
+        "GET",
+        f"{_PATH}/{{id}}",
+        "checkout.SessionRetrieveParams",
+        lambda call: call.world.get("checkout.session", call.id),
+    ),
+    Endpoint("POST", f"{_PATH}/{{id}}/expire", "checkout.SessionExpireParams", _expire),
+    Endpoint("GET", f"{_PATH}/{{id}}/line_items", "checkout.SessionLineItemListParams", _list_lines),
+)

@@ -1,0 +1,44 @@
+"""Puts the server together: API, pages, control, deliveries, and the clock's ticking."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from stripe_double.api import Api
+from stripe_double.control import Control
+from stripe_double.due import run_due
+from stripe_double.faults import Faults
+from stripe_double.routes import endpoints
+from stripe_double.webhooks import Deliveries
+from stripe_double.world import World
+
+_TICK_S = 1.0
+
+
+def application(world: World, deliveries: Deliveries) -> Starlette:
+    """The ASGI application of one world."""
+    faults = Faults()
+    api = Api(world, endpoints(deliveries), faults, before=lambda: run_due(world), after=deliveries.pump)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            run_due(world)
+            deliveries.pump()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        ticking = asyncio.create_task(tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            await deliveries.close()
+
+    return Starlette(
+        routes=[Route("/v1/{path:path}", api), *Control(world, deliveries, faults).routes()],
+        lifespan=lifespan,
+    )

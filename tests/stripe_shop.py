@@ -1,0 +1,106 @@
+"""The Stripe double as a process of its own, and what tests ask of it beside the SDK: clock, webhooks, faults, books."""
+
+import asyncio
+import re
+import sys
+from typing import Any
+
+import aiohttp
+import stripe
+
+from tests.processes import Running, start
+
+WEBHOOK_SECRET = "whsec_of_the_tests"
+
+
+class Shop:
+    """A running double. `client` is the real SDK, reached over real HTTP; no retries of its own."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.url = running.url
+        self._http = aiohttp.ClientSession()
+        self._sdk_session = aiohttp.ClientSession()
+        self.client = self.new_client()
+
+    def new_client(self, **more: Any) -> stripe.StripeClient:
+        return stripe.StripeClient(
+            "sk_test_double",
+            base_addresses={"api": self.url},
+            http_client=stripe.AIOHTTPClient(session=self._sdk_session),
+            **{"max_network_retries": 0, **more},
+        )
+
+    @property
+    def v1(self) -> Any:
+        return self.client.v1
+
+    async def close(self) -> None:
+        await self._http.close()
+        await self._sdk_session.close()
+        await self.running.stop()
+
+    async def ask(self, method: str, path: str, **wanted: Any) -> Any:
+        """A control endpoint; AssertionError with its answer where it refuses."""
+        status, answer = await self.try_ask(method, path, **wanted)
+        assert status == 200, answer
+        return answer
+
+    async def try_ask(self, method: str, path: str, **wanted: Any) -> tuple[int, Any]:
+        json = None if method == "GET" else wanted
+        async with self._http.request(method, f"{self.url}/_double/{path}", json=json) as answer:
+            return answer.status, await answer.json()
+
+    async def reset(self, *, now: int | None = None) -> None:
+        """As new; with `now` the clock stands there."""
+        await self.ask("POST", "webhooks", url="")
+        await self.ask("POST", "settings", invoice_delay_s=3600)
+        await self.ask("POST", "reset", **({} if now is None else {"now": now, "frozen": True}))
+
+    async def now(self) -> int:
+        return (await self.ask("GET", "clock"))["now"]
+
+    async def advance(self, to: int) -> None:
+        """Move the clock; what falls due on the way happens."""
+        await self.ask("POST", "clock", to=to)
+
+    async def pass_time(self, **span: float) -> int:
+        """Move the clock by so many days, hours, seconds; answers the new instant."""
+        units = {"days": 86_400, "hours": 3_600, "seconds": 1}
+        return (await self.ask("POST", "clock", by=int(sum(units[u] * n for u, n in span.items()))))["now"]
+
+    async def deliver_to(self, url: str, *, secret: str = WEBHOOK_SECRET, **policy: Any) -> None:
+        """Send events there under a policy: drop, repeat, shuffle, delay_ms, seed, paused, retries."""
+        await self.ask("POST", "webhooks", url=url, secret=secret, policy=policy)
+
+    async def flush(self) -> Any:
+        """Send what waits and wait for it."""
+        return await self.ask("POST", "webhooks/flush")
+
+    async def fault(self, kind: str, path: str, **more: Any) -> None:
+        """The next call of `path` (a regular expression): error_before, rate_limit_before, drop_after, timeout_after."""
+        await self.ask("POST", "faults", kind=kind, path=path, **more)
+
+    async def books(self) -> Any:
+        return await self.ask("GET", "books")
+
+    async def pay(self, session: str, card: str = "pm_card_visa", **more: Any) -> Any:
+        """Pay a Checkout session as a customer would on its page."""
+        return await self.ask("POST", f"checkout/{session}/pay", card=card, **more)
+
+    async def behave(self, method: str, like: str) -> None:
+        """From now on a saved method behaves as this test token."""
+        await self.ask("POST", f"payment_methods/{method}", like=like)
+
+
+async def start_shop(*options: str) -> Shop:
+    """A double on a free port."""
+    running = await start(sys.executable, "-m", "stripe_double", "--port", "0", *options)
+    async with asyncio.timeout(30):
+        while not running.url:
+            await asyncio.sleep(0.01)
+            assert running.process.returncode is None, running.lines
+            for line in running.lines:
+                if found := re.search(r"stripe double on (http://\S+)", line):
+                    running.url = found[1]
+    return Shop(running)
