@@ -182,6 +182,10 @@ class Payments(Protocol):
         """The address of the page on which a bank account is given (B6); Unavailable where the provider is away."""
         ...
 
+    async def payouts_ready(self, workspace_id: UUID) -> bool:
+        """Whether a bank account is set up and may be paid to; Unavailable where the provider is away."""
+        ...
+
 
 class NoPayments:
     """The port of an installation without a payment provider: free plans and promo codes work, payments do not."""
@@ -248,3 +252,7 @@ class NoPayments:
     async def open_payout_setup(self, workspace_id: UUID, return_url: str) -> str:
         """Refused."""
         raise PaymentsNotConfigured
+
+    async def payouts_ready(self, workspace_id: UUID) -> bool:
+        """Never."""
+        return False

@@ -18,7 +18,7 @@ from billing.stripe_methods import make_default, remove_method, sync_methods
 from billing.stripe_refunds import refund_up_to
 from billing.stripe_tax_ids import add_tax_id, remove_tax_id, tax_ids_of
 from billing.stripe_tell import tell_subscription
-from billing.stripe_transfers import open_onboarding
+from billing.stripe_transfers import open_onboarding, payouts_ready
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +107,10 @@ class StripePayments:
     async def open_payout_setup(self, workspace_id: UUID, return_url: str) -> str:
         """Stripe's onboarding of the account that transfers go to."""
         return await _page("onboarding", open_onboarding(self._link, workspace_id, return_url))
+
+    async def payouts_ready(self, workspace_id: UUID) -> bool:
+        """As Stripe said last, asked again where it said no."""
+        return await payouts_ready(self._link, workspace_id)
 
     async def _tell(self, subscription_id: UUID) -> None:
         try:

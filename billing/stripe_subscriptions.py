@@ -12,14 +12,15 @@ from billing.services import Billing
 from billing.stripe_client import StripeJson
 from billing.stripe_invoices import invoice_changed
 from billing.stripe_link import StripeLink
-from billing.stripe_tell import OVER, cancel_at_stripe
+from billing.stripe_prices import RECURRING
+from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period
 from billing.subscribing import locked_subscription, start_trial
 from billing.subscriptions import end_now
 from kit import clock
 from models.database import connection, transaction
 
 _LINK: Final = "UPDATE subscriptions SET stripe_subscription_id = $2, updated_at = $3 WHERE id = $1"
-_OF_STRIPE: Final = "SELECT id, cancel_at_period_end, tell_due_at FROM subscriptions WHERE stripe_subscription_id = $1"
+_OF_STRIPE: Final = "SELECT id, tell_due_at FROM subscriptions WHERE stripe_subscription_id = $1"
 _LINKED: Final = """SELECT s.stripe_subscription_id, s.ended_at IS NULL AND s.status <> 'INCOMPLETE'
     AND ($2::uuid IS NULL OR EXISTS (SELECT FROM payments p WHERE p.id = $2 AND p.subscription_id = s.id
         AND p.applied_at IS NOT NULL)) AS gave
@@ -57,8 +58,10 @@ async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: st
         return
     if text(found, "status") in OVER:
         await _ended(billing, row["id"], found)
-    elif row["tell_due_at"] is None and flag(found, "cancel_at_period_end") != row["cancel_at_period_end"]:
-        await _adopt_cancel(billing, row["id"], cancel=flag(found, "cancel_at_period_end"))
+    elif row["tell_due_at"] is None:
+        cancel = flag(found, "cancel_at_period_end")
+        if cancel != await ends_with_period(link, row["id"]):
+            await _adopt_cancel(billing, row["id"], cancel=cancel)
 
 
 async def _first_heard(billing: Billing, link: StripeLink, found: StripeJson) -> None:
@@ -100,8 +103,8 @@ async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> 
         await conn.execute("UPDATE subscriptions SET stripe_subscription_id = NULL WHERE id = $1", subscription_id)
         life = current.life
     unpaid = life.period_end is not None and life.period_end <= ended_at
-    if life.status in ENDED or life.cancel_at_period_end or unpaid:
-        return  # the grace, or the period's end, ends it
+    if life.status in ENDED or life.cancel_at_period_end or unpaid or life.price.period not in RECURRING:
+        return  # the grace, or the period's end, ends it; or it has become a plan that Stripe does not charge
     await end_now(billing, subscription_id)
 
 

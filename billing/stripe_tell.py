@@ -85,6 +85,12 @@ async def renewals_changed(link: StripeLink) -> None:
         await conn.execute(_RENEWALS, clock.now())
 
 
+async def ends_with_period(link: StripeLink, subscription_id: UUID) -> bool:
+    """Whether Stripe should know that a subscription ends with its period: cancelled, or what follows is free."""
+    wanted = await _wanted(link, subscription_id)
+    return wanted is not None and (wanted.over or wanted.following is None)
+
+
 async def cancel_at_stripe(link: StripeLink, stripe_id: str) -> None:
     """End a subscription at Stripe now, without a last invoice; one that is over stays so. Raises StripeAway."""
     try:

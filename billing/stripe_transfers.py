@@ -7,7 +7,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.rules.stripe_values import cents_of, flag, required_id, text
+from billing.rules.stripe_values import cents_of, flag, our_id, required_id, text
 from billing.services import Billing
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_link import StripeLink
@@ -22,7 +22,9 @@ LOOK_AGAIN: Final = timedelta(hours=6)
 LEASE: Final = timedelta(minutes=3)
 """Longer than Stripe may take for all the requests of one step; then another worker may take the step."""
 
+CLOCKS_DIFFER_S: Final = 600
 _ACCOUNT: Final = "SELECT stripe_account_id FROM payout_accounts WHERE workspace_id = $1"
+_READY: Final = "SELECT stripe_account_id, payouts_enabled FROM payout_accounts WHERE workspace_id = $1"
 _MADE: Final = """INSERT INTO payout_accounts (workspace_id, stripe_account_id, created_at, updated_at)
     VALUES ($1, $2, $3, $3) ON CONFLICT (workspace_id) DO UPDATE SET updated_at = excluded.updated_at
     RETURNING stripe_account_id"""
@@ -31,6 +33,7 @@ _CLAIM: Final = """UPDATE transfers t SET due_at = $2 FROM (SELECT id FROM trans
     LIMIT $3 FOR UPDATE SKIP LOCKED) AS due WHERE t.id = due.id RETURNING t.id"""
 _READ: Final = """SELECT t.*, a.stripe_account_id FROM transfers t JOIN payout_accounts a USING (workspace_id)
     WHERE t.id = $1"""
+_LATER: Final = "UPDATE transfers SET due_at = $2 WHERE id = $1 AND completed_at IS NULL"
 _SENT: Final = "UPDATE transfers SET stripe_transfer_id = $2, status = 'SENT', updated_at = $3 WHERE id = $1"
 _PAYOUT: Final = "UPDATE transfers SET stripe_payout_id = $2, due_at = $3, updated_at = $4 WHERE id = $1"
 _REFUSED: Final = """UPDATE transfers SET refusals = refusals + 1, failure_code = $2, due_at = $3, updated_at = $4
@@ -69,12 +72,25 @@ async def open_onboarding(link: StripeLink, workspace_id: UUID, return_url: str)
     return url
 
 
-async def account_changed(link: StripeLink, account: str) -> None:
-    """Whether payouts can be made to it now. Raises StripeAway, StripeRefused."""
+async def payouts_ready(link: StripeLink, workspace_id: UUID) -> bool:
+    """As Stripe said last; where it said no it is asked again, as its news of other accounts may be late.
+
+    Raises StripeAway, StripeRefused.
+    """
+    async with connection(link.database) as conn:
+        row = await conn.fetchrow(_READY, workspace_id)
+    if row is None or row["stripe_account_id"] is None:
+        return False
+    return row["payouts_enabled"] or await account_changed(link, row["stripe_account_id"])
+
+
+async def account_changed(link: StripeLink, account: str) -> bool:
+    """Whether payouts can be made to it now, written down. Raises StripeAway, StripeRefused."""
     found = await link.stripe.call(lambda v1: v1.accounts.retrieve_async(account))
     ready = flag(found, "payouts_enabled") and text(found, "capabilities", "transfers") == "active"
     async with connection(link.database) as conn:
         await conn.execute(_STATE, account, ready, clock.now())
+    return ready
 
 
 async def payout_changed(link: StripeLink, payout_id: str, _account: str) -> None:
@@ -110,8 +126,8 @@ async def move_transfers(billing: Billing, link: StripeLink, *, limit: int = 20)
         try:
             await _step(billing, link, row)
         except StripeAway:
-            async with transaction(link.database) as conn:
-                await save(conn, row, TransferStatus(row["status"]), due_at=clock.now() + AWAY_AGAIN)
+            async with connection(link.database) as conn:
+                await conn.execute(_LATER, row["id"], clock.now() + AWAY_AGAIN)
         except StripeRefused as refused:
             await _refused(billing, link, row, refused.code)
     return len(due)
@@ -132,13 +148,17 @@ async def _step(billing: Billing, link: StripeLink, row: Record) -> None:
 
 
 async def _send(link: StripeLink, row: Record) -> None:
-    made = await link.stripe.call(
+    """To the connected account; looked for first, as Stripe forgets the key of a lost answer after a day."""
+    group = str(row["id"])
+    sent = await link.stripe.pages(lambda v1: v1.transfers.list_async({"transfer_group": group}))
+    made = next((one for one in sent if not flag(one, "reversed")), None) or await link.stripe.call(
         lambda v1: v1.transfers.create_async(
             {
                 "amount": cents_of(row["amount_usd_micro"]),
                 "currency": "usd",
                 "destination": row["stripe_account_id"],
-                "metadata": {"transfer_id": str(row["id"])},
+                "transfer_group": group,
+                "metadata": {"transfer_id": group},
             },
             {"idempotency_key": _key("xfer", row)},
         )
@@ -149,15 +169,20 @@ async def _send(link: StripeLink, row: Record) -> None:
 
 
 async def _pay_out(link: StripeLink, row: Record) -> None:
-    """From the connected account to its bank."""
-    made = await link.stripe.call(
+    """From the connected account to its bank; looked for first, for the same reason."""
+    account = row["stripe_account_id"]
+    since = int(row["requested_at"].timestamp()) - CLOCKS_DIFFER_S
+    paid = await link.stripe.pages(
+        lambda v1: v1.payouts.list_async({"created": {"gte": since}, "limit": 100}, {"stripe_account": account})
+    )
+    made = next((one for one in paid if our_id(one, "transfer_id") == row["id"]), None) or await link.stripe.call(
         lambda v1: v1.payouts.create_async(
             {
                 "amount": cents_of(row["amount_usd_micro"]),
                 "currency": "usd",
                 "metadata": {"transfer_id": str(row["id"])},
             },
-            {"idempotency_key": _key("payout", row), "stripe_account": row["stripe_account_id"]},
+            {"idempotency_key": _key("payout", row), "stripe_account": account},
         )
     )
     now = clock.now()
@@ -178,8 +203,8 @@ async def _look(billing: Billing, link: StripeLink, row: Record) -> None:
             await _take_back(link, row)
             await end_transfer(billing, row["id"], TransferStatus.FAILED, text(found, "failure_code"))
         case _:
-            async with transaction(link.database) as conn:
-                await save(conn, row, TransferStatus.SENT, due_at=clock.now() + LOOK_AGAIN)
+            async with connection(link.database) as conn:
+                await conn.execute(_LATER, row["id"], clock.now() + LOOK_AGAIN)
 
 
 async def _take_back(link: StripeLink, row: Record) -> None:

@@ -40,7 +40,6 @@ ENDED: Final = frozenset({TransferStatus.PAID, TransferStatus.FAILED, TransferSt
 _TRANSFERABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0)::bigint FROM credit_grants
     WHERE wallet_id = $1 AND transferable AND remaining_micro > 0 AND frozen_reason IS NULL AND effective_at <= $2
       AND (expires_at IS NULL OR expires_at > $2)"""
-_READY: Final = "SELECT payouts_enabled FROM payout_accounts WHERE workspace_id = $1"
 _INSERT: Final = """INSERT INTO transfers (id, workspace_id, amount_micro, amount_usd_micro, status, requested_by, grant_ids,
     grant_amounts_micro, requested_at, updated_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)"""
 _BY_IDS: Final = "SELECT * FROM transfers WHERE id = ANY ($1)"
@@ -77,7 +76,7 @@ async def request_transfer(
     """Take the credits now and send them on their way; None for all. Whole cents are paid, so only these are taken.
 
     Large amounts wait for the operator's word. Raises PaymentsNotConfigured, TransfersNotOffered, PayoutsNotSetUp,
-    AmountOutOfBounds, NothingToTransfer, UnknownWorkspace, IdempotencyKeyReused.
+    AmountOutOfBounds, NothingToTransfer, UnknownWorkspace, IdempotencyKeyReused, Unavailable.
     """
     snapshot = billing.catalog.current
     terms = snapshot.settings.transfers
@@ -86,12 +85,13 @@ async def request_transfer(
     if not billing.payments.configured:
         raise PaymentsNotConfigured
 
+    if not await billing.payments.payouts_ready(workspace_id):
+        raise PayoutsNotSetUp
+
     async def effect(conn: PoolConnection) -> dict[str, object]:
         wallet_id = await lock_wallet(conn, workspace_id)
         if wallet_id is None:
             raise UnknownWorkspace
-        if not await conn.fetchval(_READY, workspace_id):
-            raise PayoutsNotSetUp
         now = clock.now()
         free: int = await conn.fetchval(_TRANSFERABLE, wallet_id, now)
         wanted = free if amount_micro is None else amount_micro

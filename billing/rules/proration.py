@@ -12,6 +12,7 @@ from billing.views import PlanView, PriceView
 from models.enums import PricePeriod
 
 _SECOND: Final = timedelta(seconds=1)
+_CENT_MICRO: Final = 10_000
 
 
 class ChangeKind(StrEnum):
@@ -68,12 +69,14 @@ def fraction_left(start: datetime, end: datetime | None, instant: datetime) -> F
 
 
 def money_due_micro(anchor: datetime, old: PriceView, new: PriceView, at: datetime, *, trial: bool = False) -> int:
-    """What an upgrade costs now: the difference for the rest of the period, rounded up to a cent; 0 in a trial."""
+    """What an upgrade costs now: the new price for the rest of the period less the old one; 0 in a trial.
+
+    Each of the two is rounded to the nearest cent, as payment providers write them as lines of an invoice.
+    """
     if trial:
         return 0
     left = fraction_left(*cycle_at(anchor, period_unit(old.period), at), at)
-    cents = max(Fraction(0), (new.amount_usd_micro - old.amount_usd_micro) * left) / 10_000
-    return -(-cents.numerator // cents.denominator) * 10_000
+    return max(0, _nearest_cent(new.amount_usd_micro * left) - _nearest_cent(old.amount_usd_micro * left))
 
 
 def credits_due_micro(anchor: datetime, old: PriceView, new: PriceView, at: datetime, end: datetime | None) -> int:
@@ -90,3 +93,9 @@ def _left_of(anchor: datetime, price: PriceView, at: datetime, end: datetime | N
     if price.credits is None or cycle_unit(price) is None:
         return Fraction(0)  # credits that come once are granted whole by the schedule
     return price.credits.amount_micro * fraction_left(*cycle_of(anchor, price, at, end), at)
+
+
+def _nearest_cent(usd_micro: Fraction) -> int:
+    """In micro-dollars; half a cent is rounded up."""
+    cents = usd_micro / _CENT_MICRO
+    return (2 * cents.numerator + cents.denominator) // (2 * cents.denominator) * _CENT_MICRO

@@ -1,0 +1,155 @@
+"""A catalog, workspaces and the Stripe double on one virtual clock, and whether their books agree."""
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from billing.advance import advance_due
+from billing.auto_recharge import recharge_due
+from billing.buying import Purchase
+from billing.stripe_client import Stripe
+from billing.stripe_inbox import sweep, work_inbox
+from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_payments import StripePayments
+from billing.stripe_reconcile import ask_for_payments
+from billing.stripe_tell import tell_due
+from billing.stripe_transfers import move_transfers
+from billing.subscribing import subscribe
+from billing.top_ups import add_credits
+from kit.ids import uuid7
+from metering.reaper import sweep_grants
+from tests.billing.shop import MICRO, START, Customer, open_shop
+from tests.billing.shop import Shop as Counter
+from tests.metering.invariants import assert_invariants
+from tests.stripe_shop import Shop
+
+DAY = timedelta(days=1)
+CENT = 10_000
+
+
+@dataclass
+class House:
+    counter: Counter
+    double: Shop
+    link: StripeLink
+    pg: asyncpg.Connection
+
+    @property
+    def billing(self):
+        return self.counter.billing
+
+    @property
+    def now(self) -> datetime:
+        return self.counter.time.at
+
+    def price(self, plan: str, code: str = "monthly"):
+        return self.counter.price(plan, code)
+
+    async def workspace(self) -> "Guest":
+        made = await self.counter.workspace(method=False)
+        return Guest(self.counter, made.id, made.wallet_id, self)
+
+    async def go(self, *, work: bool = True, **span: float) -> None:
+        """Both clocks forward, a day or for long spans five at a time, with the worker at work in between."""
+        end = self.now + timedelta(**span)
+        stride = DAY if end - self.now < 70 * DAY else 5 * DAY
+        while self.now < end:
+            step = min(end, self.now + stride)
+            await self.double.advance(int(step.timestamp()))
+            self.counter.go(to=step)
+            if work:
+                await self.work()
+
+    async def work(self) -> None:
+        """Everything that the worker does; what Stripe tells comes by the sweep of its own list."""
+        await sweep(self.link, force=True)
+        while await work_inbox(self.billing, self.link):
+            pass
+        await tell_due(self.link)
+        await ask_for_payments(self.billing, self.link)
+        while await advance_due(self.billing):
+            pass
+        await recharge_due(self.billing)
+        await move_transfers(self.billing, self.link)
+        while await sweep_grants(self.billing.database, self.billing.ledger):
+            pass
+
+    async def agree(self) -> None:
+        """The ledger, the payments and the double's books tell of the same money; every invariant holds."""
+        books = await self.double.books()
+        for customer_id, customer in books["customers"].items():
+            workspace_id = await workspace_of(self.link, customer_id)
+            if workspace_id is None:
+                assert not customer["charged"], customer
+                continue
+            row = await self.pg.fetchrow(
+                "SELECT coalesce(sum(amount_usd_micro) FILTER (WHERE applied_at IS NOT NULL), 0) AS paid,"
+                " coalesce(sum(refunded_usd_micro) FILTER (WHERE applied_at IS NOT NULL), 0) AS refunded"
+                " FROM payments WHERE workspace_id = $1",
+                workspace_id,
+            )
+            unapplied = customer["refunded"] * CENT - int(row["refunded"])  # given back, as nothing was bought (D8)
+            assert customer["charged"] * CENT - unapplied == int(row["paid"]), (customer, dict(row))
+        twice = await self.pg.fetch(
+            "SELECT payment_id, kind FROM credit_grants WHERE payment_id IS NOT NULL AND kind <> 'CYCLE'"
+            " GROUP BY payment_id, kind HAVING count(*) > 1"
+        )
+        assert not twice
+        await assert_invariants(self.pg)
+
+
+@dataclass
+class Guest(Customer):
+    """A workspace and its customer."""
+
+    house: "House"
+
+    async def save_card(self, card: str = "pm_card_visa") -> None:
+        """On the hosted page, as a person would."""
+        url = await self.house.billing.payments.open_setup(self.id, "https://app.example/back")
+        await self.house.double.pay(session_of(url), card=card)
+        await self.house.work()
+
+    async def subscribe_and_pay(self, plan: str, code: str = "monthly", *, card: str = "pm_card_visa"):
+        made = await subscribe(
+            self.house.billing, self.id, self.house.price(plan, code).id, idempotency_key=uuid7().hex
+        )
+        assert made.checkout_url is not None
+        await self.house.double.pay(session_of(made.checkout_url), card=card)
+        await self.house.work()
+        return await self.subscription()
+
+    async def top_up(self, dollars: int, *, key: str | None = None) -> Purchase:
+        return await add_credits(self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex)
+
+    async def payments(self):
+        return await self.house.pg.fetch("SELECT * FROM payments WHERE workspace_id = $1 ORDER BY id", self.id)
+
+    async def methods(self):
+        return await self.house.pg.fetch(
+            "SELECT * FROM payment_methods WHERE workspace_id = $1 AND removed_at IS NULL ORDER BY id", self.id
+        )
+
+    async def stripe_subscription(self):
+        row = await self.subscription()
+        return (await self.house.double.v1.subscriptions.retrieve_async(row["stripe_subscription_id"])).to_dict()
+
+
+def session_of(url: str) -> str:
+    return next(part for part in url.split("?", maxsplit=1)[0].split("/") if part.startswith("cs_"))
+
+
+@asynccontextmanager
+async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, start: datetime = START):
+    async with open_shop(database, pg, catalog, start=start) as counter:
+        await double.reset(now=int(start.timestamp()))
+        link = StripeLink(
+            Stripe("sk_test_double", base=double.url), database, counter.billing.catalog, "https://gateway.example"
+        )
+        counter.billing = replace(counter.billing, payments=StripePayments(link))
+        try:
+            yield House(counter, double, link, pg)
+        finally:
+            await link.stripe.aclose()

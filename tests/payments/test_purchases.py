@@ -1,0 +1,306 @@
+"""One-time purchases with saved methods: paid, declined, confirmed, lost on the way; methods, auto-recharge, refunds."""
+
+import pytest
+
+from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.errors import PaymentMethodRequired, UnknownPaymentMethod
+from billing.payments import apply_payment
+from billing.refunds import refund_payment
+from billing.rules.auto_recharge import RechargeState
+from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
+from kit.ids import uuid7
+from tests.billing.shop import MICRO
+from tests.payments.house import open_house
+
+CATALOG = "usd-balance"
+
+
+async def authenticate(house, guest):
+    [payment] = [row for row in await guest.payments() if row["status"] == "ACTION_REQUIRED"]
+    await house.double.ask("POST", f"payment_intents/{payment['stripe_object_id']}/authenticate")
+    await house.work()
+
+
+async def test_B5_credit_is_refused_without_a_method_and_given_with_one(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        with pytest.raises(PaymentMethodRequired):
+            await guest.top_up(25)
+        await guest.save_card()
+        made = await guest.top_up(25, key="once")
+        assert made.payment.status == "SUCCEEDED"
+        assert made.grant_id is not None
+        assert (await guest.top_up(25, key="once")).payment.id == made.payment.id
+        assert await guest.available() == 25
+        await house.work()
+        await house.agree()
+
+
+@pytest.mark.parametrize(
+    ("card", "code"),
+    [
+        ("pm_card_chargeCustomerFail", "generic_decline"),
+        ("pm_card_visa_chargeDeclinedInsufficientFunds", "insufficient_funds"),
+        ("pm_card_chargeDeclinedExpiredCard", "expired_card"),
+    ],
+)
+async def test_a_decline_gives_nothing_and_says_why(database, pg, double, card, code):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], card)
+        made = await guest.top_up(25)
+        assert (made.payment.status, made.payment.failure_code) == ("FAILED", code)
+        await house.work()
+        assert await guest.available() == 0
+        await house.agree()
+
+
+async def test_a_payment_that_the_bank_wants_confirmed_finishes_when_it_is(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        made = await guest.top_up(25)
+        assert made.payment.status == "ACTION_REQUIRED"
+        assert made.payment.action_url
+        await authenticate(house, guest)
+        assert await guest.available() == 25
+        await house.agree()
+
+
+@pytest.mark.parametrize(("kind", "times"), [("drop_after", 3), ("error_before", 3), ("lock_timeout_before", 1)])
+async def test_a_lost_answer_charges_once(database, pg, double, kind, times):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await double.fault(kind, "/v1/payment_intents$", method="POST", times=times)
+        first = await guest.top_up(25, key="k")
+        assert first.payment.status in {"PENDING", "SUCCEEDED"}
+        again = await guest.top_up(25, key="k")
+        assert again.payment.status == "SUCCEEDED"
+        await house.work()
+        assert (await double.books())["charged"] == 2500
+        assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_a_lost_answer_is_found_by_the_reconciler(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await double.fault("drop_after", "/v1/payment_intents$", method="POST", times=3)
+        assert (await guest.top_up(25)).payment.status == "PENDING"
+        await house.go(work=False, minutes=10)
+        from billing.stripe_reconcile import ask_for_payments
+
+        await ask_for_payments(house.billing, house.link)
+        assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_a_request_that_was_never_sent_fails_after_a_day_and_is_not_sent_later(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await double.fault("error_before", "/v1/payment_intents$", method="POST", times=3)
+        assert (await guest.top_up(25, key="k")).payment.status == "PENDING"
+        await house.go(hours=26)
+        assert (await guest.top_up(25, key="k")).payment.failure_code == "never_sent"
+        await house.work()
+        assert (await double.books())["charged"] == 0
+        await house.agree()
+
+
+async def test_one_purchase_many_tellers_one_grant(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        made = await guest.top_up(25)
+        for _ in range(3):
+            await sweep(house.link, force=True)
+            await pg.execute("UPDATE inbox_events SET completed_at = NULL, due_at = received_at")
+            await work_inbox(house.billing, house.link)
+            await apply_payment(house.billing, made.payment.id)
+        assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_B7_methods_are_saved_made_the_default_and_removed(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await guest.save_card("pm_card_mastercard")
+        first, second = await guest.methods()
+        assert [first["is_default"], second["is_default"]] == [True, False]
+        assert (second["brand"], second["last4"]) == ("mastercard", "4444")
+        await house.billing.payments.make_default(second["id"])
+        first, second = await guest.methods()
+        assert [first["is_default"], second["is_default"]] == [False, True]
+        await house.billing.payments.remove_method(second["id"])
+        [left] = await guest.methods()
+        assert left["is_default"]
+        with pytest.raises(UnknownPaymentMethod):
+            await house.billing.payments.make_default(second["id"])
+
+
+async def test_D8_a_prepaid_card_is_not_kept_and_the_workspace_is_told(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card("pm_card_mastercard_prepaid")
+        assert await guest.methods() == []
+        assert await pg.fetchval("SELECT count(*) FROM outbox_events WHERE kind = 'payment_method.refused'") == 1
+        with pytest.raises(PaymentMethodRequired):
+            await guest.top_up(25)
+
+
+async def test_removing_the_last_method_turns_auto_recharge_off_with_notice(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        [method] = await guest.methods()
+        await house.billing.payments.remove_method(method["id"])
+        view = await auto_recharge_of(house.billing, guest.id)
+        assert view.state is RechargeState.OFF
+        told = await pg.fetchval("SELECT payload->>'reason' FROM outbox_events WHERE kind = 'auto_recharge.suspended'")
+        assert told == "payment_method_removed"
+
+
+async def with_recharge(house):
+    guest = await house.workspace()
+    await guest.save_card()
+    await guest.top_up(25)
+    await update_auto_recharge(
+        house.billing, guest.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
+    )
+    return guest
+
+
+async def test_B4_few_credits_left_are_filled_up_off_session(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        await guest.spend(10 * MICRO)
+        await house.go(minutes=1)
+        assert await guest.available() == 25
+        await house.go(minutes=1)
+        assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_a_card_that_is_lost_suspends_until_another_is_set(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_visa_chargeDeclinedLostCard")
+        await guest.spend(10 * MICRO)
+        await house.go(minutes=1)
+        view = await auto_recharge_of(house.billing, guest.id)
+        assert (view.state, view.suspended_reason) == (RechargeState.SUSPENDED, "lost_card")
+        await house.go(hours=5)
+        assert len(await guest.payments()) == 2
+        await guest.save_card("pm_card_mastercard")
+        [_, second] = await guest.methods()
+        await house.billing.payments.make_default(second["id"])
+        await house.go(hours=2)
+        assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_a_recharge_that_needs_the_customer_sends_a_link_and_finishes_by_it(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await guest.spend(10 * MICRO)
+        await house.go(minutes=1)
+        [payment] = [row for row in await guest.payments() if row["status"] == "ACTION_REQUIRED"]
+        assert payment["action_url"]
+        told = await pg.fetchval(
+            "SELECT payload->>'action_url' FROM outbox_events WHERE kind = 'auto_recharge.action_required'"
+        )
+        assert told == payment["action_url"]
+        assert (await auto_recharge_of(house.billing, guest.id)).state is RechargeState.SUSPENDED
+        await authenticate(house, guest)
+        assert await guest.available() == 25
+        assert (await auto_recharge_of(house.billing, guest.id)).state is not RechargeState.SUSPENDED
+        await house.agree()
+
+
+async def test_a_recharge_whose_answer_is_lost_is_asked_for_under_the_same_key(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        await double.fault("drop_after", "/v1/payment_intents$", method="POST", times=3)
+        await guest.spend(10 * MICRO)
+        await recharge_due(house.billing)
+        assert (await guest.payments())[-1]["status"] == "PENDING"
+        await house.go(minutes=1)
+        assert await guest.available() == 25
+        assert (await double.books())["charged"] == 3500
+        await house.agree()
+
+
+async def test_D5_an_operators_refund_takes_the_same_part_of_the_credits(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        made = await guest.top_up(20)
+        await guest.spend(5 * MICRO)
+        for _ in range(2):
+            total = await house.billing.payments.refund(made.payment.id, 10 * MICRO, "sorry")
+            await refund_payment(house.billing, made.payment.id, total)
+        assert await guest.available() == 5
+        await house.work()
+        assert await guest.available() == 5
+        assert (await double.books())["refunded"] == 1000
+        await house.agree()
+
+
+async def test_D5_a_dispute_takes_what_is_unspent_and_gives_it_back_when_it_is_won(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        made = await guest.top_up(20)
+        await guest.spend(5 * MICRO)
+        opened = await double.ask("POST", "disputes", payment_intent=(await guest.payments())[0]["stripe_object_id"])
+        await house.work()
+        assert await guest.available() == 0
+        assert (await guest.payments())[0]["status"] == "DISPUTED"
+        frozen = await pg.fetchval("SELECT count(*) FROM credit_grants WHERE frozen_reason = 'DISPUTE'")
+        assert frozen == 1
+        await double.ask("POST", "disputes", dispute=opened["id"], outcome="won")
+        await house.work()
+        assert await guest.available() == 15
+        assert (await guest.payments())[0]["status"] == "SUCCEEDED"
+        assert made.payment.amount_usd_micro == 20 * MICRO
+        await house.agree()
+
+
+async def test_a_dispute_that_is_lost_keeps_what_it_took(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await guest.top_up(20)
+        opened = await double.ask("POST", "disputes", payment_intent=(await guest.payments())[0]["stripe_object_id"])
+        await house.work()
+        await double.ask("POST", "disputes", dispute=opened["id"], outcome="lost")
+        await house.work()
+        assert await guest.available() == 0
+        await house.agree()
+
+
+async def test_the_inbox_can_be_looked_at_and_replayed(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await guest.top_up(20)
+        await house.work()
+        lines = await list_inbox(database, "payment_intent.%", 10, only_open=False)
+        assert {line.kind for line in lines} >= {"payment_intent.succeeded"}
+        assert all(line.completed_at is not None for line in lines)
+        object_id = lines[0].object_id
+        assert await replay(database, [object_id]) >= 1
+        assert await list_inbox(database, object_id, 10, only_open=True)
+        await house.work()
+        assert await guest.available() == 20
+        assert await replay(database, [uuid7().hex]) == 0

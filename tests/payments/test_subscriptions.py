@@ -1,0 +1,316 @@
+"""Subscriptions that Stripe charges: begun, renewed, declined, raised, lowered, cancelled."""
+
+from datetime import timedelta
+
+from billing.payment_port import PriceChange
+from billing.stripe_charges import PREPAID
+from billing.subscribing import subscribe
+from billing.subscriptions import cancel, change_plan, resume
+from kit.ids import uuid7
+from tests.payments.house import CENT, open_house, session_of
+
+
+def key() -> str:
+    return uuid7().hex
+
+
+async def test_a_checkout_that_is_paid_begins_the_plan_and_each_charge_a_cycle(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 1)
+        assert row["stripe_subscription_id"]
+        first = await guest.available()
+        assert first == 8000
+        await house.go(days=31)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 2)
+        assert await guest.available() == first
+        assert [payment["status"] for payment in await guest.payments()] == ["SUCCEEDED", "SUCCEEDED"]
+        await house.agree()
+
+
+async def test_a_trial_asks_for_a_card_and_charges_when_it_ends(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("team")
+        assert row["status"] == "TRIALING"
+        assert await guest.payments() == []
+        assert len(await guest.methods()) == 1
+        await house.go(days=8)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 1)
+        [payment] = await guest.payments()
+        assert payment["amount_usd_micro"] == 30_000_000
+        await house.agree()
+
+
+async def test_A7_a_lifetime_is_paid_once_and_grants_each_month(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("team", "lifetime")
+        assert (row["status"], row["stripe_subscription_id"]) == ("ACTIVE", None)
+        await house.go(days=65)
+        assert len(await guest.payments()) == 1
+        assert len(await guest.grants("CYCLE")) == 3
+        await house.agree()
+
+
+async def test_a_page_that_nobody_pays_lapses_and_leaves_nothing(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("studio").id, idempotency_key=key())
+        await house.go(days=3)
+        assert (await guest.subscription())["status"] == "EXPIRED"
+        assert [payment["status"] for payment in await guest.payments()] == ["FAILED"]
+        await house.agree()
+
+
+async def test_a_second_page_closes_the_first(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        first = await subscribe(house.billing, guest.id, house.price("studio").id, idempotency_key=key())
+        await subscribe(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        session = await double.v1.checkout.sessions.retrieve_async(session_of(first.checkout_url))
+        assert session.status == "expired"
+
+
+async def test_D8_a_prepaid_card_on_a_hosted_page_is_given_back_and_gives_nothing(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio", card="pm_card_mastercard_prepaid")
+        [payment] = await guest.payments()
+        assert (payment["status"], payment["failure_code"]) == ("FAILED", PREPAID)
+        assert await guest.available() == 0
+        books = await double.books()
+        assert books["charged"] == books["refunded"] == 10_000
+        assert await guest.methods() == []
+        await house.go(days=40)
+        assert (await double.books())["charged"] == 10_000
+        await house.agree()
+
+
+async def test_a_renewal_that_is_declined_is_past_due_and_recovers_with_another_card(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=31)
+        row = await guest.subscription()
+        assert row["status"] == "PAST_DUE"
+        told = await pg.fetch("SELECT kind FROM outbox_events WHERE workspace_id = $1", guest.id)
+        assert {"payment.failed", "subscription.past_due"} <= {row["kind"] for row in told}
+        await guest.save_card("pm_card_mastercard")
+        [_, newest] = await guest.methods()
+        await house.billing.payments.make_default(newest["id"])
+        await house.go(days=4)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 2)
+        await house.agree()
+
+
+async def test_a_renewal_that_is_never_paid_ends_after_the_grace_and_at_stripe_too(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=40)
+        assert (await guest.subscription())["status"] == "EXPIRED"
+        found = await double.v1.subscriptions.retrieve_async(row["stripe_subscription_id"])
+        assert found.status == "canceled"
+        await house.agree()
+
+
+async def test_B8_what_a_preview_shows_is_what_an_upgrade_charges(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        row = await guest.subscription()
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        await resume(house.billing, guest.id, idempotency_key=key())
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
+        await house.go(days=11)
+        price = house.price("studio", "yearly")
+        scheduled = await change_plan(house.billing, guest.id, price.id, idempotency_key=key())
+        assert scheduled.payment is None
+        assert (await guest.stripe_subscription())["schedule"]
+        await change_plan(house.billing, guest.id, house.price("studio").id, idempotency_key=key())
+        assert (await guest.stripe_subscription())["schedule"] is None
+        assert (await guest.subscription())["id"] == row["id"]
+        await house.agree()
+
+
+async def test_an_upgrade_is_charged_as_previewed_and_given_at_once(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("team", "yearly")
+        await house.go(days=100, hours=5)
+        row, price = await guest.subscription(), house.price("studio", "yearly")
+        order = PriceChange("k", guest.id, uuid7(), row["id"], price.id, 0, house.now)
+        due = await house.billing.payments.preview_price(order)
+        made = await change_plan(house.billing, guest.id, price.id, idempotency_key=key())
+        assert made.payment is not None
+        assert (made.payment.status, made.payment.amount_usd_micro) == ("SUCCEEDED", due)
+        after = await guest.subscription()
+        assert after["price_id"] == price.id
+        assert after["current_period_end"] == row["current_period_end"]
+        await house.work()
+        await house.agree()
+        await house.go(days=300)
+        assert (await guest.subscription())["period_number"] == 2
+        assert (await guest.payments())[-1]["amount_usd_micro"] == price.amount_usd_micro
+        await house.agree()
+
+
+async def test_an_upgrade_that_is_declined_leaves_the_plan(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        before = await guest.subscribe_and_pay("team", "yearly")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        made = await change_plan(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        assert made.payment.status == "FAILED"
+        assert made.payment.failure_code in {"generic_decline", "card_declined"}
+        await house.go(days=2)
+        assert (await guest.subscription())["price_id"] == before["price_id"]
+        found = await guest.stripe_subscription()
+        assert found["pending_update"] is None
+        assert (
+            found["items"]["data"][0]["price"]["unit_amount"] * CENT == house.price("team", "yearly").amount_usd_micro
+        )
+        await house.agree()
+
+
+async def test_an_upgrade_that_the_bank_wants_confirmed_finishes_by_itself(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("team", "yearly")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        price = house.price("studio", "yearly")
+        made = await change_plan(house.billing, guest.id, price.id, idempotency_key=key())
+        assert made.payment.status == "ACTION_REQUIRED"
+        assert made.checkout_url
+        found = await guest.stripe_subscription()
+        invoice = await double.v1.invoices.retrieve_async(found["latest_invoice"], {"expand": ["payments"]})
+        await double.ask("POST", f"payment_intents/{invoice.payments.data[0].payment.payment_intent}/authenticate")
+        await house.work()
+        assert (await guest.subscription())["price_id"] == price.id
+        await house.agree()
+
+
+async def test_a_downgrade_waits_for_the_period_and_renews_onto_the_lower_price(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio", "yearly")
+        lower = house.price("team", "yearly")
+        await change_plan(house.billing, guest.id, lower.id, idempotency_key=key())
+        await house.go(days=367)
+        row = await guest.subscription()
+        assert (row["price_id"], row["period_number"], row["status"]) == (lower.id, 2, "ACTIVE")
+        assert (await guest.payments())[-1]["amount_usd_micro"] == lower.amount_usd_micro
+        await house.agree()
+
+
+async def test_C11_a_cancelled_plan_stays_until_its_period_ends_and_is_not_charged_again(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is True
+        await house.go(days=29)
+        assert await guest.available() == 8000
+        await house.go(days=40)
+        assert (await guest.subscription())["status"] == "CANCELED"
+        assert len(await guest.payments()) == 1
+        await house.agree()
+
+
+async def test_a_cancellation_that_could_not_be_told_is_told_by_the_worker(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await double.fault("error_before", "/v1/subscriptions/.*", times=3)  # the library's own repeats included
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
+        house.counter.go(minutes=2)
+        await house.work()
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is True
+
+
+async def test_a_cancellation_in_the_portal_is_taken_over(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        await double.v1.subscriptions.update_async(row["stripe_subscription_id"], {"cancel_at_period_end": True})
+        await house.work()
+        assert (await guest.subscription())["cancel_at_period_end"] is True
+        await house.go(days=35)
+        assert (await guest.subscription())["status"] == "CANCELED"
+        await house.agree()
+
+
+async def test_a_subscription_that_is_ended_at_stripe_ends_here(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        await house.go(days=3)
+        await double.v1.subscriptions.cancel_async(row["stripe_subscription_id"])
+        await house.work()
+        assert (await guest.subscription())["status"] == "CANCELED"
+        assert await guest.available() == 0
+        await house.agree()
+
+
+async def test_from_free_to_paid_and_back_to_free(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        made = await change_plan(house.billing, guest.id, house.price("starter").id, idempotency_key=key())
+        await double.pay(session_of(made.checkout_url))
+        await house.work()
+        row = await guest.subscription()
+        assert row["price_id"] == house.price("starter").id
+        assert row["stripe_subscription_id"]
+        await change_plan(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is True
+        await house.go(days=35)
+        row = await guest.subscription()
+        assert (row["status"], row["price_id"]) == ("ACTIVE", house.price("free", "free").id)
+        assert len(await guest.payments()) == 1
+        await house.agree()
+
+
+async def test_a_lifetime_bought_over_a_monthly_plan_ends_its_charges(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        made = await change_plan(house.billing, guest.id, house.price("studio", "lifetime").id, idempotency_key=key())
+        await double.pay(session_of(made.checkout_url))
+        await house.work()
+        assert (await guest.subscription())["price_id"] == house.price("studio", "lifetime").id
+        found = await double.v1.subscriptions.retrieve_async(row["stripe_subscription_id"])
+        assert found.status == "canceled"
+        await house.go(days=65)
+        assert len(await guest.payments()) == 2
+        await house.agree()
+
+
+async def test_an_upgrade_worth_less_than_half_a_cent_costs_nothing_and_is_told(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("team", "yearly")
+        await house.go(days=364, hours=23)
+        house.counter.go(to=row["current_period_end"] - timedelta(seconds=30))
+        await double.advance(int(house.now.timestamp()))
+        price = house.price("studio", "yearly")
+        made = await change_plan(house.billing, guest.id, price.id, idempotency_key=key())
+        assert made.payment is None
+        assert (await guest.subscription())["price_id"] == price.id
+        found = await guest.stripe_subscription()
+        assert found["items"]["data"][0]["price"]["unit_amount"] * CENT == price.amount_usd_micro
+        await house.go(days=2)
+        assert (await guest.payments())[-1]["amount_usd_micro"] == price.amount_usd_micro
+        await house.agree()

@@ -1,0 +1,169 @@
+"""Transfers out (B6): taken at once, paid within 72 hours, given back where that fails."""
+
+import pytest
+
+from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
+from billing.transfers import latest_transfers, request_transfer, review_transfer
+from kit.ids import uuid7
+from metering.errors import IdempotencyKeyReused
+from metering.operations import Grant
+from models.enums import GrantKind
+from tests.billing.shop import MICRO
+from tests.payments.house import open_house
+
+CATALOG = "usd-balance"
+GOOD_BANK = "000123456789"
+CLOSED_BANK = "000111111116"
+
+
+def given(house, guest, kind: str, credits: int, *, transferable: bool) -> Grant:
+    rank = house.billing.catalog.current.burn_ranks[GrantKind(kind)]
+    return Grant(
+        uuid7(), guest.wallet_id, kind, credits * MICRO, house.now, None, "TEST", uuid7().hex, "test", rank,
+        transferable=transferable,
+    )  # fmt: skip
+
+
+async def publisher(house, *, earned: int = 100, onboarded: bool = True, bank_number: str = GOOD_BANK):
+    """A workspace with earnings, and a bank account at the provider."""
+    guest = await house.workspace()
+    await house.billing.ledger.submit(given(house, guest, "EARNINGS", earned, transferable=True))
+    await house.billing.payments.open_payout_setup(guest.id, "https://app.example/back")
+    if onboarded:
+        account = await house.pg.fetchval(
+            "SELECT stripe_account_id FROM payout_accounts WHERE workspace_id = $1", guest.id
+        )
+        await house.double.ask("POST", f"accounts/{account}/onboard", bank_number=bank_number)
+        await house.double.ask("POST", "balance", amount=1_000_000)
+        await house.work()
+    return guest
+
+
+async def ask(house, guest, credits: int | None, key: str | None = None):
+    amount = None if credits is None else credits * MICRO
+    return await request_transfer(
+        house.billing, guest.id, amount, requested_by=None, idempotency_key=key or uuid7().hex
+    )
+
+
+async def statuses(house, guest):
+    return [view.status.value for view in (await latest_transfers(house.link.database, [guest.id], 10))[guest.id]]
+
+
+async def test_B6_a_transfer_is_taken_at_once_and_paid_within_72_hours(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        made = await ask(house, guest, 40, key="k")
+        assert (made.status, made.amount_usd_micro) == ("REQUESTED", 40 * MICRO)
+        assert await guest.available() == 60
+        assert (await ask(house, guest, 40, key="k")).id == made.id
+        with pytest.raises(IdempotencyKeyReused):
+            await ask(house, guest, 41, key="k")
+        await house.work()
+        assert await statuses(house, guest) == ["SENT"]
+        await house.go(days=3)
+        assert await statuses(house, guest) == ["PAID"]
+        books = await double.books()
+        assert [payout["amount"] for payout in books["payouts"]] == [4000]
+        await house.agree()
+
+
+async def test_B6_all_of_it_can_be_asked_for_and_no_more(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        with pytest.raises(NothingToTransfer):
+            await ask(house, guest, 101)
+        with pytest.raises(AmountOutOfBounds):
+            await ask(house, guest, 1)
+        await guest.spend(MICRO // 3)
+        made = await ask(house, guest, None)
+        assert made.amount_usd_micro == 99_660_000  # whole cents
+        assert (await guest.wallet()).available_micro == 6_667
+        with pytest.raises(AmountOutOfBounds):
+            await ask(house, guest, None)
+        await house.agree()
+
+
+async def test_a_transfer_needs_a_bank_account(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, onboarded=False)
+        with pytest.raises(PayoutsNotSetUp):
+            await ask(house, guest, 40)
+
+
+async def test_promotional_credits_are_never_paid_out(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, earned=20)
+        await house.billing.ledger.submit(given(house, guest, "PROMO", 500, transferable=False))
+        with pytest.raises(NothingToTransfer):
+            await ask(house, guest, 21)
+
+
+async def test_a_large_transfer_waits_for_the_operator(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, earned=5000)
+        first, second = await ask(house, guest, 2000), await ask(house, guest, 1500)
+        assert {first.status, second.status} == {"IN_REVIEW"}
+        await house.go(days=1)
+        assert await statuses(house, guest) == ["IN_REVIEW", "IN_REVIEW"]
+        await review_transfer(house.billing, first.id, approve=True)
+        await review_transfer(house.billing, second.id, approve=False)
+        await review_transfer(house.billing, second.id, approve=True)
+        await house.go(days=3)
+        assert sorted(await statuses(house, guest)) == ["FAILED", "PAID"]
+        assert await guest.available() == 3000
+        await house.agree()
+
+
+async def test_a_payout_that_fails_gives_the_credits_back(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, bank_number=CLOSED_BANK)
+        await ask(house, guest, 40)
+        await house.go(days=8)
+        assert await statuses(house, guest) == ["FAILED"]
+        assert await guest.available() == 100
+        books = await double.books()
+        assert [(one["amount"], one["amount_reversed"]) for one in books["transfers"]] == [(4000, 4000)]
+        await house.agree()
+
+
+async def test_a_platform_without_money_tries_again_and_then_gives_back(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, earned=900)
+        await double.ask("POST", "balance", amount=-1_000_000)
+        await ask(house, guest, 900)
+        await house.go(days=1)
+        assert await statuses(house, guest) == ["REQUESTED"]
+        await house.go(days=3)
+        assert await statuses(house, guest) == ["FAILED"]
+        assert await guest.available() == 900
+        await house.agree()
+
+
+@pytest.mark.parametrize("path", ["/v1/transfers$", "/v1/payouts$"])
+async def test_a_lost_answer_pays_once(database, pg, double, path):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await double.fault("drop_after", path, method="POST", times=3)
+        await house.work()
+        await house.go(days=4)
+        assert await statuses(house, guest) == ["PAID"]
+        books = await double.books()
+        assert [one["amount"] for one in books["transfers"]] == [4000]
+        assert [one["amount"] for one in books["payouts"]] == [4000]
+        await house.agree()
+
+
+async def test_a_transfer_that_is_reversed_at_stripe_comes_back(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await double.fault("error_before", "/v1/payouts$", method="POST", times=3)
+        await house.work()
+        sent = await pg.fetchval("SELECT stripe_transfer_id FROM transfers")
+        await double.v1.transfers.reversals.create_async(sent, {})
+        await house.work()
+        assert await statuses(house, guest) == ["REVERSED"]
+        assert await guest.available() == 100
+        await house.agree()
