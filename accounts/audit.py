@@ -10,7 +10,7 @@ from accounts.views import Actor, ActorKind, AuditEventView
 from kit.clock import now
 from kit.ids import uuid7
 from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
-from models.database import Database, connection
+from models.database import Database, connection, transaction
 from models.pool import PoolConnection
 
 Facts = Mapping[str, str | int | bool | list[str] | None]
@@ -43,6 +43,14 @@ async def record(
         actor.request_id,
         now(),
     )
+
+
+async def record_alone(
+    database: Database, actor: Actor, action: str, subject_kind: str, subject_id: UUID, *, workspace_id: UUID
+) -> None:
+    """Append one event about what was done elsewhere, in a transaction of its own."""
+    async with transaction(database) as conn:
+        await record(conn, actor, action, subject_kind, subject_id, workspace_id=workspace_id)
 
 
 class Noting:

@@ -1,12 +1,12 @@
 """Charges a one-time purchase to the saved payment method, and gives what it bought."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
 from billing.errors import PaymentMethodRequired, UnknownPayment, UnknownWorkspace
-from billing.payment_port import Charge
-from billing.payment_rows import OPEN, open_payment, payment_by_id, payment_view
+from billing.payment_port import Charge, Checkout
+from billing.payment_rows import OPEN, note_payment, open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
@@ -14,7 +14,7 @@ from billing.views import PaymentView
 from kit import clock
 from kit.money import usd_micro_text
 from metering.idempotency import run_once
-from models.database import connection
+from models.database import connection, transaction
 from models.enums import PaymentPurpose, PaymentStatus
 from models.pool import PoolConnection
 
@@ -44,17 +44,19 @@ async def buy(
     idempotency_key: str,
     pack_id: UUID | None = None,
     return_url: str | None = None,
+    checkout: bool = False,
     note: Note = unnoted,
 ) -> Purchase:
     """Charge and give, once for a key. A decline is in the payment's view: its status and failure code.
 
+    `checkout`: by a hosted page, whose address is in the view, instead of the saved method; it saves one as well.
     Raises UnknownWorkspace, PaymentMethodRequired, IdempotencyKeyReused.
     """
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
         if await lock_wallet(conn, workspace_id) is None:
             raise UnknownWorkspace
-        if not await conn.fetchval(HAS_METHOD, workspace_id):
+        if not checkout and not await conn.fetchval(HAS_METHOD, workspace_id):
             raise PaymentMethodRequired
         now = clock.now()
         opened = await open_payment(conn, workspace_id, purpose, amount_usd_micro, now, pack_id=pack_id)
@@ -65,7 +67,9 @@ async def buy(
     answer = await run_once(billing.database, workspace_id, idempotency_key, operation, digest, effect)
     payment_id = UUID(str(answer["payment_id"]))
     payment = await _payment(billing, payment_id)
-    if payment.status is PaymentStatus.PENDING:
+    if payment.status is PaymentStatus.PENDING and checkout:
+        payment = await _page(billing, payment, pack_id, return_url)
+    elif payment.status is PaymentStatus.PENDING:
         charge = Charge(
             key=f"topup:{payment_id}",
             workspace_id=workspace_id,
@@ -77,6 +81,26 @@ async def buy(
         )
         payment = await settle_charge(billing, payment_id, await billing.payments.charge(charge))
     return Purchase(payment, None if payment.status in OPEN else await _grant_id(billing, payment_id))
+
+
+async def _page(billing: Billing, payment: PaymentView, pack_id: UUID | None, return_url: str | None) -> PaymentView:
+    """The hosted page, opened once; a repeat gives its address again."""
+    if payment.action_url is not None:
+        return payment
+    url = await billing.payments.open_checkout(
+        Checkout(
+            key=f"checkout:{payment.id}",
+            workspace_id=payment.workspace_id,
+            purpose=payment.purpose,
+            payment_id=payment.id,
+            amount_usd_micro=payment.amount_usd_micro,
+            pack_id=pack_id,
+            success_url=return_url,
+        )
+    )
+    async with transaction(billing.database) as conn:
+        await note_payment(conn, payment.id, clock.now(), action_url=url)
+    return replace(payment, action_url=url)
 
 
 async def _payment(billing: Billing, payment_id: UUID) -> PaymentView:

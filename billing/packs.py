@@ -21,6 +21,7 @@ async def buy_pack(
     *,
     idempotency_key: str,
     return_url: str | None = None,
+    checkout: bool = False,
     note: Note = unnoted,
 ) -> Purchase:
     """Buy a pack on offer, where the plan lets packs be bought (C3).
@@ -41,9 +42,10 @@ async def buy_pack(
         PaymentPurpose.PACK,
         pack.price_usd_micro,
         operation=BUY_PACK,
-        digest=input_digest(pack_code, return_url),
+        digest=input_digest(pack_code, return_url, *(("checkout",) if checkout else ())),
         idempotency_key=idempotency_key,
         pack_id=pack.id,
         return_url=return_url,
+        checkout=checkout,
         note=note,
     )

@@ -1,6 +1,6 @@
 """Saved payment methods as they are known here: read for the API, written from what the provider holds (B7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from models.pool import PoolConnection
 
 _LIVE: Final = """SELECT * FROM payment_methods WHERE workspace_id = ANY ($1) AND removed_at IS NULL
     ORDER BY is_default DESC, created_at DESC, id"""
+_BY_IDS: Final = "SELECT * FROM payment_methods WHERE id = ANY ($1) AND removed_at IS NULL"
 _ONE: Final = "SELECT * FROM payment_methods WHERE id = $1"
 _NEWEST: Final = """UPDATE workspaces SET methods_fetch_number = $2 WHERE id = $1 AND methods_fetch_number < $2
     RETURNING true"""
@@ -65,7 +66,7 @@ class HeldMethod:
     fingerprint_digest: bytes | None = None
 
 
-async def methods_of(database: Database, workspace_ids: Sequence[UUID]) -> dict[UUID, list[PaymentMethodView]]:
+async def methods_of(database: Database, workspace_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[PaymentMethodView]]:
     """The saved methods of each workspace, the default one first."""
     found: dict[UUID, list[PaymentMethodView]] = {workspace_id: [] for workspace_id in workspace_ids}
     async with connection(database) as conn:
@@ -74,11 +75,11 @@ async def methods_of(database: Database, workspace_ids: Sequence[UUID]) -> dict[
     return found
 
 
-async def method_by_id(database: Database, method_id: UUID) -> PaymentMethodView | None:
-    """A method, also one that was removed."""
+async def methods_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID, PaymentMethodView]:
+    """Those of them that are saved now."""
     async with connection(database) as conn:
-        row = await conn.fetchrow(_ONE, method_id)
-    return None if row is None else _view(row)
+        rows = await conn.fetch(_BY_IDS, list(ids))
+    return {row["id"]: _view(row) for row in rows}
 
 
 async def live_method(database: Database, method_id: UUID) -> PaymentMethodView:

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from billing.payment_port import Checkout, PriceChange
 from billing.payment_rows import note_payment, open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
+from billing.previews import require_recent
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
 from billing.rules.subscription_steps import ended, with_cancel
@@ -63,22 +64,29 @@ class _Answer:
 
 
 async def change_plan(
-    billing: Billing, workspace_id: UUID, price_id: UUID, *, idempotency_key: str, note: Note = unnoted
+    billing: Billing,
+    workspace_id: UUID,
+    price_id: UUID,
+    *,
+    idempotency_key: str,
+    prorated_at: datetime | None = None,
+    note: Note = unnoted,
 ) -> Subscribed:
     """Another price: an upgrade at once for the difference, anything else at the period's end (B8).
 
     Asking for the present price takes back what was scheduled. A decline is in the payment's view: its status and
-    failure code. Raises UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused.
+    failure code. `prorated_at`: the instant of a preview, for its money. Raises UnknownPrice, NoSubscription,
+    ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused; InvalidInput for a preview that is too old.
     """
     offer = offer_of(billing.catalog.current, workspace_id, price_id)
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        decided = await _change(conn, billing, workspace_id, offer)
+        decided = await _change(conn, billing, workspace_id, offer, require_recent(prorated_at))
         facts = {"price": code_of(offer), "change": str(decided.kind)}
         await note(conn, "subscription.change", "subscription", decided.subscription_id, facts)
         return decided.stored()
 
-    digest = input_digest(price_id)
+    digest = input_digest(price_id) if prorated_at is None else input_digest(price_id, prorated_at)
     stored = await run_once(billing.database, workspace_id, idempotency_key, CHANGE_PLAN, digest, effect)
     payment_id = UUID(str(stored["payment_id"])) if stored["payment_id"] else None
     subscription_id = UUID(str(stored["subscription_id"]))
@@ -152,7 +160,7 @@ async def end_now(billing: Billing, subscription_id: UUID) -> SubscriptionView:
     return await view_of(billing, subscription_id)
 
 
-async def _change(conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer) -> _Answer:
+async def _change(conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer, at: datetime) -> _Answer:
     current, snapshot = await _current(conn, billing, workspace_id)
     await require_on_offer(conn, offer.price)
     life, now = current.life, clock.now()
@@ -178,26 +186,26 @@ async def _change(conn: PoolConnection, billing: Billing, workspace_id: UUID, of
     if kind is ChangeKind.SCHEDULED:
         await change(conn, billing, snapshot, current, current.with_life(replace(life, scheduled=offer.price)))
         return _Answer(current.id, kind, None, 0)
-    return await _upgrade(conn, billing, snapshot, current, offer)
+    return await _upgrade(conn, billing, snapshot, current, offer, max(at, life.period_start))
 
 
 async def _upgrade(
-    conn: PoolConnection, billing: Billing, snapshot: Snapshot, current: Subscription, offer: Offer
+    conn: PoolConnection, billing: Billing, snapshot: Snapshot, current: Subscription, offer: Offer, at: datetime
 ) -> _Answer:
-    """At once where nothing is due, else when the difference is paid. One at a time."""
+    """At once where nothing is due at that instant, else when the difference is paid. One at a time."""
     life, now = current.life, clock.now()
     if await conn.fetchval(_OPEN_CHANGE, current.id, now - _CHANGE_LIFE):
         raise ChangeRefused("another change of this plan is being paid")
-    due = money_due_micro(life.anchor_at, life.price, offer.price, now, trial=life.status is TRIALING)
+    due = money_due_micro(life.anchor_at, life.price, offer.price, at, trial=life.status is TRIALING)
     if not due:
-        await change_price_now(conn, billing, snapshot, current, offer.price, now, payment_id=None)
+        await change_price_now(conn, billing, snapshot, current, offer.price, at, payment_id=None)
         return _Answer(current.id, ChangeKind.AT_ONCE, None, 0)
     payment_id = await open_payment(
         conn,
         current.workspace_id,
         PaymentPurpose.PLAN_CHANGE,
         due,
-        now,
+        at,
         price_id=offer.price.id,
         subscription_id=current.id,
     )

@@ -19,6 +19,7 @@ async def add_credits(
     *,
     idempotency_key: str,
     return_url: str | None = None,
+    checkout: bool = False,
     note: Note = unnoted,
 ) -> Purchase:
     """Charge an amount within the catalog's bounds and give its credits, with the bonus of its step (D6).
@@ -39,8 +40,9 @@ async def add_credits(
         PaymentPurpose.TOP_UP,
         amount_usd_micro,
         operation=ADD_CREDITS,
-        digest=input_digest(amount_usd_micro, return_url),
+        digest=input_digest(amount_usd_micro, return_url, *(("checkout",) if checkout else ())),
         idempotency_key=idempotency_key,
         return_url=return_url,
+        checkout=checkout,
         note=note,
     )

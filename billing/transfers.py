@@ -27,6 +27,7 @@ from billing.subscription_rows import lock_wallet
 from kit import clock
 from kit.ids import uuid7
 from kit.money import credits_micro_for_usd, usd_micro_text
+from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
 from metering.idempotency import input_digest, run_once
 from metering.operations import ReverseTransfer, TransferOut
 from metering.views import Posted
@@ -43,8 +44,9 @@ _TRANSFERABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0):
 _INSERT: Final = """INSERT INTO transfers (id, workspace_id, amount_micro, amount_usd_micro, status, requested_by, grant_ids,
     grant_amounts_micro, requested_at, updated_at, due_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)"""
 _BY_IDS: Final = "SELECT * FROM transfers WHERE id = ANY ($1)"
-_LATEST: Final = """SELECT t.* FROM unnest($1::uuid[]) AS w(id) CROSS JOIN LATERAL (SELECT * FROM transfers
-    WHERE workspace_id = w.id ORDER BY requested_at DESC, id DESC LIMIT $2) AS t"""
+_PAGE: Final = """SELECT found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOIN LATERAL (SELECT * FROM transfers
+    WHERE workspace_id = parent.id AND ($2::timestamptz IS NULL OR (requested_at, id) < ($2, $3))
+    ORDER BY requested_at DESC, id DESC LIMIT $4) AS found ORDER BY found.requested_at DESC, found.id DESC"""
 _LOCKED: Final = "SELECT * FROM transfers WHERE id = $1 FOR UPDATE"
 _SAVE: Final = """UPDATE transfers SET status = $2, failure_code = coalesce($3, failure_code), due_at = $4, updated_at = $5,
     completed_at = CASE WHEN $6 THEN $5 ELSE completed_at END WHERE id = $1"""
@@ -207,15 +209,15 @@ async def transfers_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID
     return {row["id"]: transfer_view(row) for row in rows}
 
 
-async def latest_transfers(
-    database: Database, workspace_ids: Sequence[UUID], limit: int
-) -> dict[UUID, list[TransferView]]:
-    """The last transfers of each workspace, the newest first."""
-    found: dict[UUID, list[TransferView]] = {workspace_id: [] for workspace_id in workspace_ids}
+async def transfers_of_workspaces(
+    database: Database, workspace_ids: Sequence[UUID], request: PageRequest
+) -> dict[UUID, Page[TransferView]]:
+    """A page of each workspace's transfers, the newest first."""
+    at, key = decode_cursor(request.after) if request.after else (None, None)
     async with connection(database) as conn:
-        for row in await conn.fetch(_LATEST, list(workspace_ids), limit):
-            found[row["workspace_id"]].append(transfer_view(row))
-    return found
+        rows = await conn.fetch(_PAGE, list(workspace_ids), at, key, request.first + 1)
+    found = [(row["workspace_id"], transfer_view(row)) for row in rows]
+    return pages_of(workspace_ids, found, request, lambda view: encode_cursor(view.requested_at, view.id))
 
 
 def transfer_view(row: Record) -> TransferView:

@@ -1,5 +1,6 @@
 """Plans, payments and credits: what a workspace has, and what may be done about it."""
 
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -98,22 +99,30 @@ async def subscribe(
     return await subscribing.subscribe(
         context.services.billing,
         key,
-        _price_key(price_id),
+        price_key(price_id),
         idempotency_key=idempotency_key,
-        success_url=_checked_url(success_url, "success_url"),
-        cancel_url=_checked_url(cancel_url, "cancel_url"),
+        success_url=checked_url(success_url, "success_url"),
+        cancel_url=checked_url(cancel_url, "cancel_url"),
         note=Noting(context.actor, key),
     )
 
 
-async def change_plan(context: RequestContext, *, workspace_id: str, price_id: str, idempotency_key: str) -> Subscribed:
+async def change_plan(
+    context: RequestContext,
+    *,
+    workspace_id: str,
+    price_id: str,
+    idempotency_key: str,
+    prorated_at: datetime | None,
+) -> Subscribed:
     """Another price. UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused."""
     key = await _payer(context, workspace_id, idempotency_key)
     return await subscriptions.change_plan(
         context.services.billing,
         key,
-        _price_key(price_id),
+        price_key(price_id),
         idempotency_key=idempotency_key,
+        prorated_at=prorated_at,
         note=Noting(context.actor, key),
     )
 
@@ -152,7 +161,13 @@ async def redeem(
 
 
 async def add_credits(
-    context: RequestContext, *, workspace_id: str, amount: str, idempotency_key: str, return_url: str | None
+    context: RequestContext,
+    *,
+    workspace_id: str,
+    amount: str,
+    idempotency_key: str,
+    return_url: str | None,
+    checkout: bool,
 ) -> Purchase:
     """Buy credits by amount (B5). TopUpsNotOffered, AmountOutOfBounds, PaymentMethodRequired, PaymentsNotConfigured."""
     key = await _payer(context, workspace_id, idempotency_key)
@@ -161,13 +176,20 @@ async def add_credits(
         key,
         parse_micro(amount),
         idempotency_key=idempotency_key,
-        return_url=_checked_url(return_url, "return_url"),
+        return_url=checked_url(return_url, "return_url"),
+        checkout=checkout,
         note=Noting(context.actor, key),
     )
 
 
 async def buy_pack(
-    context: RequestContext, *, workspace_id: str, pack_code: str, idempotency_key: str, return_url: str | None
+    context: RequestContext,
+    *,
+    workspace_id: str,
+    pack_code: str,
+    idempotency_key: str,
+    return_url: str | None,
+    checkout: bool,
 ) -> Purchase:
     """Buy a pack (A8, C3). UnknownPack, NotInPlan, PaymentMethodRequired, PaymentsNotConfigured."""
     key = await _payer(context, workspace_id, idempotency_key)
@@ -176,7 +198,8 @@ async def buy_pack(
         key,
         pack_code,
         idempotency_key=idempotency_key,
-        return_url=_checked_url(return_url, "return_url"),
+        return_url=checked_url(return_url, "return_url"),
+        checkout=checkout,
         note=Noting(context.actor, key),
     )
 
@@ -218,7 +241,7 @@ async def _paying(context: RequestContext, workspace_id: str) -> UUID:
     return key
 
 
-def _price_key(text: str) -> UUID:
+def price_key(text: str) -> UUID:
     """The price's key; UnknownPrice for what is no price's id."""
     try:
         return decode_id("price", text)
@@ -230,7 +253,7 @@ def _micro(usd: str | Unchanged | None) -> int | Unchanged | None:
     return parse_micro(usd) if isinstance(usd, str) else usd
 
 
-def _checked_url(url: str | None, field: str) -> str | None:
+def checked_url(url: str | None, field: str) -> str | None:
     """A page to come back to; InvalidInput unless it is an address of the web."""
     if url is None:
         return None

@@ -10,9 +10,12 @@ from accounts.people import users_by_ids, workspaces_shared
 from accounts.views import ApiKeyView, Principal, UserView, WorkspaceView
 from accounts.workspaces import workspaces_by_ids
 from billing.auto_recharge import AutoRechargeView, auto_recharges_of
+from billing.invoices import InvoiceView, invoices_by_ids
+from billing.payment_methods import PaymentMethodView, methods_by_ids, methods_of
 from billing.payment_rows import payments_by_ids
 from billing.plans import plans_of
 from billing.subscription_rows import live_subscriptions, subscriptions_by_ids
+from billing.transfers import TransferView, transfers_by_ids
 from billing.views import PaymentView, PlanView, SubscriptionView
 from kit.clock import now
 from kit.json_values import JsonObject
@@ -69,6 +72,26 @@ class Loaders:
     def payments(self) -> Batch[UUID, PaymentView]:
         """Failed ones included."""
         return Batch(self._payments)
+
+    @cached_property
+    def payment_methods(self) -> Batch[UUID, Sequence[PaymentMethodView]]:
+        """By workspace: what is saved, the default one first."""
+        return Batch(self._payment_methods)
+
+    @cached_property
+    def methods_by_id(self) -> Batch[UUID, PaymentMethodView]:
+        """Those that are saved now."""
+        return Batch(lambda ids: methods_by_ids(self._services.database, ids))
+
+    @cached_property
+    def invoices(self) -> Batch[UUID, InvoiceView]:
+        """By id."""
+        return Batch(lambda ids: invoices_by_ids(self._services.database, ids))
+
+    @cached_property
+    def transfers(self) -> Batch[UUID, TransferView]:
+        """Failed ones included."""
+        return Batch(lambda ids: transfers_by_ids(self._services.database, ids))
 
     @cached_property
     def auto_recharges(self) -> Batch[UUID, AutoRechargeView]:
@@ -129,6 +152,9 @@ class Loaders:
 
     def _payments(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, PaymentView]]:
         return payments_by_ids(self._services.database, ids)
+
+    def _payment_methods(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, Sequence[PaymentMethodView]]]:
+        return methods_of(self._services.database, workspace_ids)
 
     def _auto_recharges(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, AutoRechargeView]]:
         return auto_recharges_of(self._services.billing, workspace_ids)

@@ -9,12 +9,15 @@ from accounts.invitations import invitations_by_ids
 from accounts.members import members_by_ids
 from accounts.rules.roles import Action
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
+from billing.invoices import InvoiceView
+from billing.payment_methods import PaymentMethodView
+from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import billing, catalog, people, workspaces
+from resolvers import billing, catalog, payments, people, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
@@ -24,13 +27,16 @@ NodeView = (
     | EntryView
     | GrantView
     | InvitationView
+    | InvoiceView
     | MemberView
     | ModelView
     | PackView
+    | PaymentMethodView
     | PaymentView
     | PlanView
     | PriceView
     | SubscriptionView
+    | TransferView
     | UserView
     | WalletView
     | WorkspaceView
@@ -125,6 +131,9 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "pack": catalog.pack,
     "sub": billing.subscription,
     "pay": billing.payment,
+    "pm": payments.method,
+    "bill": payments.invoice,
+    "xfer": payments.transfer,
     "model": catalog.model,
 }
 

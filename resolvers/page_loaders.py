@@ -11,6 +11,8 @@ from accounts.audit import pages_of_workspaces
 from accounts.invitations import invitations_of_workspaces
 from accounts.members import members_of_workspaces
 from accounts.views import ApiKeyView, AuditEventView, InvitationView, MemberView
+from billing.invoices import InvoiceView, invoices_of_workspaces
+from billing.transfers import TransferView, transfers_of_workspaces
 from kit.clock import now
 from kit.pages import Page, PageRequest
 from metering.usage import CallFilter, calls_pages
@@ -82,6 +84,16 @@ class PageLoaders:
     def audit(self) -> Pages[None, AuditEventView]:
         """Of a workspace."""
         return Pages(lambda ids, request, _: pages_of_workspaces(self._database, ids, request))
+
+    @cached_property
+    def invoices(self) -> Pages[None, InvoiceView]:
+        """Of a workspace."""
+        return Pages(lambda ids, request, _: invoices_of_workspaces(self._database, ids, request))
+
+    @cached_property
+    def transfers(self) -> Pages[None, TransferView]:
+        """Of a workspace."""
+        return Pages(lambda ids, request, _: transfers_of_workspaces(self._database, ids, request))
 
     @cached_property
     def calls(self) -> Pages[CallFilter, CallView]:

@@ -74,6 +74,7 @@ class BillingMutation:
                 workspace_id=input.workspace_id,
                 price_id=input.price_id,
                 idempotency_key=input.idempotency_key,
+                prorated_at=given(input.prorated_at),
             ),
         )
 
@@ -118,7 +119,9 @@ class BillingMutation:
             ),
         )
 
-    @strawberry.mutation(description="Buys credits by amount, with the saved payment method", directives=[MUTATION])
+    @strawberry.mutation(
+        description="Buys credits by amount, with the saved payment method or on a hosted page", directives=[MUTATION]
+    )
     async def add_credits(
         self,
         info: Info,
@@ -134,10 +137,13 @@ class BillingMutation:
                 amount=input.amount,
                 idempotency_key=input.idempotency_key,
                 return_url=given(input.return_url),
+                checkout=input.checkout,
             ),
         )
 
-    @strawberry.mutation(description="Buys a credit pack, with the saved payment method", directives=[MUTATION])
+    @strawberry.mutation(
+        description="Buys a credit pack, with the saved payment method or on a hosted page", directives=[MUTATION]
+    )
     async def buy_credit_pack(
         self,
         info: Info,
@@ -153,6 +159,7 @@ class BillingMutation:
                 pack_code=input.pack_code,
                 idempotency_key=input.idempotency_key,
                 return_url=given(input.return_url),
+                checkout=input.checkout,
             ),
         )
 

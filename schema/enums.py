@@ -12,6 +12,7 @@ from accounts.rules.roles import ApiScope, Role
 from accounts.views import ActorKind, Environment
 from billing.event_kinds import CATALOGUE, EventKind
 from billing.rules.auto_recharge import RechargeState as AutoRechargeStatus
+from billing.rules.proration import ChangeKind as PlanChangeKind
 from kit.errors import Code as UserErrorCode
 from metering.reports import UsageDimension
 from metering.rules.intervals import UsageInterval
@@ -45,6 +46,7 @@ __all__ = [
     "Meter",
     "Modality",
     "PaymentStatus",
+    "PlanChangeKind",
     "Role",
     "SpendLimitPeriod",
     "SpendLimitSubject",
@@ -301,6 +303,17 @@ _described(
         "IN_PROGRESS": "A charge is under way",
         "COOLING_DOWN": "Waits a while after a charge, or after a decline",
         "SUSPENDED": "Stopped until another payment method is set, or the open payment is confirmed",
+    },
+)
+_described(
+    PlanChangeKind,
+    "PlanChangeKind",
+    "When and how a plan change is done",
+    {
+        "AT_ONCE": "Now, for the difference of the period's rest",
+        "CHECKOUT": "By buying the new price on a hosted page; it begins when it is paid",
+        "SCHEDULED": "At the end of the period",
+        "IMPOSSIBLE": "Not at all: a lifetime plan can only be raised to a higher one",
     },
 )
 _described(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers import calls, catalog, entities, nodes, workspaces
+from resolvers import calls, catalog, entities, nodes, payments, workspaces
 from schema.cost import Cost, sized
 from schema.enums import Modality
 from schema.federation import AnyReference, Service, subgraph_sdl
@@ -15,6 +15,7 @@ from schema.pagination import After, Connection, First, connection_of, listed
 from schema.types.catalog import CreditPack, Model, Plan
 from schema.types.estimates import CallEstimate
 from schema.types.nodes import Entity, entity_of, node_of
+from schema.types.payments import PlanChangePreview
 from schema.types.workspaces import RateLimitStatus, Viewer, Workspace
 
 NodeId = Annotated[strawberry.ID, strawberry.argument(description="A global id")]
@@ -29,6 +30,8 @@ AvailableTo = Annotated[
 References = Annotated[
     list[AnyReference], strawberry.argument(description="What the router knows of them, at most 100")
 ]
+OfWorkspace = Annotated[strawberry.ID, strawberry.argument(description="Which workspace")]
+OfPrice = Annotated[strawberry.ID, strawberry.argument(description="The price to change to")]
 CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call")]
 
 
@@ -52,6 +55,16 @@ class Query:
         """Several nodes."""
         views = await nodes.nodes(info.context, ids)
         return [None if view is None else node_of(view) for view in views]
+
+    @strawberry.field(
+        description="What a plan change would cost and bring; nothing is changed", directives=[Cost(weight="10")]
+    )
+    async def preview_plan_change(
+        self, info: Info, workspace_id: OfWorkspace, price_id: OfPrice
+    ) -> PlanChangePreview | None:
+        """A preview."""
+        view = await payments.preview_change(info.context, workspace_id=workspace_id, price_id=price_id)
+        return PlanChangePreview.of(view)
 
     @strawberry.field(description="A workspace by id or slug; with neither, the API key's own")
     async def workspace(

@@ -1,5 +1,7 @@
 """Inputs about plans, payments and credits."""
 
+from datetime import datetime
+
 import strawberry
 
 from schema.scalars import Usd
@@ -29,6 +31,10 @@ class ChangePlanInput:
         description="A dearer one holds at once, any other from the next period; the present one takes that back"
     )
     idempotency_key: str = strawberry.field(description=_KEY)
+    prorated_at: datetime | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The `proratedAt` of a `previewPlanChange` of the last ten minutes, to pay what it said",
+    )
 
 
 @strawberry.input(description="A subscription to end with its period")
@@ -64,6 +70,9 @@ class AddCreditsInput:
     amount: Usd = strawberry.field(description="For how many dollars, whole cents")
     idempotency_key: str = strawberry.field(description=_KEY)
     return_url: str | None = strawberry.field(default=strawberry.UNSET, description=_BACK)
+    checkout: bool = strawberry.field(
+        default=False, description="Pay on a hosted page, whose address is `actionUrl`; else with the saved method"
+    )
 
 
 @strawberry.input(description="A credit pack to buy")
@@ -74,6 +83,9 @@ class BuyCreditPackInput:
     pack_code: str = strawberry.field(description="Which one; see `creditPacks`")
     idempotency_key: str = strawberry.field(description=_KEY)
     return_url: str | None = strawberry.field(default=strawberry.UNSET, description=_BACK)
+    checkout: bool = strawberry.field(
+        default=False, description="Pay on a hosted page, whose address is `actionUrl`; else with the saved method"
+    )
 
 
 @strawberry.input(description="How a wallet is filled by itself; what is left out stays, null clears")

@@ -5,6 +5,9 @@ from typing import Annotated, assert_never
 import strawberry
 
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
+from billing.invoices import InvoiceView
+from billing.payment_methods import PaymentMethodView
+from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from metering.views import CallView, EntryView, GrantView, WalletView
 from resolvers.nodes import NodeView
@@ -14,6 +17,7 @@ from schema.types.billing import Payment, PlanSubscription
 from schema.types.calls import ModelCall
 from schema.types.catalog import CreditPack, Model, Plan, Price
 from schema.types.grants import CreditGrant
+from schema.types.payments import Invoice, PaymentMethod, Transfer
 from schema.types.people import Invitation, Member, User
 from schema.types.wallets import LedgerEntry, Wallet
 from schema.types.workspaces import Workspace
@@ -32,12 +36,16 @@ def node_of(view: NodeView) -> Node:
             return CreditGrant.of(view)
         case InvitationView():
             return Invitation.of(view)
+        case InvoiceView():
+            return Invoice.of(view)
         case MemberView():
             return Member.of(view)
         case ModelView():
             return Model.of(view)
         case PackView():
             return CreditPack.of(view)
+        case PaymentMethodView():
+            return PaymentMethod.of(view)
         case PaymentView():
             return Payment.of(view)
         case PlanView():
@@ -46,6 +54,8 @@ def node_of(view: NodeView) -> Node:
             return Price.of(view)
         case SubscriptionView():
             return PlanSubscription.of(view)
+        case TransferView():
+            return Transfer.of(view)
         case UserView():
             return User.of(view)
         case WalletView():

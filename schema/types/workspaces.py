@@ -10,7 +10,20 @@ from accounts.views import AuditEventView, WorkspaceView
 from kit.clock import now
 from kit.ids import encode_id
 from metering.limiter import BucketState
-from resolvers import api_keys, audit, billing, calls, members, people, spending, usage, viewer, webhooks, workspaces
+from resolvers import (
+    api_keys,
+    audit,
+    billing,
+    calls,
+    members,
+    payments,
+    people,
+    spending,
+    usage,
+    viewer,
+    webhooks,
+    workspaces,
+)
 from schema.cost import Cost, sized
 from schema.enums import ActorKind, CallStatus, Role, UsageInterval
 from schema.federation import BY_ID
@@ -23,6 +36,7 @@ from schema.types.api_keys import ApiKey
 from schema.types.billing import PlanSubscription
 from schema.types.calls import ModelCall
 from schema.types.catalog import Plan
+from schema.types.payments import Invoice, PaymentMethod, TaxId, Transfer
 from schema.types.people import Invitation, Member, User
 from schema.types.usage import From, GroupBy, Interval, TimeZone, To, UsageReport
 from schema.types.wallets import Since, Until, Wallet
@@ -136,6 +150,35 @@ class Workspace(Node):
         """The wallet."""
         view = await workspaces.wallet(info.context, self.view)
         return None if view is None else Wallet.of(view)
+
+    @strawberry.field(description="Its saved payment methods, the default one first", directives=[sized(5)])
+    async def payment_methods(self, info: Info) -> list[PaymentMethod] | None:
+        """The methods."""
+        return [PaymentMethod.of(view) for view in await payments.methods_of(info.context, self.view.id)]
+
+    @listed("Its invoices, the newest first")
+    async def invoices(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[Invoice] | None:
+        """A page of invoices."""
+        page = await payments.invoices_of(info.context, self.view.id, first=first, after=after)
+        return connection_of(page, Invoice.of)
+
+    @listed("What was paid out of it, or is on its way, the newest first")
+    async def transfers(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[Transfer] | None:
+        """A page of transfers."""
+        page = await payments.transfers_of(info.context, self.view.id, first=first, after=after)
+        return connection_of(page, Transfer.of)
+
+    @strawberry.field(
+        description="The tax ids on its invoices, as the payment provider has them now",
+        directives=[Cost(weight="10"), sized(5)],
+    )
+    async def tax_ids(self, info: Info) -> list[TaxId] | None:
+        """The tax ids."""
+        return [TaxId.of(view) for view in await payments.tax_ids_of(info.context, self.view.id)]
 
     @listed("Its API keys, ended ones included, the newest first")
     async def api_keys(

@@ -3,8 +3,9 @@
 import pytest
 
 from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
-from billing.transfers import latest_transfers, request_transfer, review_transfer
+from billing.transfers import request_transfer, review_transfer, transfers_of_workspaces
 from kit.ids import uuid7
+from kit.pages import PageRequest
 from metering.errors import IdempotencyKeyReused
 from metering.operations import Grant
 from models.enums import GrantKind
@@ -16,10 +17,10 @@ GOOD_BANK = "000123456789"
 CLOSED_BANK = "000111111116"
 
 
-def given(house, guest, kind: str, credits: int, *, transferable: bool) -> Grant:
+def given(house, guest, kind: str, dollars: int, *, transferable: bool) -> Grant:
     rank = house.billing.catalog.current.burn_ranks[GrantKind(kind)]
     return Grant(
-        uuid7(), guest.wallet_id, kind, credits * MICRO, house.now, None, "TEST", uuid7().hex, "test", rank,
+        uuid7(), guest.wallet_id, kind, dollars * MICRO, house.now, None, "TEST", uuid7().hex, "test", rank,
         transferable=transferable,
     )  # fmt: skip
 
@@ -39,15 +40,16 @@ async def publisher(house, *, earned: int = 100, onboarded: bool = True, bank_nu
     return guest
 
 
-async def ask(house, guest, credits: int | None, key: str | None = None):
-    amount = None if credits is None else credits * MICRO
+async def ask(house, guest, dollars: int | None, key: str | None = None):
+    amount = None if dollars is None else dollars * MICRO
     return await request_transfer(
         house.billing, guest.id, amount, requested_by=None, idempotency_key=key or uuid7().hex
     )
 
 
 async def statuses(house, guest):
-    return [view.status.value for view in (await latest_transfers(house.link.database, [guest.id], 10))[guest.id]]
+    pages = await transfers_of_workspaces(house.link.database, [guest.id], PageRequest(10))
+    return [view.status.value for view in pages[guest.id].items]
 
 
 async def test_B6_a_transfer_is_taken_at_once_and_paid_within_72_hours(database, pg, double):

@@ -130,6 +130,41 @@ async def _call(house: House) -> str:
     return encode_id("call", key)
 
 
+async def _method(house: House) -> str:
+    key = uuid7()
+    await house.services.database.pool.execute(
+        "INSERT INTO payment_methods (id, workspace_id, stripe_payment_method_id, kind, created_at)"
+        " VALUES ($1, $2, $3, 'card', now())",
+        key,
+        house.seeded.workspace_id,
+        f"pm_{key.hex}",
+    )
+    return encode_id("pm", key)
+
+
+async def _invoice(house: House) -> str:
+    key = uuid7()
+    await house.services.database.pool.execute(
+        "INSERT INTO invoices (id, workspace_id, stripe_invoice_id, status, total_usd_micro, created_at, updated_at)"
+        " VALUES ($1, $2, $3, 'paid', 1, now(), now())",
+        key,
+        house.seeded.workspace_id,
+        f"in_{key.hex}",
+    )
+    return encode_id("bill", key)
+
+
+async def _transfer(house: House) -> str:
+    key = uuid7()
+    await house.services.database.pool.execute(
+        "INSERT INTO transfers (id, workspace_id, amount_micro, amount_usd_micro, status, grant_ids,"
+        " grant_amounts_micro, requested_at, updated_at) VALUES ($1, $2, 1, 1, 'REQUESTED', '{}', '{}', now(), now())",
+        key,
+        house.seeded.workspace_id,
+    )
+    return encode_id("xfer", key)
+
+
 async def _subscription(house: House) -> str:
     pool = house.services.database.pool
     plan_id, price_id, key = house.services.catalog.current.default_plan.id, uuid7(), uuid7()
@@ -246,6 +281,22 @@ QUESTIONS = dict(
         _mutation("addCredits", _workspace, "workspaceId", "actionUrl", amount="10", idempotencyKey="k"),
         _mutation("buyCreditPack", _workspace, "workspaceId", "actionUrl", packCode="x", idempotencyKey=""),
         _mutation("updateAutoRecharge", _workspace, "workspaceId", "wallet { id }", enabled=False),
+        _mutation("createPaymentMethodSetup", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
+        _mutation("setDefaultPaymentMethod", _workspace, "workspaceId", "paymentMethod { id }", paymentMethodId="pm_x"),
+        _mutation("removePaymentMethod", _workspace, "workspaceId", "deletedId", paymentMethodId="pm_x"),
+        _mutation("createBillingPortalSession", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
+        _mutation("createPayoutSetup", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
+        _mutation("requestTransfer", _workspace, "workspaceId", "transfer { id }", idempotencyKey=""),
+        _mutation("addTaxId", _workspace, "workspaceId", "taxId { id }", kind="eu_vat", value=""),
+        _mutation("removeTaxId", _workspace, "workspaceId", "deletedId", taxId="txi 1"),
+        (
+            "Query.previewPlanChange",
+            Question(
+                _workspace,
+                'query($id: ID!) { previewPlanChange(workspaceId: $id, priceId: "nothing") { kind } }',
+                {},
+            ),
+        ),
         _mutation("callModel", _workspace, "workspaceId", "call { id }", **CALL),
         *[
             (
@@ -266,6 +317,10 @@ QUESTIONS = dict(
                 "alertSettings": "{ byMail }",
                 "auditLog": "{ nodes { id } }",
                 "spendLimits": "{ limit }",
+                "paymentMethods": "{ id }",
+                "invoices": "{ nodes { id } }",
+                "transfers": "{ nodes { id } }",
+                "taxIds": "{ id }",
             }.items()
         ],
         *[
@@ -281,6 +336,9 @@ QUESTIONS = dict(
                 "call": _call,
                 "sub": _subscription,
                 "pay": _payment,
+                "pm": _method,
+                "bill": _invoice,
+                "xfer": _transfer,
             }.items()
         ],
     ]

@@ -1,0 +1,77 @@
+"""Shows what a plan change would cost and bring before anybody agrees to it; nothing is changed."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from billing.advance import advance
+from billing.errors import NoSubscription, UnknownWorkspace
+from billing.payment_port import PriceChange
+from billing.rules.proration import ChangeKind, Offer, change_kind, credits_due_micro, money_due_micro
+from billing.rules.subscription_states import ENDED, TRIALING
+from billing.services import Billing
+from billing.subscribing import offer_of
+from billing.subscription_rows import live_subscription, lock_wallet
+from kit import clock
+from kit.errors import InvalidInput
+from models.database import transaction
+
+PREVIEW_LIFE: Final = timedelta(minutes=10)
+"""How long a change may be made at the instant of its preview, and so for the same money."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePreview:
+    """What a change does. `at` is the instant of its proration: a change that names it within ten minutes costs this.
+
+    `due_usd_micro` is charged now, `credits_micro` come now; from `next_at` on, None for never, each period costs
+    `next_usd_micro`.
+    """
+
+    kind: ChangeKind
+    at: datetime
+    due_usd_micro: int
+    credits_micro: int
+    next_at: datetime | None
+    next_usd_micro: int
+
+
+async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -> ChangePreview:
+    """What `change_plan` to this price would do now. Raises UnknownPrice, UnknownWorkspace, NoSubscription, Unavailable."""
+    snapshot = billing.catalog.current
+    offer = offer_of(snapshot, workspace_id, price_id)
+    now = clock.now().replace(microsecond=0)
+    async with transaction(billing.database) as conn:
+        if await lock_wallet(conn, workspace_id) is None:
+            raise UnknownWorkspace
+        live = await live_subscription(conn, billing, workspace_id)
+        if live is None:
+            raise NoSubscription
+        live = await advance(conn, billing, snapshot, live, clock.now())
+    life = live.life
+    if life.status in ENDED:
+        raise NoSubscription
+    kind = change_kind(Offer(snapshot.plans_by_id[life.price.plan_id], life.price), offer)
+    amount = offer.price.amount_usd_micro
+    if kind is ChangeKind.CHECKOUT:
+        granted = 0 if offer.price.credits is None else offer.price.credits.amount_micro
+        return ChangePreview(kind, now, amount, granted, None, amount)
+    if kind is not ChangeKind.AT_ONCE:
+        return ChangePreview(kind, now, 0, 0, life.period_end, amount)
+    due = money_due_micro(life.anchor_at, life.price, offer.price, now, trial=life.status is TRIALING)
+    if due and billing.payments.configured:
+        order = PriceChange("preview", workspace_id, live.id, live.id, price_id, due, now)
+        due = await billing.payments.preview_price(order)
+    added = credits_due_micro(life.anchor_at, life.price, offer.price, now, life.period_end)
+    return ChangePreview(kind, now, due, added, life.period_end, amount)
+
+
+def require_recent(at: datetime | None) -> datetime:
+    """The instant of a change: that of its preview, or now. InvalidInput for another one."""
+    now = clock.now()
+    if at is None:
+        return now
+    if not now - PREVIEW_LIFE <= at <= now:
+        raise InvalidInput("this preview is older than ten minutes; ask for another", field=["proratedAt"])
+    return at
