@@ -172,13 +172,15 @@ async def shown_after(context: RequestContext, view: TransferView | None) -> UUI
 
 
 async def _own_method(context: RequestContext, workspace_id: str, method_id: str) -> tuple[UUID, UUID]:
-    """The workspace and its method; UnknownPaymentMethod for another workspace's, as for none."""
-    key = await _paying(context, workspace_id)
+    """The workspace and its method; UnknownPaymentMethod where it is another workspace's of the viewer."""
     method_key = key_of(context, "pm", method_id)
     found = await context.loaders.methods_by_id.load(method_key)
-    if found is None or found.workspace_id != key:
+    if found is None:
+        raise unseen()
+    await require(context, Action.BILLING_WRITE, found.workspace_id, seen_with=Action.BILLING_READ)
+    if key_of(context, "ws", workspace_id) != found.workspace_id:
         raise UnknownPaymentMethod
-    return key, method_key
+    return found.workspace_id, method_key
 
 
 async def _paying(context: RequestContext, workspace_id: str) -> UUID:

@@ -7,6 +7,7 @@ import strawberry
 from resolvers import calls, catalog, entities, nodes, payments, workspaces
 from schema.cost import Cost, sized
 from schema.enums import Modality
+from schema.errors import answered
 from schema.federation import AnyReference, Service, subgraph_sdl
 from schema.inputs.calls import ModelCallInput
 from schema.inputs.values import given
@@ -15,7 +16,7 @@ from schema.pagination import After, Connection, First, connection_of, listed
 from schema.types.catalog import CreditPack, Model, Plan
 from schema.types.estimates import CallEstimate
 from schema.types.nodes import Entity, entity_of, node_of
-from schema.types.payments import PlanChangePreview
+from schema.types.payments import PlanChangePreviewPayload
 from schema.types.workspaces import RateLimitStatus, Viewer, Workspace
 
 NodeId = Annotated[strawberry.ID, strawberry.argument(description="A global id")]
@@ -61,10 +62,10 @@ class Query:
     )
     async def preview_plan_change(
         self, info: Info, workspace_id: OfWorkspace, price_id: OfPrice
-    ) -> PlanChangePreview | None:
+    ) -> PlanChangePreviewPayload | None:
         """A preview."""
-        view = await payments.preview_change(info.context, workspace_id=workspace_id, price_id=price_id)
-        return PlanChangePreview.of(view)
+        work = payments.preview_change(info.context, workspace_id=workspace_id, price_id=price_id)
+        return await answered(info.context, PlanChangePreviewPayload, work)
 
     @strawberry.field(description="A workspace by id or slug; with neither, the API key's own")
     async def workspace(

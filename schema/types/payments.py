@@ -136,6 +136,18 @@ class PlanChangePreview:
         )
 
 
+@strawberry.type(description="A preview, or why there is none")
+class PlanChangePreviewPayload(Payload):
+    """What previewPlanChange answers."""
+
+    preview: PlanChangePreview | None = strawberry.field(default=None, description="The preview")
+
+    @classmethod
+    def of(cls, view: ChangePreview) -> Self:
+        """The preview."""
+        return cls(preview=PlanChangePreview.of(view))
+
+
 @strawberry.type(description="A page of the payment provider, to be opened in a browser")
 class HostedPagePayload(Payload):
     """The contract's HostedPagePayload."""

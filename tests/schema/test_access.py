@@ -20,6 +20,9 @@ from schema.errors import request_failure_of
 from tests.schema.conftest import House
 
 Target = Callable[[House], Awaitable[str]]
+OWN_WORKSPACE = object()
+"""Stands for the house's workspace, where the id that is asked about is of something in it."""
+
 CALL = {
     "model": "sandbox-chat",
     "payload": {"chat": {"messages": [{"role": "USER", "content": "a"}], "maxOutputTokens": 1}},
@@ -206,10 +209,11 @@ class Question:
     more: dict
     argument: str | None = None
 
-    def variables(self, id_text: str) -> dict:
+    def variables(self, house: House, id_text: str) -> dict:
         if self.argument is None:
             return {"id": id_text}
-        return {"input": {self.argument: id_text, **self.more}}
+        more = {name: house.workspace_id if value is OWN_WORKSPACE else value for name, value in self.more.items()}
+        return {"input": {self.argument: id_text, **more}}
 
 
 def _mutation(name: str, target: Target, argument: str, shown: str, /, **more: object) -> tuple[str, Question]:
@@ -282,8 +286,10 @@ QUESTIONS = dict(
         _mutation("buyCreditPack", _workspace, "workspaceId", "actionUrl", packCode="x", idempotencyKey=""),
         _mutation("updateAutoRecharge", _workspace, "workspaceId", "wallet { id }", enabled=False),
         _mutation("createPaymentMethodSetup", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
-        _mutation("setDefaultPaymentMethod", _workspace, "workspaceId", "paymentMethod { id }", paymentMethodId="pm_x"),
-        _mutation("removePaymentMethod", _workspace, "workspaceId", "deletedId", paymentMethodId="pm_x"),
+        _mutation(
+            "setDefaultPaymentMethod", _method, "paymentMethodId", "paymentMethod { id }", workspaceId=OWN_WORKSPACE
+        ),
+        _mutation("removePaymentMethod", _method, "paymentMethodId", "deletedId", workspaceId=OWN_WORKSPACE),
         _mutation("createBillingPortalSession", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
         _mutation("createPayoutSetup", _workspace, "workspaceId", "url", returnUrl="https://app.example/"),
         _mutation("requestTransfer", _workspace, "workspaceId", "transfer { id }", idempotencyKey=""),
@@ -293,7 +299,7 @@ QUESTIONS = dict(
             "Query.previewPlanChange",
             Question(
                 _workspace,
-                'query($id: ID!) { previewPlanChange(workspaceId: $id, priceId: "nothing") { kind } }',
+                'query($id: ID!) { previewPlanChange(workspaceId: $id, priceId: "nothing") { userErrors { code field } } }',
                 {},
             ),
         ),
@@ -530,7 +536,8 @@ async def _outcome(house: House, question: Question, principal: Principal, id_te
     if answer is None:
         return "unseen"
     codes = [error["code"] for error in answer.get("userErrors") or []]
-    return "unseen" if codes == ["NOT_FOUND"] else "answered"
+    about_more = [error["field"] for error in answer.get("userErrors") or []] == [["priceId"]]
+    return "unseen" if codes == ["NOT_FOUND"] and not about_more else "answered"
 
 
 async def _whole_answer(house: House, question: Question, principal: Principal, id_text: str) -> str:
@@ -540,9 +547,9 @@ async def _whole_answer(house: House, question: Question, principal: Principal, 
 
 async def _run(house: House, question: Question, principal: Principal, id_text: str):
     if not question.document.startswith("subscription"):
-        return await house.ask(question.document, principal, **question.variables(id_text))
+        return await house.ask(question.document, principal, **question.variables(house, id_text))
     source = await house.schema.subscribe(
-        question.document, variable_values=question.variables(id_text), context_value=house.context(principal)
+        question.document, variable_values=question.variables(house, id_text), context_value=house.context(principal)
     )
     async with contextlib.aclosing(source):
         results = []
