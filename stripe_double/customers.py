@@ -67,7 +67,7 @@ def make_customer(world: World, params: Json) -> Json:
     world.add(customer)
     world.emit("customer.created", customer)
     for wanted in params.get("tax_id_data", []):
-        _add_tax_id(world, customer, wanted)
+        add_tax_id(world, customer, wanted)
     return customer
 
 
@@ -141,7 +141,8 @@ def _list(call: Call) -> Json:
     return page(call, matching(living, call.params, "email"))
 
 
-def _add_tax_id(world: World, customer: Json, params: Json) -> Json:
+def add_tax_id(world: World, customer: Json, params: Json) -> Json:
+    """A new tax id of a customer; ApiError 400 where its value cannot be right."""
     tax_id: Json = {
         "id": world.new_id("txi"),
         "object": "tax_id",
@@ -166,7 +167,7 @@ def _add_tax_id(world: World, customer: Json, params: Json) -> Json:
 
 
 def _create_tax_id(call: Call) -> Json:
-    return _add_tax_id(call.world, get_customer(call.world, call.id, param=None), call.params)
+    return add_tax_id(call.world, get_customer(call.world, call.id, param=None), call.params)
 
 
 def _own_tax_id(call: Call) -> Json:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stripe_double import pages
 from stripe_double.api import Api
 from stripe_double.control import Control
 from stripe_double.due import run_due
@@ -39,6 +40,10 @@ def application(world: World, deliveries: Deliveries) -> Starlette:
             await deliveries.close()
 
     return Starlette(
-        routes=[Route("/v1/{path:path}", api), *Control(world, deliveries, faults).routes()],
+        routes=[
+            Route("/v1/{path:path}", api),
+            *Control(world, deliveries, faults).routes(),
+            *pages.routes(world, deliveries),
+        ],
         lifespan=lifespan,
     )
