@@ -73,7 +73,6 @@ def _details(world: World, behaviour: TestMethod) -> Json:
             "account_holder_type": "individual",
             "account_type": "checking",
             "bank_name": "TEST BANK",
-            "blocked": None,
             "financial_connections_account": None,
             "fingerprint": f"double{behaviour.number}",
             "last4": behaviour.last4,

@@ -40,13 +40,13 @@ class Shop:
         await self._sdk_session.close()
         await self.running.stop()
 
-    async def ask(self, method: str, path: str, **wanted: Any) -> Any:
+    async def ask(self, method: str, path: str, /, **wanted: Any) -> Any:
         """A control endpoint; AssertionError with its answer where it refuses."""
         status, answer = await self.try_ask(method, path, **wanted)
         assert status == 200, answer
         return answer
 
-    async def try_ask(self, method: str, path: str, **wanted: Any) -> tuple[int, Any]:
+    async def try_ask(self, method: str, path: str, /, **wanted: Any) -> tuple[int, Any]:
         json = None if method == "GET" else wanted
         async with self._http.request(method, f"{self.url}/_double/{path}", json=json) as answer:
             return answer.status, await answer.json()

@@ -98,7 +98,7 @@ def _judge_one(value: Any, hint: Any, path: str) -> list[str]:
 
 def _is_plain(value: Any, hint: Any) -> bool:
     if hint is Decimal:
-        return isinstance(value, str)
+        return isinstance(value, str | Decimal)  # the SDK turns decimal strings into Decimal
     if hint is bool:
         return isinstance(value, bool)
     if hint in {int, float}:
