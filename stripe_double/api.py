@@ -15,6 +15,7 @@ from stripe_double.errors import ApiError, invalid, missing
 from stripe_double.expand import expanded
 from stripe_double.faults import Fault, Faults
 from stripe_double.form import parse_form
+from stripe_double.offered import only_offered
 from stripe_double.params_check import checked
 from stripe_double.values import API_VERSION, Json
 from stripe_double.world import Answer, Asked, World, shown
@@ -101,7 +102,7 @@ class Api:
                     f" Try using a key other than '{key}' if you meant to execute a different request.",
                 )
             return known.status, known.body, True
-        params = checked(endpoint.params, raw)  # a request that never began is not remembered
+        params = _checked(endpoint, raw)  # a request that never began is not remembered
         try:
             status, answer = 200, self._run(endpoint, ids, params, account, request.url.path)
         except ApiError as refusal:
@@ -110,7 +111,7 @@ class Api:
         return status, answer, False
 
     def _executed(self, endpoint: Endpoint, ids: dict[str, str], raw: Json, account: str | None, path: str) -> bytes:
-        return self._run(endpoint, ids, checked(endpoint.params, raw), account, path)
+        return self._run(endpoint, ids, _checked(endpoint, raw), account, path)
 
     def _run(self, endpoint: Endpoint, ids: dict[str, str], params: Json, account: str | None, path: str) -> bytes:
         expand: list[str] = params.pop("expand", [])
@@ -138,6 +139,12 @@ class Api:
             if all(s.startswith("{") or s == g for s, g in zip(segments, given, strict=True)):
                 return endpoint, {s[1:-1]: g for s, g in zip(segments, given, strict=True) if s.startswith("{")}
         raise missing("URL", f"{method} {path}", param="url")
+
+
+def _checked(endpoint: Endpoint, raw: Json) -> Json:
+    params = checked(endpoint.params, raw)
+    only_offered(params, "expand", *endpoint.takes)
+    return params
 
 
 def _response(status: int, body: bytes, request_id: str, headers: dict[str, str]) -> Response:

@@ -28,6 +28,10 @@ def pay(world: World, session: Json, token: str, *, authenticated: bool = False,
         raise invalid(f"This Checkout Session is {session['status']}.")
     saved = token not in BY_TOKEN
     method = world.get("payment_method", token) if saved else make_method(world, token, billing={"email": email})
+    if method["type"] not in session["payment_method_types"]:
+        raise invalid(f"This session does not take {method['type']}.", param="card")
+    if saved and method["customer"] != session["customer"]:
+        raise invalid("This payment method is another customer's.", param="card")
     needed = behaviour_of(world, method).authentication
     if needed != "never" and not authenticated and (session["mode"] == "setup" or _amount_now(world, session) > 0):
         raise HolderNeeded

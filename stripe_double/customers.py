@@ -1,6 +1,6 @@
 """Customers, their tax ids and the balance that invoices draw on."""
 
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
@@ -202,24 +202,38 @@ def _list_balance_transactions(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/customers", "CustomerCreateParams", _create),
-    Endpoint("GET", "/v1/customers", "CustomerListParams", _list),
-    Endpoint("GET", "/v1/customers/{id}", "CustomerRetrieveParams", _retrieve),
-    Endpoint("POST", "/v1/customers/{id}", "CustomerUpdateParams", _update),
-    Endpoint("POST", "/v1/customers/{id}/tax_ids", "CustomerTaxIdCreateParams", _create_tax_id),
-    Endpoint("GET", "/v1/customers/{id}/tax_ids", "CustomerTaxIdListParams", _list_tax_ids),
-    Endpoint("GET", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdRetrieveParams", _own_tax_id),
-    Endpoint("DELETE", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdDeleteParams", _delete_tax_id),
+    Endpoint(
+        "POST",
+        "/v1/customers",
+        "CustomerCreateParams",
+        _create,
+        (*_SIMPLE, "metadata", "balance", "tax_id_data", "payment_method", "invoice_settings"),
+    ),
+    Endpoint("GET", "/v1/customers", "CustomerListParams", _list, (*PAGE, "email")),
+    Endpoint("GET", "/v1/customers/{id}", "CustomerRetrieveParams", _retrieve, ()),
+    Endpoint(
+        "POST",
+        "/v1/customers/{id}",
+        "CustomerUpdateParams",
+        _update,
+        (*_SIMPLE, "metadata", "balance", "invoice_settings"),
+    ),
+    Endpoint("POST", "/v1/customers/{id}/tax_ids", "CustomerTaxIdCreateParams", _create_tax_id, ("type", "value")),
+    Endpoint("GET", "/v1/customers/{id}/tax_ids", "CustomerTaxIdListParams", _list_tax_ids, PAGE),
+    Endpoint("GET", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdRetrieveParams", _own_tax_id, ()),
+    Endpoint("DELETE", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdDeleteParams", _delete_tax_id, ()),
     Endpoint(
         "POST",
         "/v1/customers/{id}/balance_transactions",
         "CustomerBalanceTransactionCreateParams",
         _create_balance_transaction,
+        ("amount", "currency", "description", "metadata"),
     ),
     Endpoint(
         "GET",
         "/v1/customers/{id}/balance_transactions",
         "CustomerBalanceTransactionListParams",
         _list_balance_transactions,
+        PAGE,
     ),
 )

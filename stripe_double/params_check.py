@@ -37,6 +37,11 @@ def checked(name: str, raw: Json) -> Json:
     return _object(_class_of(name), raw, "")
 
 
+def names_of(name: str) -> frozenset[str]:
+    """The parameters that the SDK class knows."""
+    return frozenset(_fields(_class_of(name)))
+
+
 @cache
 def _class_of(name: str) -> Any:
     *spaces, last = name.split(".")

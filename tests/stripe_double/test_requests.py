@@ -4,6 +4,10 @@ import aiohttp
 import pytest
 import stripe
 
+from stripe_double.params_check import names_of
+from stripe_double.routes import endpoints
+from stripe_double.webhooks import Deliveries
+from stripe_double.world import World
 from tests.stripe_shop import Shop
 
 
@@ -49,6 +53,26 @@ async def test_parameters_are_those_of_the_sdk(shop: Shop, path: str, body: str,
     status, answer = await raw(shop, "POST", path, body)
     assert (status, answer["error"]["type"]) == (400, "invalid_request_error")
     assert (answer["error"].get("code"), answer["error"]["param"]) == (code, param)
+
+
+def test_what_an_endpoint_honours_are_parameters_of_the_sdk() -> None:
+    for endpoint in endpoints(Deliveries(World())):
+        assert set(endpoint.takes) - {"created"} <= names_of(endpoint.params), endpoint.path
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/customers", "source=tok_visa", "source"),
+        ("/v1/customers?test_clock=x", "", "test_clock"),
+        ("/v1/payment_intents", "amount=100&currency=usd&transfer_data[destination]=x", "transfer_data"),
+        ("/v1/prices", "currency=usd&tiers_mode=volume&unit_amount=1", "tiers_mode"),
+        ("/v1/subscriptions/sub_1", "discounts[0][coupon]=x", "discounts"),
+    ],
+)
+async def test_what_is_not_honoured_is_refused_not_ignored(shop: Shop, path: str, body: str, param: str) -> None:
+    status, answer = await raw(shop, "POST" if body else "GET", path, body)
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "double_not_offered", param)
 
 
 async def test_the_old_form_of_the_billing_cycle_anchor_is_refused(shop: Shop) -> None:
