@@ -23,6 +23,8 @@ from stripe_double.world import Answer, Asked, World, shown
 _ANSWERS_KEPT_S = 86_400
 _KEY = re.compile(r"Bearer ([rs]k_test_\w+)")
 _LONGEST_KEY = 255
+_OF_ACCOUNTS = ("/v1/payouts", "/v1/balance", "/v1/events", "/v1/account")
+"""What a connected account can be asked for (Stripe-Account)."""
 
 
 class Api:
@@ -78,6 +80,7 @@ class Api:
             status, answer, replayed = refusal.status, orjson.dumps(refusal.body()), False
         finally:
             self._world.asked = Asked()
+            self._world.changes += request.method != "GET"
         if replayed:
             headers["idempotent-replayed"] = "true"
         return _response(status, answer, request_id, headers)
@@ -123,7 +126,11 @@ class Api:
     def _account(self, request: Request) -> str | None:
         if _KEY.fullmatch(request.headers.get("authorization", "")) is None:
             raise ApiError(401, "invalid_request_error", "Invalid API Key provided.")
+        if request.headers.get("stripe-version", API_VERSION) != API_VERSION:
+            raise invalid(f"The double speaks API version {API_VERSION} only.", code="double_not_offered")
         account = request.headers.get("stripe-account")
+        if account is not None and not request.url.path.startswith(_OF_ACCOUNTS):
+            raise invalid("The double offers this path for the platform only.", code="double_not_offered")
         if account is not None and account not in self._world.kinds.get("account", {}):
             raise ApiError(
                 403,

@@ -2,7 +2,7 @@
 
 from stripe_double.cards import BY_TOKEN
 from stripe_double.checkout_end import complete
-from stripe_double.customers import get_customer, make_customer
+from stripe_double.customers import add_tax_id, get_customer, make_customer
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_lines import one_time_line
 from stripe_double.invoice_payments import link_payment
@@ -19,8 +19,16 @@ class HolderNeeded(Exception):
     """The card's holder has to confirm first; pay again with `authenticated`."""
 
 
-def pay(world: World, session: Json, token: str, *, authenticated: bool = False, email: str | None = None) -> None:
-    """Pay with a test token or one of the customer's saved methods.
+def pay(
+    world: World,
+    session: Json,
+    token: str,
+    *,
+    authenticated: bool = False,
+    email: str | None = None,
+    tax_id: Json | None = None,
+) -> None:
+    """Pay with a test token or one of the customer's saved methods. `tax_id`: type and value, where the session collects it.
 
     Raises ApiError 402 where it is declined (the session stays open), HolderNeeded where its holder has to confirm.
     """
@@ -37,6 +45,12 @@ def pay(world: World, session: Json, token: str, *, authenticated: bool = False,
         raise HolderNeeded
     if email is not None and session["customer"] is None:
         session["customer_details"] = {**part(session, "customer_details"), "email": email}
+    if tax_id is not None:
+        if not part(session, "tax_id_collection").get("enabled"):
+            raise invalid("This session collects no tax ids.", param="tax_id")
+        customer = _customer(world, session)
+        if not any(known["value"] == tax_id["value"] for known in customer["tax_ids"]["data"]):
+            add_tax_id(world, customer, tax_id)
     match session["mode"]:
         case "payment":
             _pay_once(world, session, method, authenticated=authenticated)

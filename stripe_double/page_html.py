@@ -1,6 +1,6 @@
 """The words of pages: plain HTML without scripts, under a strict content security policy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from urllib.parse import parse_qsl, urlsplit
 
@@ -81,7 +81,7 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
     return "<table>" + "".join(f"<tr><td>{left}</td><td>{right}</td></tr>" for left, right in rows) + "</table>"
 
 
-def button(label: str, *, primary: bool = False, **fields: str) -> str:
+def button(label: str, fields: Mapping[str, str], *, primary: bool = False) -> str:
     """A form with hidden fields and one button."""
     hidden = "".join(f'<input type="hidden" name="{escape(k)}" value="{escape(v)}">' for k, v in fields.items())
     name = ' id="submit"' if primary else ""
@@ -94,6 +94,12 @@ def card_chooser(saved: list[Json]) -> str:
     test = "".join(f'<option value="{escape(m.token)}">{escape(_label(m))}</option>' for m in BY_TOKEN.values())
     groups = f'<optgroup label="Saved">{own}</optgroup>' if own else ""
     return f'<label>Payment method<select name="card">{groups}<optgroup label="Test methods">{test}</optgroup></select></label>'
+
+
+def tax_id_fields() -> str:
+    """Kind and number of a tax id."""
+    kinds = "".join(f"<option>{kind}</option>" for kind in ("eu_vat", "gb_vat", "us_ein", "ch_vat"))
+    return f'<label>Tax id<select name="tax_type">{kinds}</select></label><label>Number<input name="tax_value"></label>'
 
 
 def describe(method: Json) -> str:

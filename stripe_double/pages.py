@@ -36,6 +36,7 @@ def routes(world: World, deliveries: Deliveries) -> list[Route]:
             except ApiError as refusal:
                 return page("Stripe double", f"<p>{escape(refusal.message)}</p>", status=refusal.status)
             finally:
+                world.changes += request.method == "POST"
                 deliveries.pump()
 
         return Route(path, endpoint, methods=["GET", "POST"] if post else ["GET"])
@@ -72,9 +73,9 @@ async def _home(world: World, request: Request) -> Response:
     return page(
         "Stripe double",
         f'<p>Its clock says <time id="now">{at}</time>. Net charges: {money(charged)}.</p>',
-        button("A day later", days="1"),
-        button("Thirty days later", days="30"),
-        button("A year later", days="366"),
+        button("A day later", {"days": "1"}),
+        button("Thirty days later", {"days": "30"}),
+        button("A year later", {"days": "366"}),
         table(counts),
     )
 
@@ -94,8 +95,8 @@ async def _onboarding(world: World, request: Request) -> Response:
         return page(
             "Set up payouts",
             "<p>Stripe would ask for your identity and bank account.</p>",
-            button("Complete", primary=True, bank="000123456789"),
-            button("Complete with a bank account that payouts fail on", bank="000111111116"),
+            button("Complete", {"bank": "000123456789"}, primary=True),
+            button("Complete with a bank account that payouts fail on", {"bank": "000111111116"}),
             f'<p><a id="return" href="{escape(link["return_url"])}">Leave</a></p>',
             leads_to=[link["return_url"], link["refresh_url"]],
         )

@@ -48,6 +48,14 @@ def behave_like(world: World, method: Json, token: str) -> None:
     world.note(method["id"])["token"] = token
 
 
+def renew_card(world: World, method: Json) -> None:
+    """The bank sends its holder a new card, of which Stripe learns by itself."""
+    if method["type"] != "card":
+        raise invalid("Only cards are renewed.")
+    with world.changing(method, "payment_method.automatically_updated"):
+        method["card"] = {**method["card"], "exp_year": method["card"]["exp_year"] + _EXPIRY_YEARS}
+
+
 def _details(world: World, behaviour: TestMethod) -> Json:
     if behaviour.kind == "card":
         return {

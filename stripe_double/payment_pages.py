@@ -30,8 +30,8 @@ async def confirmation(world: World, request: Request) -> Response:
             "3-D Secure",
             "<p>The bank asks the card's holder to confirm.</p>",
             "" if intent["object"] == "setup_intent" else f"<p>{money(intent['amount'])}</p>",
-            button("Complete", primary=True, holder="confirmed"),
-            button("Fail", holder="failed"),
+            button("Complete", {"holder": "confirmed"}, primary=True),
+            button("Fail", {"holder": "failed"}),
             leads_to=[back],
         )
     success = (await form_of(request)).get("holder") == "confirmed"
@@ -63,7 +63,7 @@ async def hosted_invoice(world: World, request: Request) -> Response:
     if invoice["status"] == "open":
         if _asks_holder(world, invoice):
             parts += ["<p>The bank asks the card's holder to confirm.</p>"]
-            parts += [button("Complete", primary=True, holder="confirmed"), button("Fail", holder="failed")]
+            parts += [button("Complete", {"holder": "confirmed"}, primary=True), button("Fail", {"holder": "failed"})]
         else:
             chooser = card_chooser(saved_methods(world, invoice["customer"]))
             parts.append(f'<form method="post">{chooser}<button id="submit">Pay</button></form>')

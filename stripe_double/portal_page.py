@@ -9,7 +9,18 @@ from stripe_double.cards import BY_TOKEN
 from stripe_double.customers import add_tax_id
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_lines import date_text
-from stripe_double.page_html import button, card_chooser, describe, error, form_of, money, page, see, table
+from stripe_double.page_html import (
+    button,
+    card_chooser,
+    describe,
+    error,
+    form_of,
+    money,
+    page,
+    see,
+    table,
+    tax_id_fields,
+)
 from stripe_double.payment_methods import detach, make_method, saved_methods
 from stripe_double.setup_intents import authenticate_setup, confirm_setup, make_setup
 from stripe_double.subscription_objects import living_of, period_of
@@ -55,8 +66,8 @@ def _methods(world: World, customer: Json) -> str:
     rows = [
         (
             escape(describe(method)) + (" <em>default</em>" if method["id"] == default else ""),
-            ("" if method["id"] == default else button("Make default", do="default", method=method["id"]))
-            + button("Remove", do="remove", method=method["id"]),
+            ("" if method["id"] == default else button("Make default", {"do": "default", "method": method["id"]}))
+            + button("Remove", {"do": "remove", "method": method["id"]}),
         )
         for method in saved_methods(world, customer["id"])
     ]
@@ -77,10 +88,10 @@ def _subscriptions(world: World, customer: Json) -> str:
         name = escape(world.get("product", price["product"])["name"])
         until = date_text(period_of(one)[1])
         if one["cancel_at_period_end"]:
-            rows.append((f"{name}: ends on {until}", button("Resume", do="resume", subscription=one["id"])))
+            rows.append((f"{name}: ends on {until}", button("Resume", {"do": "resume", "subscription": one["id"]})))
         else:
             text = f"{name}: {escape(one['status'])}, {money(price['unit_amount'])}, renews on {until}"
-            rows.append((text, button("Cancel", do="cancel", subscription=one["id"])))
+            rows.append((text, button("Cancel", {"do": "cancel", "subscription": one["id"]})))
     return "<h2>Subscriptions</h2>" + (table(rows) if rows else "<p>None.</p>")
 
 
@@ -101,8 +112,7 @@ def _tax_ids(customer: Json) -> str:
     return (
         f"<h2>Tax ids</h2>{table(rows)}"
         '<form method="post"><input type="hidden" name="do" value="tax">'
-        '<label>Kind<select name="type"><option>eu_vat</option><option>gb_vat</option><option>us_ein</option></select></label>'
-        '<label>Number<input name="value" required></label><button>Add tax id</button></form>'
+        f"{tax_id_fields()}<button>Add tax id</button></form>"
     )
 
 
@@ -119,7 +129,7 @@ def _do(world: World, customer: Json, fields: dict[str, str]) -> None:
             if subscription["customer"] == customer["id"]:
                 update(world, subscription, {"cancel_at_period_end": verb == "cancel"})
         case "tax":
-            add_tax_id(world, customer, {"type": fields.get("type", ""), "value": fields.get("value", "")})
+            add_tax_id(world, customer, {"type": fields.get("tax_type", ""), "value": fields.get("tax_value", "")})
         case _:
             raise invalid("Unknown deed.")
 

@@ -54,7 +54,7 @@ def _create(call: Call) -> Json:
         "customer": subscription["customer"],
         "customer_account": None,
         "default_settings": _default_settings(subscription),
-        "end_behavior": "release",
+        "end_behavior": "cancel" if subscription["cancel_at_period_end"] else "release",
         "livemode": LIVEMODE,
         "metadata": part(params, "metadata"),
         "pause_schedules": [],

@@ -131,6 +131,29 @@ async def test_a_method_is_saved_without_a_payment(shop: Shop) -> None:
     assert session.setup_intent.payment_method.customer == customer.id
 
 
+async def test_a_tax_id_is_collected_and_stands_on_the_invoice(shop: Shop) -> None:
+    price, number = await shop.price(2000), "DE123456789"
+    lines = [{"price": price.id, "quantity": 1}]
+    plain = await session_for(shop, "subscription", line_items=lines)
+    with pytest.raises(AssertionError, match="no tax ids"):
+        await shop.pay(plain.id, tax_id={"type": "eu_vat", "value": number})
+    session = await session_for(shop, "subscription", line_items=lines, tax_id_collection={"enabled": True})
+    fields = {"card": "pm_card_visa", "email": "new@example.com", "tax_type": "eu_vat", "tax_value": number}
+    assert (await post(shop, session.url, **fields))[0] == 303
+    invoice = (await found(shop, session, "invoice")).invoice
+    assert [t.value for t in invoice.customer_tax_ids] == [number]
+
+
+async def test_a_session_takes_only_its_kinds_of_methods(shop: Shop) -> None:
+    price = await shop.price(700, None)
+    lines = [{"price": price.id, "quantity": 1}]
+    session = await session_for(shop, "payment", line_items=lines, excluded_payment_method_types=["paypal"])
+    with pytest.raises(AssertionError, match="paypal"):
+        await shop.pay(session.id, "pm_paypal")
+    await shop.pay(session.id, "pm_crypto")
+    assert (await found(shop, session)).payment_status == "paid"
+
+
 async def test_a_trial_takes_the_card_and_no_money(shop: Shop) -> None:
     customer, price = await shop.customer(None), await shop.price(2000)
     lines = [{"price": price.id, "quantity": 1}]
@@ -203,7 +226,7 @@ async def test_the_portal_adds_removes_cancels_and_shows(shop: Shop) -> None:
     assert (await shop.v1.subscriptions.retrieve_async(subscription.id)).cancel_at_period_end
     await post(shop, portal.url, do="resume", subscription=subscription.id)
     assert not (await shop.v1.subscriptions.retrieve_async(subscription.id)).cancel_at_period_end
-    assert (await post(shop, portal.url, do="tax", type="eu_vat", value="DE123456789"))[0] == 303
+    assert (await post(shop, portal.url, do="tax", tax_type="eu_vat", tax_value="DE123456789"))[0] == 303
     assert (await post(shop, portal.url, do="add", card="pm_card_chargeDeclined"))[0] == 402
 
 

@@ -50,6 +50,15 @@ async def test_a_saved_card_may_decline_later(shop: Shop) -> None:
     assert (await shop.books())["customers"][customer.id]["charged"] == 1000
 
 
+async def test_a_bank_may_send_a_new_card(shop: Shop) -> None:
+    customer = await shop.customer()
+    method = customer.invoice_settings.default_payment_method
+    before = (await shop.v1.payment_methods.retrieve_async(method)).card.exp_year
+    await shop.ask("POST", f"payment_methods/{method}", renewed=True)
+    assert (await shop.v1.payment_methods.retrieve_async(method)).card.exp_year > before
+    assert (await shop.events())[-1] == "payment_method.automatically_updated"
+
+
 async def test_funding_tells_prepaid_cards(shop: Shop) -> None:
     customer = await shop.customer(None)
     kinds = {}

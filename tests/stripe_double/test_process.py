@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -95,6 +96,34 @@ async def test_retries_of_the_sdk_keep_their_key(shop: Shop) -> None:
     await shop.fault("drop_after", "/v1/customers", method="POST")
     await shop.new_client(max_network_retries=2).v1.customers.create_async({})
     assert len((await shop.v1.customers.list_async()).data) == 1
+
+
+async def test_a_state_file_outlives_the_process(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first = await start_shop("--state", str(state))
+    customer, price = await first.customer(), await first.price(2000)
+    subscription = await first.subscription(customer, price)
+    await first.pass_time(days=3)
+    await first.close()
+    second = await start_shop("--state", str(state))
+    await second.v1.prices.update_async(price.id, {"nickname": "still one and the same"})
+    kept = await second.v1.subscriptions.retrieve_async(subscription.id)
+    assert kept["items"].data[0].price.nickname == "still one and the same"
+    await second.pass_time(days=30)
+    assert (await second.books())["charged"] == 4000
+    await second.close()
+
+
+async def test_what_is_due_comes_by_itself(shop: Shop) -> None:
+    customer = await shop.customer("pm_card_refundFail")
+    method = customer.invoice_settings.default_payment_method
+    wanted = {"amount": 700, "currency": "usd", "customer": customer.id, "payment_method": method, "confirm": True}
+    intent = await shop.v1.payment_intents.create_async({**wanted, "off_session": True})
+    refund = await shop.v1.refunds.create_async({"payment_intent": intent.id})
+    await shop.pass_time(seconds=59)
+    async with asyncio.timeout(10):
+        while (await shop.v1.refunds.retrieve_async(refund.id)).status != "failed":
+            await asyncio.sleep(0.05)
 
 
 async def test_a_reset_forgets_everything(shop: Shop) -> None:

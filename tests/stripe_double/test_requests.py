@@ -75,6 +75,11 @@ async def test_what_is_not_honoured_is_refused_not_ignored(shop: Shop, path: str
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "double_not_offered", param)
 
 
+async def test_another_api_version_is_refused(shop: Shop) -> None:
+    status, answer = await raw(shop, "GET", "/v1/customers", **{"Stripe-Version": "2024-06-20"})
+    assert (status, answer["error"]["code"]) == (400, "double_not_offered")
+
+
 async def test_the_old_form_of_the_billing_cycle_anchor_is_refused(shop: Shop) -> None:
     status, answer = await raw(shop, "POST", "/v1/subscriptions/sub_1", "billing_cycle_anchor=now")
     assert (status, answer["error"]["param"]) == (400, "billing_cycle_anchor")
