@@ -1,7 +1,7 @@
 """Connected accounts: created, taken through onboarding, able to receive transfers and payouts."""
 
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, page
-from stripe_double.errors import invalid
+from stripe_double.errors import invalid, require_url
 from stripe_double.values import Json, listed, part
 from stripe_double.world import World
 
@@ -158,6 +158,7 @@ def _link(call: Call) -> Json:
     for name in ("refresh_url", "return_url"):
         if name not in params:
             raise invalid(f"Missing required param: {name}.", code="parameter_missing", param=name)
+        require_url(params, name)
     key = world.new_id("link")
     world.note(key).update(account=params["account"], return_url=params["return_url"], refresh_url=params["refresh_url"],
                            expires_at=world.now + _LINK_LIVES_S)  # fmt: skip

@@ -3,7 +3,7 @@
 from stripe_double.checkout_end import expire
 from stripe_double.customers import get_customer
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.errors import invalid, require_url
 from stripe_double.offered import only_offered
 from stripe_double.products import get_price, make_price, product_name
 from stripe_double.setup_intents import make_setup
@@ -92,6 +92,14 @@ def _check_mode(params: Json) -> None:
         raise invalid("You can only enable invoice creation when `mode` is set to `payment`.", param="invoice_creation")
     for name, honoured in _WITHIN.items():
         only_offered(part(params, name), *honoured, where=name)
+    for name in ("success_url", "cancel_url"):
+        require_url(params, name)
+    if params.get("payment_method_collection", "always") != "always":
+        raise invalid(
+            "The double always collects a method.", code="double_not_offered", param="payment_method_collection"
+        )
+    if params["mode"] == "setup" and "currency" not in params and "allowed_payment_method_types" not in params:
+        raise invalid("Missing required param: currency.", code="parameter_missing", param="currency")
     if params["mode"] == "setup" and "line_items" in params:
         raise invalid("You can not pass `line_items` in `setup` mode.", param="line_items")
     if params["mode"] != "setup" and not params.get("line_items"):
@@ -144,7 +152,8 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
         raise invalid("The `expires_at` timestamp must be at least 30 minutes and less than 24 hours from Checkout Session"
                       " creation.", param="expires_at")  # fmt: skip
     mode: str = params["mode"]
-    total = sum(line["amount_total"] for line in lines) if mode != "setup" else None
+    total = due_now(params, lines) if mode != "setup" else None
+    known = "customer" in params or mode == "setup"
     empty = (
         "adaptive_pricing",
         "after_expiration",
@@ -181,6 +190,7 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
         "currency": lines[0]["currency"] if lines else params.get("currency"),
         "custom_fields": [],
         "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
+        "customer_creation": None if known else "always" if mode == "subscription" else "if_required",
         "customer_details": {"email": params.get("customer_email")} if "customer_email" in params else None,
         "discounts": [],
         "expires_at": expires_at,
@@ -221,6 +231,13 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
             "invoice_data": {**data, "metadata": {}, **(creation.get("invoice_data") or {})},
         }
     return session
+
+
+def due_now(params: Json, lines: list[Json]) -> int:
+    """What is paid on the page; within a trial only what is paid once."""
+    trial = part(params, "subscription_data")
+    trials = bool(trial.get("trial_period_days") or trial.get("trial_end"))
+    return sum(line["amount_total"] for line in lines if not trials or line["price"]["type"] == "one_time")
 
 
 def _method_types(params: Json) -> list[str]:

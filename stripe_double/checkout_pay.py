@@ -41,7 +41,7 @@ def pay(
     if saved and method["customer"] != session["customer"]:
         raise invalid("This payment method is another customer's.", param="card")
     needed = behaviour_of(world, method).authentication
-    if needed != "never" and not authenticated and (session["mode"] == "setup" or _amount_now(world, session) > 0):
+    if needed != "never" and not authenticated and (session["mode"] == "setup" or session["amount_total"] > 0):
         raise HolderNeeded
     if email is not None and session["customer"] is None:
         session["customer_details"] = {**part(session, "customer_details"), "email": email}
@@ -63,15 +63,6 @@ def pay(
 def _params(world: World, session: Json, name: str) -> Json:
     given: Json = world.note(session["id"])["params"].get(name) or {}
     return given
-
-
-def _amount_now(world: World, session: Json) -> int:
-    trial = _params(world, session, "subscription_data")
-    if trial.get("trial_period_days") or trial.get("trial_end"):
-        return sum(
-            line["amount_total"] for line in session["line_items"]["data"] if line["price"]["type"] == "one_time"
-        )
-    return int(session["amount_total"])
 
 
 def _customer(world: World, session: Json) -> Json:

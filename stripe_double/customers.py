@@ -1,7 +1,7 @@
 """Customers, their tax ids and the balance that invoices draw on."""
 
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.errors import invalid, require_email
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
@@ -30,6 +30,7 @@ def get_customer(world: World, key: str, *, param: str | None = "customer") -> J
 
 def make_customer(world: World, params: Json) -> Json:
     """A new customer; also for a Checkout session that makes one."""
+    require_email(params)
     key = world.new_id("cus")
     customer: Json = {
         "id": key,
@@ -122,6 +123,7 @@ def _take_payment_settings(world: World, customer: Json, params: Json) -> None:
 
 def _update(call: Call) -> Json:
     customer = get_customer(call.world, call.id, param=None)
+    require_email(call.params)
     with call.world.changing(customer, "customer.updated"):
         copied(customer, call.params, *_SIMPLE)
         customer["tax_exempt"] = customer["tax_exempt"] or "none"

@@ -2,7 +2,7 @@
 
 from stripe_double.consequences import after_intent, after_void
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.errors import invalid, require_url
 from stripe_double.invoices import void
 from stripe_double.payment_intents import attempt, cancel, make_intent, unexpected_state
 from stripe_double.payment_methods import resolve
@@ -52,6 +52,7 @@ def _create(call: Call) -> Json:
 
 
 def _require_return_url(params: Json) -> None:
+    require_url(params, "return_url")
     automatic = part(params, "automatic_payment_methods")
     needed = automatic.get("allow_redirects", "always") == "always" and "allowed_payment_method_types" not in params
     if needed and not (params.get("off_session") or params.get("error_on_requires_action") or params.get("return_url")):

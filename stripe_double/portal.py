@@ -2,7 +2,7 @@
 
 from stripe_double.customers import get_customer
 from stripe_double.endpoint import Call, Endpoint
-from stripe_double.errors import invalid
+from stripe_double.errors import invalid, require_url
 from stripe_double.values import LIVEMODE, Json, part
 
 _FLOWS = ("payment_method_update", "subscription_cancel")
@@ -13,6 +13,7 @@ def _create(call: Call) -> Json:
     if "customer" not in params:
         raise invalid("Missing required param: customer.", code="parameter_missing", param="customer")
     customer = get_customer(world, params["customer"])
+    require_url(params, "return_url")
     flow = params.get("flow_data")
     if flow is not None:
         if flow["type"] not in _FLOWS:

@@ -31,7 +31,7 @@ def make_refund(world: World, charge: Json, amount: int | None, *, reason: str |
         raise invalid("This charge has not succeeded and cannot be refunded.", code="charge_not_refundable")
     if left == 0:
         raise invalid(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
-    if charge["disputed"]:
+    if any(d["charge"] == charge["id"] and d["status"] != "won" for d in world.all("dispute")):
         raise invalid(f"Charge {charge['id']} has been charged back; cannot issue a refund.", code="charge_disputed")
     given: int = left if amount is None else amount
     if not 0 < given <= left:

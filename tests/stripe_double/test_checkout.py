@@ -12,8 +12,8 @@ BACK = "http://127.0.0.1:9"
 
 
 async def session_for(shop: Shop, mode: str, **more: Any) -> Any:
-    wanted = {"mode": mode, "success_url": f"{BACK}/done?session={{CHECKOUT_SESSION_ID}}", "cancel_url": f"{BACK}/no"}
-    return await shop.v1.checkout.sessions.create_async({**wanted, **more})
+    base = {"mode": mode, "success_url": f"{BACK}/done?session={{CHECKOUT_SESSION_ID}}", "cancel_url": f"{BACK}/no"}
+    return await shop.v1.checkout.sessions.create_async({**base, **more})
 
 
 async def found(shop: Shop, session: Any, *expand: str) -> Any:
@@ -159,6 +159,7 @@ async def test_a_trial_takes_the_card_and_no_money(shop: Shop) -> None:
     lines = [{"price": price.id, "quantity": 1}]
     data = {"trial_period_days": 7}
     session = await session_for(shop, "subscription", customer=customer.id, line_items=lines, subscription_data=data)
+    assert session.amount_total == 0
     await shop.pay(session.id)
     session = await found(shop, session, "subscription")
     assert (session.payment_status, session.subscription.status) == ("no_payment_required", "trialing")
@@ -199,6 +200,8 @@ async def test_a_session_expires_after_a_day_or_at_once(shop: Shop) -> None:
         {"mode": "subscription", "recurring": False},
         {"mode": "payment", "recurring": True},
         {"mode": "payment", "expires_at": 1},
+        {"mode": "payment", "success_url": "/relative"},
+        {"mode": "setup", "line_items": []},
     ],
 )
 async def test_what_does_not_fit_the_mode_is_refused(shop: Shop, wanted: dict[str, Any]) -> None:

@@ -180,6 +180,8 @@ async def test_disputes(shop: Shop, outcome: str, told: str) -> None:
     assert (await shop.v1.disputes.retrieve_async(dispute["id"])).status == outcome
     assert (await shop.events())[-1] == f"charge.dispute.{told}"
     assert (await shop.books())["balance"] == before - 1500 - (1000 if outcome == "lost" else 0)
+    if outcome == "won":
+        await shop.v1.refunds.create_async({"payment_intent": intent.id, "amount": 100})
 
 
 async def test_a_card_that_disputes_does_so_by_itself(shop: Shop) -> None:

@@ -46,6 +46,9 @@ async def test_a_request_without_a_test_key_is_refused(shop: Shop) -> None:
         ("/v1/payment_intents", "currency=usd", "parameter_missing", "amount"),
         ("/v1/customers", "invoice_settings=x", None, "invoice_settings"),
         ("/v1/subscriptions", "cancel_at_period_end=", "parameter_invalid_empty", "cancel_at_period_end"),
+        ("/v1/customers", "email=nobody", "email_invalid", "email"),
+        ("/v1/customers", f"metadata[{'k' * 41}]=x", None, "metadata"),
+        ("/v1/customers", f"metadata[k]={'v' * 501}", None, "metadata[k]"),
         ("/v1/subscriptions", "default_source=x&customer=y", "double_not_offered", "default_source"),
     ],
 )
