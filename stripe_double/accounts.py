@@ -1,12 +1,24 @@
 """Connected accounts: created, taken through onboarding, able to receive transfers and payouts."""
 
-from stripe_double.endpoint import Call, Endpoint, copied, page
-from stripe_double.errors import invalid
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, page
+from stripe_double.errors import invalid, require_url
 from stripe_double.values import Json, listed, part
 from stripe_double.world import World
 
 _DUE = ["business_profile.url", "external_account", "tos_acceptance.date", "tos_acceptance.ip"]
 _LINK_LIVES_S = 300
+_OFFERED = (
+    "type",
+    "controller",
+    "country",
+    "email",
+    "capabilities",
+    "business_type",
+    "business_profile",
+    "default_currency",
+    "settings",
+    "metadata",
+)
 
 
 def _requirements(due: list[str]) -> Json:
@@ -146,6 +158,7 @@ def _link(call: Call) -> Json:
     for name in ("refresh_url", "return_url"):
         if name not in params:
             raise invalid(f"Missing required param: {name}.", code="parameter_missing", param=name)
+        require_url(params, name)
     key = world.new_id("link")
     world.note(key).update(account=params["account"], return_url=params["return_url"], refresh_url=params["refresh_url"],
                            expires_at=world.now + _LINK_LIVES_S)  # fmt: skip
@@ -165,12 +178,24 @@ def _login_link(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/accounts", "AccountCreateParams", _create),
-    Endpoint("GET", "/v1/accounts", "AccountListParams", lambda call: page(call, call.world.all("account"))),
-    Endpoint("GET", "/v1/account", "AccountRetrieveCurrentParams", _retrieve_own),
-    Endpoint("GET", "/v1/accounts/{id}", "AccountRetrieveParams", lambda call: call.world.get("account", call.id)),
-    Endpoint("POST", "/v1/accounts/{id}", "AccountUpdateParams", _update),
-    Endpoint("DELETE", "/v1/accounts/{id}", "AccountDeleteParams", _delete),
-    Endpoint("POST", "/v1/accounts/{id}/login_links", "AccountLoginLinkCreateParams", _login_link),
-    Endpoint("POST", "/v1/account_links", "AccountLinkCreateParams", _link),
+    Endpoint("POST", "/v1/accounts", "AccountCreateParams", _create, _OFFERED),
+    Endpoint("GET", "/v1/accounts", "AccountListParams", lambda call: page(call, call.world.all("account")), PAGE),
+    Endpoint("GET", "/v1/account", "AccountRetrieveCurrentParams", _retrieve_own, ()),
+    Endpoint("GET", "/v1/accounts/{id}", "AccountRetrieveParams", lambda call: call.world.get("account", call.id), ()),
+    Endpoint(
+        "POST",
+        "/v1/accounts/{id}",
+        "AccountUpdateParams",
+        _update,
+        ("email", "business_type", "default_currency", "business_profile", "capabilities", "metadata"),
+    ),
+    Endpoint("DELETE", "/v1/accounts/{id}", "AccountDeleteParams", _delete, ()),
+    Endpoint("POST", "/v1/accounts/{id}/login_links", "AccountLoginLinkCreateParams", _login_link, ()),
+    Endpoint(
+        "POST",
+        "/v1/account_links",
+        "AccountLinkCreateParams",
+        _link,
+        ("account", "type", "return_url", "refresh_url", "collect", "collection_options"),
+    ),
 )

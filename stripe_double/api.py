@@ -15,6 +15,7 @@ from stripe_double.errors import ApiError, invalid, missing
 from stripe_double.expand import expanded
 from stripe_double.faults import Fault, Faults
 from stripe_double.form import parse_form
+from stripe_double.offered import only_offered
 from stripe_double.params_check import checked
 from stripe_double.values import API_VERSION, Json
 from stripe_double.world import Answer, Asked, World, shown
@@ -22,6 +23,8 @@ from stripe_double.world import Answer, Asked, World, shown
 _ANSWERS_KEPT_S = 86_400
 _KEY = re.compile(r"Bearer ([rs]k_test_\w+)")
 _LONGEST_KEY = 255
+_OF_ACCOUNTS = ("/v1/payouts", "/v1/balance", "/v1/events", "/v1/account")
+"""What a connected account can be asked for (Stripe-Account)."""
 
 
 class Api:
@@ -77,6 +80,7 @@ class Api:
             status, answer, replayed = refusal.status, orjson.dumps(refusal.body()), False
         finally:
             self._world.asked = Asked()
+            self._world.changes += request.method != "GET"
         if replayed:
             headers["idempotent-replayed"] = "true"
         return _response(status, answer, request_id, headers)
@@ -101,7 +105,7 @@ class Api:
                     f" Try using a key other than '{key}' if you meant to execute a different request.",
                 )
             return known.status, known.body, True
-        params = checked(endpoint.params, raw)  # a request that never began is not remembered
+        params = _checked(endpoint, raw)  # a request that never began is not remembered
         try:
             status, answer = 200, self._run(endpoint, ids, params, account, request.url.path)
         except ApiError as refusal:
@@ -110,7 +114,7 @@ class Api:
         return status, answer, False
 
     def _executed(self, endpoint: Endpoint, ids: dict[str, str], raw: Json, account: str | None, path: str) -> bytes:
-        return self._run(endpoint, ids, checked(endpoint.params, raw), account, path)
+        return self._run(endpoint, ids, _checked(endpoint, raw), account, path)
 
     def _run(self, endpoint: Endpoint, ids: dict[str, str], params: Json, account: str | None, path: str) -> bytes:
         expand: list[str] = params.pop("expand", [])
@@ -122,7 +126,11 @@ class Api:
     def _account(self, request: Request) -> str | None:
         if _KEY.fullmatch(request.headers.get("authorization", "")) is None:
             raise ApiError(401, "invalid_request_error", "Invalid API Key provided.")
+        if request.headers.get("stripe-version", API_VERSION) != API_VERSION:
+            raise invalid(f"The double speaks API version {API_VERSION} only.", code="double_not_offered")
         account = request.headers.get("stripe-account")
+        if account is not None and not request.url.path.startswith(_OF_ACCOUNTS):
+            raise invalid("The double offers this path for the platform only.", code="double_not_offered")
         if account is not None and account not in self._world.kinds.get("account", {}):
             raise ApiError(
                 403,
@@ -138,6 +146,12 @@ class Api:
             if all(s.startswith("{") or s == g for s, g in zip(segments, given, strict=True)):
                 return endpoint, {s[1:-1]: g for s, g in zip(segments, given, strict=True) if s.startswith("{")}
         raise missing("URL", f"{method} {path}", param="url")
+
+
+def _checked(endpoint: Endpoint, raw: Json) -> Json:
+    params = checked(endpoint.params, raw)
+    only_offered(params, "expand", *endpoint.takes)
+    return params
 
 
 def _response(status: int, body: bytes, request_id: str, headers: dict[str, str]) -> Response:

@@ -1,7 +1,7 @@
 """Charges, and the balance of the platform that they and everything else that moves money change."""
 
 from stripe_double.cards import message_of
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.payment_methods import behaviour_of
 from stripe_double.values import LIVEMODE, Json, listed
 from stripe_double.world import World
@@ -192,15 +192,28 @@ def _list_transactions(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/charges", "ChargeListParams", _list),
-    Endpoint("GET", "/v1/charges/{id}", "ChargeRetrieveParams", lambda call: call.world.get("charge", call.id)),
-    Endpoint("POST", "/v1/charges/{id}", "ChargeUpdateParams", _update),
-    Endpoint("GET", "/v1/balance", "BalanceRetrieveParams", _balance),
-    Endpoint("GET", "/v1/balance_transactions", "BalanceTransactionListParams", _list_transactions),
+    Endpoint("GET", "/v1/charges", "ChargeListParams", _list, (*PAGE, "customer", "payment_intent", "transfer_group")),
+    Endpoint("GET", "/v1/charges/{id}", "ChargeRetrieveParams", lambda call: call.world.get("charge", call.id), ()),
+    Endpoint(
+        "POST",
+        "/v1/charges/{id}",
+        "ChargeUpdateParams",
+        _update,
+        ("description", "receipt_email", "transfer_group", "metadata"),
+    ),
+    Endpoint("GET", "/v1/balance", "BalanceRetrieveParams", _balance, ()),
+    Endpoint(
+        "GET",
+        "/v1/balance_transactions",
+        "BalanceTransactionListParams",
+        _list_transactions,
+        (*PAGE, "source", "type", "currency"),
+    ),
     Endpoint(
         "GET",
         "/v1/balance_transactions/{id}",
         "BalanceTransactionRetrieveParams",
         lambda call: call.world.get("balance_transaction", call.id, account=call.account),
+        (),
     ),
 )

@@ -2,11 +2,12 @@
 
 from stripe_double.checkout_end import expire
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
+from stripe_double.errors import invalid, require_url
 from stripe_double.offered import only_offered
 from stripe_double.products import get_price, make_price, product_name
 from stripe_double.setup_intents import make_setup
+from stripe_double.subscription_creation import OFFERED
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
@@ -35,21 +36,29 @@ _OFFERED = (
     "excluded_payment_method_types",
     "billing_address_collection",
     "submit_type",
-    "saved_payment_method_options",
-    "payment_method_options",
-    "allow_promotion_codes",
-    "automatic_tax",
-    "consent_collection",
-    "custom_text",
-    "integration_identifier",
 )
+_WITHIN: dict[str, tuple[str, ...]] = {
+    "payment_intent_data": (
+        "description",
+        "metadata",
+        "receipt_email",
+        "setup_future_usage",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "transfer_group",
+    ),
+    "setup_intent_data": ("description", "metadata"),
+    "subscription_data": tuple(
+        n for n in OFFERED if n not in {"customer", "items", "add_invoice_items", "payment_behavior"}
+    ),
+}
+OFFERED_METHODS = ("card", "link", "paypal", "crypto", "us_bank_account")
 _DAY_S = 86_400
 _SHORTEST_S = 30 * 60
 
 
 def _create(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, *_OFFERED)
     if params.get("ui_mode", "hosted_page") != "hosted_page":
         raise invalid("The double offers ui_mode=hosted_page only.", code="double_not_offered", param="ui_mode")
     if "mode" not in params:
@@ -81,6 +90,16 @@ def _check_mode(params: Json) -> None:
             raise invalid(f"You can not pass `{name}` in `{params['mode']}` mode.", param=name)
     if "invoice_creation" in params and params["mode"] != "payment":
         raise invalid("You can only enable invoice creation when `mode` is set to `payment`.", param="invoice_creation")
+    for name, honoured in _WITHIN.items():
+        only_offered(part(params, name), *honoured, where=name)
+    for name in ("success_url", "cancel_url"):
+        require_url(params, name)
+    if params.get("payment_method_collection", "always") != "always":
+        raise invalid(
+            "The double always collects a method.", code="double_not_offered", param="payment_method_collection"
+        )
+    if params["mode"] == "setup" and "currency" not in params and "allowed_payment_method_types" not in params:
+        raise invalid("Missing required param: currency.", code="parameter_missing", param="currency")
     if params["mode"] == "setup" and "line_items" in params:
         raise invalid("You can not pass `line_items` in `setup` mode.", param="line_items")
     if params["mode"] != "setup" and not params.get("line_items"):
@@ -91,6 +110,7 @@ def _line_items(world: World, params: Json) -> list[Json]:
     lines: list[Json] = []
     for position, wanted in enumerate(params.get("line_items") or []):
         where = f"line_items[{position}]"
+        only_offered(wanted, "price", "price_data", "quantity", where=where)
         if "price" in wanted:
             price = get_price(world, wanted["price"], param=f"{where}[price]")
         elif "price_data" in wanted:
@@ -132,7 +152,8 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
         raise invalid("The `expires_at` timestamp must be at least 30 minutes and less than 24 hours from Checkout Session"
                       " creation.", param="expires_at")  # fmt: skip
     mode: str = params["mode"]
-    total = sum(line["amount_total"] for line in lines) if mode != "setup" else None
+    total = due_now(params, lines) if mode != "setup" else None
+    known = "customer" in params or mode == "setup"
     empty = (
         "adaptive_pricing",
         "after_expiration",
@@ -169,6 +190,7 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
         "currency": lines[0]["currency"] if lines else params.get("currency"),
         "custom_fields": [],
         "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
+        "customer_creation": None if known else "always" if mode == "subscription" else "if_required",
         "customer_details": {"email": params.get("customer_email")} if "customer_email" in params else None,
         "discounts": [],
         "expires_at": expires_at,
@@ -177,7 +199,7 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
         "metadata": {},
         "mode": mode,
         "payment_method_options": {},
-        "payment_method_types": params.get("allowed_payment_method_types") or ["card", "link", "paypal"],
+        "payment_method_types": _method_types(params),
         "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
         "phone_number_collection": {"enabled": False},
         "shipping_options": [],
@@ -211,6 +233,19 @@ def _session(world: World, params: Json, lines: list[Json]) -> Json:
     return session
 
 
+def due_now(params: Json, lines: list[Json]) -> int:
+    """What is paid on the page; within a trial only what is paid once."""
+    trial = part(params, "subscription_data")
+    trials = bool(trial.get("trial_period_days") or trial.get("trial_end"))
+    return sum(line["amount_total"] for line in lines if not trials or line["price"]["type"] == "one_time")
+
+
+def _method_types(params: Json) -> list[str]:
+    allowed: list[str] = params.get("allowed_payment_method_types") or list(OFFERED_METHODS)
+    excluded: list[str] = params.get("excluded_payment_method_types") or []
+    return [kind for kind in allowed if kind not in excluded]
+
+
 def _expire(call: Call) -> Json:
     session = call.world.get("checkout.session", call.id)
     expire(call.world, session)
@@ -231,14 +266,21 @@ def _list_lines(call: Call) -> Json:
 
 _PATH = "/v1/checkout/sessions"
 ENDPOINTS = (
-    Endpoint("POST", _PATH, "checkout.SessionCreateParams", _create),
-    Endpoint("GET", _PATH, "checkout.SessionListParams", _list),
+    Endpoint("POST", _PATH, "checkout.SessionCreateParams", _create, _OFFERED),
+    Endpoint(
+        "GET",
+        _PATH,
+        "checkout.SessionListParams",
+        _list,
+        (*PAGE, "customer", "payment_intent", "status", "subscription"),
+    ),
     Endpoint(
         "GET",
         f"{_PATH}/{{id}}",
         "checkout.SessionRetrieveParams",
         lambda call: call.world.get("checkout.session", call.id),
+        (),
     ),
-    Endpoint("POST", f"{_PATH}/{{id}}/expire", "checkout.SessionExpireParams", _expire),
-    Endpoint("GET", f"{_PATH}/{{id}}/line_items", "checkout.SessionLineItemListParams", _list_lines),
+    Endpoint("POST", f"{_PATH}/{{id}}/expire", "checkout.SessionExpireParams", _expire, ()),
+    Endpoint("GET", f"{_PATH}/{{id}}/line_items", "checkout.SessionLineItemListParams", _list_lines, PAGE),
 )

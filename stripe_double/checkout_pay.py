@@ -2,7 +2,7 @@
 
 from stripe_double.cards import BY_TOKEN
 from stripe_double.checkout_end import complete
-from stripe_double.customers import get_customer, make_customer
+from stripe_double.customers import add_tax_id, get_customer, make_customer
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_lines import one_time_line
 from stripe_double.invoice_payments import link_payment
@@ -19,8 +19,16 @@ class HolderNeeded(Exception):
     """The card's holder has to confirm first; pay again with `authenticated`."""
 
 
-def pay(world: World, session: Json, token: str, *, authenticated: bool = False, email: str | None = None) -> None:
-    """Pay with a test token or one of the customer's saved methods.
+def pay(
+    world: World,
+    session: Json,
+    token: str,
+    *,
+    authenticated: bool = False,
+    email: str | None = None,
+    tax_id: Json | None = None,
+) -> None:
+    """Pay with a test token or one of the customer's saved methods. `tax_id`: type and value, where the session collects it.
 
     Raises ApiError 402 where it is declined (the session stays open), HolderNeeded where its holder has to confirm.
     """
@@ -28,11 +36,21 @@ def pay(world: World, session: Json, token: str, *, authenticated: bool = False,
         raise invalid(f"This Checkout Session is {session['status']}.")
     saved = token not in BY_TOKEN
     method = world.get("payment_method", token) if saved else make_method(world, token, billing={"email": email})
+    if method["type"] not in session["payment_method_types"]:
+        raise invalid(f"This session does not take {method['type']}.", param="card")
+    if saved and method["customer"] != session["customer"]:
+        raise invalid("This payment method is another customer's.", param="card")
     needed = behaviour_of(world, method).authentication
-    if needed != "never" and not authenticated and (session["mode"] == "setup" or _amount_now(world, session) > 0):
+    if needed != "never" and not authenticated and (session["mode"] == "setup" or session["amount_total"] > 0):
         raise HolderNeeded
     if email is not None and session["customer"] is None:
         session["customer_details"] = {**part(session, "customer_details"), "email": email}
+    if tax_id is not None:
+        if not part(session, "tax_id_collection").get("enabled"):
+            raise invalid("This session collects no tax ids.", param="tax_id")
+        customer = _customer(world, session)
+        if not any(known["value"] == tax_id["value"] for known in customer["tax_ids"]["data"]):
+            add_tax_id(world, customer, tax_id)
     match session["mode"]:
         case "payment":
             _pay_once(world, session, method, authenticated=authenticated)
@@ -45,15 +63,6 @@ def pay(world: World, session: Json, token: str, *, authenticated: bool = False,
 def _params(world: World, session: Json, name: str) -> Json:
     given: Json = world.note(session["id"])["params"].get(name) or {}
     return given
-
-
-def _amount_now(world: World, session: Json) -> int:
-    trial = _params(world, session, "subscription_data")
-    if trial.get("trial_period_days") or trial.get("trial_end"):
-        return sum(
-            line["amount_total"] for line in session["line_items"]["data"] if line["price"]["type"] == "one_time"
-        )
-    return int(session["amount_total"])
 
 
 def _customer(world: World, session: Json) -> Json:

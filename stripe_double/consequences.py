@@ -4,7 +4,7 @@ from stripe_double.checkout_end import session_of, session_paid
 from stripe_double.errors import ApiError
 from stripe_double.invoice_payments import attempted
 from stripe_double.invoices import subscription_of
-from stripe_double.subscription_billing import after_failed, after_paid
+from stripe_double.subscription_billing import after_failed, after_paid, drop_pending
 from stripe_double.values import Json
 from stripe_double.world import World
 
@@ -21,6 +21,16 @@ def after_intent(world: World, intent: Json, failure: ApiError | None) -> None:
     session = session_of(world, intent["id"])
     if session is not None:
         session_paid(world, session, intent)
+
+
+def after_void(world: World, invoice: Json) -> None:
+    """An invoice will not be paid: a change that waited for it is dropped."""
+    subscription = world.find(subscription_of(invoice) or "")
+    if subscription is None or subscription["pending_update"] is None:
+        return
+    _, waited_for = world.note(subscription["id"]).get("pending") or (None, None)
+    if waited_for == invoice["id"]:
+        drop_pending(world, subscription)
 
 
 def after_invoice(world: World, invoice: Json, outcome: str) -> None:

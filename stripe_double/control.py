@@ -17,7 +17,7 @@ from stripe_double.due import advance, run_due
 from stripe_double.errors import ApiError, invalid
 from stripe_double.faults import Faults
 from stripe_double.payment_intents import authenticate
-from stripe_double.payment_methods import behave_like
+from stripe_double.payment_methods import behave_like, renew_card
 from stripe_double.transfers import add_funds
 from stripe_double.values import Json, is_object
 from stripe_double.webhooks import Deliveries
@@ -63,6 +63,7 @@ class Control:
             try:
                 run_due(self._world)
                 answer = await action(request, await _json(request))
+                self._world.changes += request.method != "GET"
                 self._deliveries.pump()
                 return _answer(200, answer)
             except ApiError as refusal:
@@ -144,6 +145,7 @@ class Control:
                 card,
                 authenticated=bool(wanted.get("authenticated", False)),
                 email=wanted.get("email"),
+                tax_id=wanted.get("tax_id"),
             )
         except HolderNeeded:
             raise ApiError(402, "card_error", "Its holder has to confirm.", code="authentication_required") from None
@@ -157,8 +159,11 @@ class Control:
         return shown(intent)
 
     async def _behave(self, request: Request, wanted: Json) -> Json:
-        """From now on a saved method behaves as the test token `like`."""
+        """From now on a saved method behaves as the test token `like`; or `renewed`: its bank sends a new card."""
         method = self._world.get("payment_method", request.path_params["id"])
+        if wanted.get("renewed"):
+            renew_card(self._world, method)
+            return method
         if wanted.get("like") not in BY_TOKEN:
             raise invalid(f"Unknown test token: {wanted.get('like')}", param="like")
         behave_like(self._world, method, str(wanted["like"]))

@@ -1,7 +1,7 @@
 """Customers, their tax ids and the balance that invoices draw on."""
 
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
+from stripe_double.errors import invalid, require_email
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
@@ -30,6 +30,7 @@ def get_customer(world: World, key: str, *, param: str | None = "customer") -> J
 
 def make_customer(world: World, params: Json) -> Json:
     """A new customer; also for a Checkout session that makes one."""
+    require_email(params)
     key = world.new_id("cus")
     customer: Json = {
         "id": key,
@@ -67,7 +68,7 @@ def make_customer(world: World, params: Json) -> Json:
     world.add(customer)
     world.emit("customer.created", customer)
     for wanted in params.get("tax_id_data", []):
-        _add_tax_id(world, customer, wanted)
+        add_tax_id(world, customer, wanted)
     return customer
 
 
@@ -122,6 +123,7 @@ def _take_payment_settings(world: World, customer: Json, params: Json) -> None:
 
 def _update(call: Call) -> Json:
     customer = get_customer(call.world, call.id, param=None)
+    require_email(call.params)
     with call.world.changing(customer, "customer.updated"):
         copied(customer, call.params, *_SIMPLE)
         customer["tax_exempt"] = customer["tax_exempt"] or "none"
@@ -141,7 +143,8 @@ def _list(call: Call) -> Json:
     return page(call, matching(living, call.params, "email"))
 
 
-def _add_tax_id(world: World, customer: Json, params: Json) -> Json:
+def add_tax_id(world: World, customer: Json, params: Json) -> Json:
+    """A new tax id of a customer; ApiError 400 where its value cannot be right."""
     tax_id: Json = {
         "id": world.new_id("txi"),
         "object": "tax_id",
@@ -166,7 +169,7 @@ def _add_tax_id(world: World, customer: Json, params: Json) -> Json:
 
 
 def _create_tax_id(call: Call) -> Json:
-    return _add_tax_id(call.world, get_customer(call.world, call.id, param=None), call.params)
+    return add_tax_id(call.world, get_customer(call.world, call.id, param=None), call.params)
 
 
 def _own_tax_id(call: Call) -> Json:
@@ -201,24 +204,38 @@ def _list_balance_transactions(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/customers", "CustomerCreateParams", _create),
-    Endpoint("GET", "/v1/customers", "CustomerListParams", _list),
-    Endpoint("GET", "/v1/customers/{id}", "CustomerRetrieveParams", _retrieve),
-    Endpoint("POST", "/v1/customers/{id}", "CustomerUpdateParams", _update),
-    Endpoint("POST", "/v1/customers/{id}/tax_ids", "CustomerTaxIdCreateParams", _create_tax_id),
-    Endpoint("GET", "/v1/customers/{id}/tax_ids", "CustomerTaxIdListParams", _list_tax_ids),
-    Endpoint("GET", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdRetrieveParams", _own_tax_id),
-    Endpoint("DELETE", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdDeleteParams", _delete_tax_id),
+    Endpoint(
+        "POST",
+        "/v1/customers",
+        "CustomerCreateParams",
+        _create,
+        (*_SIMPLE, "metadata", "balance", "tax_id_data", "payment_method", "invoice_settings"),
+    ),
+    Endpoint("GET", "/v1/customers", "CustomerListParams", _list, (*PAGE, "email")),
+    Endpoint("GET", "/v1/customers/{id}", "CustomerRetrieveParams", _retrieve, ()),
+    Endpoint(
+        "POST",
+        "/v1/customers/{id}",
+        "CustomerUpdateParams",
+        _update,
+        (*_SIMPLE, "metadata", "balance", "invoice_settings"),
+    ),
+    Endpoint("POST", "/v1/customers/{id}/tax_ids", "CustomerTaxIdCreateParams", _create_tax_id, ("type", "value")),
+    Endpoint("GET", "/v1/customers/{id}/tax_ids", "CustomerTaxIdListParams", _list_tax_ids, PAGE),
+    Endpoint("GET", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdRetrieveParams", _own_tax_id, ()),
+    Endpoint("DELETE", "/v1/customers/{id}/tax_ids/{tax_id}", "CustomerTaxIdDeleteParams", _delete_tax_id, ()),
     Endpoint(
         "POST",
         "/v1/customers/{id}/balance_transactions",
         "CustomerBalanceTransactionCreateParams",
         _create_balance_transaction,
+        ("amount", "currency", "description", "metadata"),
     ),
     Endpoint(
         "GET",
         "/v1/customers/{id}/balance_transactions",
         "CustomerBalanceTransactionListParams",
         _list_balance_transactions,
+        PAGE,
     ),
 )

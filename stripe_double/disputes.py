@@ -1,7 +1,7 @@
 """Disputes: a cardholder's bank takes a charge back, until the platform wins."""
 
 from stripe_double.charges import book
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
 from stripe_double.values import LIVEMODE, Json, part
 from stripe_double.world import World
@@ -70,7 +70,7 @@ def open_dispute(world: World, charge: Json, *, reason: str = "fraudulent", amou
         "metadata": {},
         "payment_intent": charge["payment_intent"],
         "payment_method_details": {
-            "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10.4"},
+            "card": {"brand": "visa", "case_type": "chargeback", "network": "visa", "network_reason_code": "10.4"},
             "type": "card",
         },
         "reason": reason,
@@ -130,8 +130,8 @@ def _list(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/disputes", "DisputeListParams", _list),
-    Endpoint("GET", "/v1/disputes/{id}", "DisputeRetrieveParams", lambda call: call.world.get("dispute", call.id)),
-    Endpoint("POST", "/v1/disputes/{id}", "DisputeUpdateParams", _update),
-    Endpoint("POST", "/v1/disputes/{id}/close", "DisputeCloseParams", _close),
+    Endpoint("GET", "/v1/disputes", "DisputeListParams", _list, (*PAGE, "charge", "payment_intent")),
+    Endpoint("GET", "/v1/disputes/{id}", "DisputeRetrieveParams", lambda call: call.world.get("dispute", call.id), ()),
+    Endpoint("POST", "/v1/disputes/{id}", "DisputeUpdateParams", _update, ("metadata", "evidence", "submit")),
+    Endpoint("POST", "/v1/disputes/{id}/close", "DisputeCloseParams", _close, ()),
 )

@@ -1,12 +1,14 @@
 """Runs what is due: renewals, ends of trials, retries, expiries, arrivals; each at its own instant, in order."""
 
 import heapq
+import sys
 from collections.abc import Callable
 
 from stripe_double.cards import BY_TOKEN
 from stripe_double.checkout_end import expire
 from stripe_double.consequences import after_intent
 from stripe_double.disputes import open_dispute
+from stripe_double.errors import ApiError
 from stripe_double.invoice_payments import give_up_payment
 from stripe_double.invoices import void
 from stripe_double.payment_intents import end_processing
@@ -25,7 +27,14 @@ def run_due(world: World) -> None:
         _, _, what, key = heapq.heappop(world.agenda)
         subject = world.find(key)
         if subject is not None:
-            _ACTIONS[what](world, subject)
+            _happen(world, what, subject)
+
+
+def _happen(world: World, what: str, subject: Json) -> None:
+    try:
+        _ACTIONS[what](world, subject)
+    except ApiError as refusal:  # nobody asked, so nobody can be told; the server goes on
+        sys.stderr.write(f"{what} of {subject['id']} was refused: {refusal.message}\n")
 
 
 def advance(world: World, to: int, *, frozen: bool) -> int:
@@ -37,7 +46,7 @@ def advance(world: World, to: int, *, frozen: bool) -> int:
             world.clock.set(at, frozen=True)
         subject = world.find(key)
         if subject is not None:
-            _ACTIONS[what](world, subject)
+            _happen(world, what, subject)
             count += 1
     world.clock.set(to, frozen=frozen)
     world.forget_old()

@@ -7,6 +7,9 @@ from stripe_double.errors import invalid
 from stripe_double.values import Json, is_object, listed
 from stripe_double.world import World
 
+PAGE = ("limit", "starting_after", "ending_before", "created")
+"""What every list takes."""
+
 _PAGE_LIMIT = 100
 _PAGE_DEFAULT = 10
 
@@ -29,12 +32,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`params` names a class of stripe.params."""
+    """`params` names a class of stripe.params; `takes` those of its parameters that the double honours."""
 
     method: str
     path: str
     params: str
     answer: Callable[[Call], Json]
+    takes: tuple[str, ...]
 
 
 def page(call: Call, objects: list[Json]) -> Json:

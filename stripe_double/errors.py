@@ -30,6 +30,19 @@ def missing(kind: str, key: str, *, param: str = "id", status: int = 404) -> Api
     return ApiError(status, "invalid_request_error", f"No such {kind}: '{key}'", code="resource_missing", param=param)
 
 
+def require_url(params: Json, name: str) -> None:
+    """ApiError 400 where the parameter, if given, is no address of the web."""
+    if name in params and not str(params[name]).startswith(("http://", "https://")):
+        raise invalid("Not a valid URL", code="url_invalid", param=name)
+
+
+def require_email(params: Json) -> None:
+    """ApiError 400 where `email`, if given, cannot be one."""
+    email = str(params.get("email") or "a@b")
+    if not all(email.partition("@")) or " " in email:
+        raise invalid(f"Invalid email address: {email}", code="email_invalid", param="email")
+
+
 def card_error(message: str, *, code: str, decline_code: str | None = None, **facts: object) -> ApiError:
     """402: the card was declined, or asks for its holder."""
     return ApiError(402, "card_error", message, code=code, decline_code=decline_code, **facts)

@@ -4,7 +4,7 @@ import fnmatch
 
 import orjson
 
-from stripe_double.endpoint import Call, Endpoint, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, page
 from stripe_double.errors import missing
 from stripe_double.values import Json
 from stripe_double.world import Happened
@@ -35,6 +35,6 @@ def _retrieve(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/events", "EventListParams", _list),
-    Endpoint("GET", "/v1/events/{id}", "EventRetrieveParams", _retrieve),
+    Endpoint("GET", "/v1/events", "EventListParams", _list, (*PAGE, "type", "types")),
+    Endpoint("GET", "/v1/events/{id}", "EventRetrieveParams", _retrieve, ()),
 )

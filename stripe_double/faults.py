@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from stripe_double.errors import ApiError, invalid
 from stripe_double.values import Json
 
-KINDS = ("error_before", "rate_limit_before", "drop_after", "timeout_after", "lock_timeout_before")
+KINDS = ("error_before", "rate_limit_before", "drop_after", "timeout_after", "lock_timeout_before", "conflict_before")
 _HANG_S = 600.0
 
 
@@ -31,6 +31,9 @@ class Fault:
             return ApiError(
                 429, "invalid_request_error", "This object cannot be accessed right now.", code="lock_timeout"
             )
+        if self.kind == "conflict_before":
+            return ApiError(409, "idempotency_error", "There is currently another in-progress request using this key.",
+                            code="idempotency_key_in_use")  # fmt: skip
         return None
 
     @property

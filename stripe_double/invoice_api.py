@@ -1,21 +1,28 @@
 """The endpoints of invoices, but the preview."""
 
-from stripe_double.consequences import after_invoice
+from stripe_double.consequences import after_invoice, after_void
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_payments import collect, give_up_payment
 from stripe_double.invoices import draft, finalize, mark_paid, subscription_of, void
-from stripe_double.offered import only_offered
 from stripe_double.payment_methods import resolve
 from stripe_double.pending_items import line_of, waiting
 from stripe_double.values import Json
 
+_OFFERED = (
+    "customer",
+    "auto_advance",
+    "description",
+    "metadata",
+    "footer",
+    "default_payment_method",
+    "pending_invoice_items_behavior",
+)
+
 
 def _create(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "customer", "auto_advance", "description", "metadata", "footer", "default_payment_method",
-                 "pending_invoice_items_behavior", "collection_method", "currency", "custom_fields")  # fmt: skip
     if "customer" not in params:
         raise invalid("Missing required param: customer.", code="parameter_missing", param="customer")
     customer = get_customer(world, params["customer"])
@@ -46,7 +53,6 @@ def _finalize(call: Call) -> Json:
 
 def _pay(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "payment_method", "off_session", "paid_out_of_band")
     invoice = call.world.get("invoice", call.id)
     if invoice["status"] == "draft":
         finalize(world, invoice)
@@ -80,12 +86,7 @@ def _void(call: Call) -> Json:
     if invoice["status"] in {"open", "uncollectible"}:
         give_up_payment(world, invoice, "void_invoice")
     void(world, invoice)
-    key = subscription_of(invoice)
-    subscription = world.find(key) if key else None
-    if subscription is not None and subscription["pending_update"] is not None:
-        subscription["pending_update"] = None
-        world.note(subscription["id"]).pop("pending", None)
-        world.emit("customer.subscription.updated", subscription, previous={"pending_update": {}})
+    after_void(world, invoice)
     return invoice
 
 
@@ -121,14 +122,28 @@ def _list_lines(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/invoices", "InvoiceCreateParams", _create),
-    Endpoint("GET", "/v1/invoices", "InvoiceListParams", _list),
-    Endpoint("GET", "/v1/invoices/{id}", "InvoiceRetrieveParams", lambda call: call.world.get("invoice", call.id)),
-    Endpoint("POST", "/v1/invoices/{id}", "InvoiceUpdateParams", _update),
-    Endpoint("DELETE", "/v1/invoices/{id}", "InvoiceDeleteParams", _delete),
-    Endpoint("POST", "/v1/invoices/{id}/finalize", "InvoiceFinalizeInvoiceParams", _finalize),
-    Endpoint("POST", "/v1/invoices/{id}/pay", "InvoicePayParams", _pay),
-    Endpoint("POST", "/v1/invoices/{id}/void", "InvoiceVoidInvoiceParams", _void),
-    Endpoint("POST", "/v1/invoices/{id}/mark_uncollectible", "InvoiceMarkUncollectibleParams", _mark_uncollectible),
-    Endpoint("GET", "/v1/invoices/{id}/lines", "InvoiceLineItemListParams", _list_lines),
+    Endpoint("POST", "/v1/invoices", "InvoiceCreateParams", _create, _OFFERED),
+    Endpoint(
+        "GET",
+        "/v1/invoices",
+        "InvoiceListParams",
+        _list,
+        (*PAGE, "customer", "status", "collection_method", "subscription"),
+    ),
+    Endpoint("GET", "/v1/invoices/{id}", "InvoiceRetrieveParams", lambda call: call.world.get("invoice", call.id), ()),
+    Endpoint(
+        "POST",
+        "/v1/invoices/{id}",
+        "InvoiceUpdateParams",
+        _update,
+        ("description", "footer", "default_payment_method", "auto_advance", "metadata"),
+    ),
+    Endpoint("DELETE", "/v1/invoices/{id}", "InvoiceDeleteParams", _delete, ()),
+    Endpoint("POST", "/v1/invoices/{id}/finalize", "InvoiceFinalizeInvoiceParams", _finalize, ()),
+    Endpoint(
+        "POST", "/v1/invoices/{id}/pay", "InvoicePayParams", _pay, ("payment_method", "off_session", "paid_out_of_band")
+    ),
+    Endpoint("POST", "/v1/invoices/{id}/void", "InvoiceVoidInvoiceParams", _void, ()),
+    Endpoint("POST", "/v1/invoices/{id}/mark_uncollectible", "InvoiceMarkUncollectibleParams", _mark_uncollectible, ()),
+    Endpoint("GET", "/v1/invoices/{id}/lines", "InvoiceLineItemListParams", _list_lines, PAGE),
 )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from stripe_double.endpoint import Call, Endpoint, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, matching, page
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoices import mark_paid, subscription_of
 from stripe_double.payment_intents import attempt, cancel, make_intent
@@ -94,6 +94,7 @@ def attempted(world: World, invoice: Json, intent: Json, failure: ApiError | Non
         _paid(world, invoice, intent)
         return "paid", None
     if intent["status"] == "requires_action":
+        _plan_retry(world, invoice)
         world.emit("invoice.payment_action_required", invoice)
         world.emit("invoice.payment_failed", invoice)
         return "action", None
@@ -145,11 +146,12 @@ def _list(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/invoice_payments", "InvoicePaymentListParams", _list),
+    Endpoint("GET", "/v1/invoice_payments", "InvoicePaymentListParams", _list, (*PAGE, "invoice", "status", "payment")),
     Endpoint(
         "GET",
         "/v1/invoice_payments/{id}",
         "InvoicePaymentRetrieveParams",
         lambda call: call.world.get("invoice_payment", call.id),
+        (),
     ),
 )

@@ -28,7 +28,6 @@ _DETAILS = (
 
 def _preview(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "customer", "subscription", "subscription_details", "preview_mode", "currency", "schedule")
     details: Json = part(params, "subscription_details")
     only_offered(details, *_DETAILS, where="subscription_details")
     key = params.get("subscription")
@@ -120,4 +119,12 @@ def _invoice(
     return draft(world, customer, lines, reason=reason, subscription=subscription, period=period, preview=True)
 
 
-ENDPOINTS = (Endpoint("POST", "/v1/invoices/create_preview", "InvoiceCreatePreviewParams", _preview),)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/invoices/create_preview",
+        "InvoiceCreatePreviewParams",
+        _preview,
+        ("customer", "subscription", "subscription_details", "preview_mode", "currency", "schedule"),
+    ),
+)

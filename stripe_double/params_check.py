@@ -16,6 +16,7 @@ from stripe_double.values import Json, is_object
 # Any in this file: type expressions have no common type, and a parameter's value is what its expression says.
 
 _NAMES_OF_THE_OPTIONS = {"StripeContext": object, "Mapping": dict}
+_METADATA_KEYS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 50, 40, 500
 _NUMBERS = (int, float, Decimal)
 
 
@@ -35,6 +36,11 @@ def checked(name: str, raw: Json) -> Json:
     Raises ApiError 400: parameter_unknown, parameter_missing, parameter_invalid_integer, parameter_invalid_empty.
     """
     return _object(_class_of(name), raw, "")
+
+
+def names_of(name: str) -> frozenset[str]:
+    """The parameters that the SDK class knows."""
+    return frozenset(_fields(_class_of(name)))
 
 
 @cache
@@ -133,6 +139,7 @@ def _composed(alternatives: tuple[Any, ...], raw: Json, where: str) -> Any:
                 return _list(member, raw, where)
             if get_origin(alternative) is dict:
                 _, member = get_args(alternative)
+                _require_small(raw, where)
                 return {k: _plain(member, v, f"{where}[{k}]") for k, v in raw.items()}
             if is_typeddict(alternative):
                 return _object(alternative, raw, where)
@@ -142,6 +149,19 @@ def _composed(alternatives: tuple[Any, ...], raw: Json, where: str) -> Any:
         raise refused
     expected = "array" if any(get_origin(a) is list for a in alternatives) else "value"
     raise invalid(f"Invalid {expected} at {where}", param=where)
+
+
+def _require_small(raw: Json, where: str) -> None:
+    """Metadata's limits."""
+    if len(raw) > _METADATA_KEYS:
+        raise invalid(f"You can only specify up to {_METADATA_KEYS} metadata keys.", param=where)
+    for key, value in raw.items():
+        if len(key) > _METADATA_KEY_LENGTH:
+            raise invalid(f"Metadata keys can have up to {_METADATA_KEY_LENGTH} characters.", param=where)
+        if len(str(value)) > _METADATA_VALUE_LENGTH:
+            raise invalid(
+                f"Metadata values can have up to {_METADATA_VALUE_LENGTH} characters.", param=f"{where}[{key}]"
+            )
 
 
 def _list(member: Any, raw: Json, where: str) -> list[Any]:

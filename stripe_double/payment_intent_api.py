@@ -1,10 +1,9 @@
 """The endpoints of payment intents."""
 
-from stripe_double.consequences import after_intent
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid
+from stripe_double.consequences import after_intent, after_void
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
+from stripe_double.errors import invalid, require_url
 from stripe_double.invoices import void
-from stripe_double.offered import only_offered
 from stripe_double.payment_intents import attempt, cancel, make_intent, unexpected_state
 from stripe_double.payment_methods import resolve
 from stripe_double.values import Json, part
@@ -29,14 +28,11 @@ _OFFERED = (
     "allowed_payment_method_types",
     "capture_method",
     "confirmation_method",
-    "payment_method_options",
-    "use_stripe_sdk",
 )
 
 
 def _create(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, *_OFFERED)
     confirms = params.get("confirm", False)
     for name in ("off_session", "error_on_requires_action", "return_url"):
         if name in params and not confirms:
@@ -45,6 +41,10 @@ def _create(call: Call) -> Json:
         raise invalid("You cannot confirm this PaymentIntent because it's missing a payment method.",
                       code="payment_intent_unexpected_state")  # fmt: skip
     method = resolve(world, params["payment_method"]) if "payment_method" in params else None
+    allowed = params.get("allowed_payment_method_types")
+    if method is not None and allowed is not None and method["type"] not in allowed:
+        raise invalid(f"The PaymentMethod provided ({method['type']}) is not allowed for this PaymentIntent.",
+                      code="payment_intent_incompatible_payment_method", param="payment_method")  # fmt: skip
     if confirms:
         _require_return_url(params)
     intent = make_intent(world, {**params, "payment_method": method["id"] if method else None})
@@ -52,6 +52,7 @@ def _create(call: Call) -> Json:
 
 
 def _require_return_url(params: Json) -> None:
+    require_url(params, "return_url")
     automatic = part(params, "automatic_payment_methods")
     needed = automatic.get("allow_redirects", "always") == "always" and "allowed_payment_method_types" not in params
     if needed and not (params.get("off_session") or params.get("error_on_requires_action") or params.get("return_url")):
@@ -95,12 +96,16 @@ def _confirm(call: Call) -> Json:
 def _cancel(call: Call) -> Json:
     world = call.world
     intent = world.get("payment_intent", call.id)
+    if world.note(intent["id"]).get("session") is not None:
+        raise invalid("You cannot cancel this PaymentIntent because it was created by a Checkout Session. Expire the session"
+                      " instead.", code="payment_intent_unexpected_state")  # fmt: skip
     cancel(world, intent, call.params.get("cancellation_reason"))
     invoice_id = world.note(intent["id"]).get("invoice")
     if invoice_id is not None:
         invoice = world.get("invoice", invoice_id)
         if invoice["status"] == "open":
             void(world, invoice)
+            after_void(world, invoice)
     return intent
 
 
@@ -121,15 +126,36 @@ def _list(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create),
-    Endpoint("GET", "/v1/payment_intents", "PaymentIntentListParams", _list),
+    Endpoint("POST", "/v1/payment_intents", "PaymentIntentCreateParams", _create, _OFFERED),
+    Endpoint("GET", "/v1/payment_intents", "PaymentIntentListParams", _list, (*PAGE, "customer")),
     Endpoint(
         "GET",
         "/v1/payment_intents/{id}",
         "PaymentIntentRetrieveParams",
         lambda call: call.world.get("payment_intent", call.id),
+        (),
     ),
-    Endpoint("POST", "/v1/payment_intents/{id}", "PaymentIntentUpdateParams", _update),
-    Endpoint("POST", "/v1/payment_intents/{id}/confirm", "PaymentIntentConfirmParams", _confirm),
-    Endpoint("POST", "/v1/payment_intents/{id}/cancel", "PaymentIntentCancelParams", _cancel),
+    Endpoint(
+        "POST",
+        "/v1/payment_intents/{id}",
+        "PaymentIntentUpdateParams",
+        _update,
+        (
+            "amount",
+            "description",
+            "receipt_email",
+            "setup_future_usage",
+            "transfer_group",
+            "payment_method",
+            "metadata",
+        ),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/payment_intents/{id}/confirm",
+        "PaymentIntentConfirmParams",
+        _confirm,
+        ("payment_method", "off_session", "error_on_requires_action", "return_url", "setup_future_usage"),
+    ),
+    Endpoint("POST", "/v1/payment_intents/{id}/cancel", "PaymentIntentCancelParams", _cancel, ("cancellation_reason",)),
 )

@@ -2,7 +2,7 @@
 
 from stripe_double.cards import BY_NUMBER, BY_TOKEN, TestMethod, message_of
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import card_error, invalid
 from stripe_double.values import LIVEMODE, Json, part
 from stripe_double.world import World
@@ -48,6 +48,14 @@ def behave_like(world: World, method: Json, token: str) -> None:
     world.note(method["id"])["token"] = token
 
 
+def renew_card(world: World, method: Json) -> None:
+    """The bank sends its holder a new card, of which Stripe learns by itself."""
+    if method["type"] != "card":
+        raise invalid("Only cards are renewed.")
+    with world.changing(method, "payment_method.automatically_updated"):
+        method["card"] = {**method["card"], "exp_year": method["card"]["exp_year"] + _EXPIRY_YEARS}
+
+
 def _details(world: World, behaviour: TestMethod) -> Json:
     if behaviour.kind == "card":
         return {
@@ -73,7 +81,6 @@ def _details(world: World, behaviour: TestMethod) -> Json:
             "account_holder_type": "individual",
             "account_type": "checking",
             "bank_name": "TEST BANK",
-            "blocked": None,
             "financial_connections_account": None,
             "fingerprint": f"double{behaviour.number}",
             "last4": behaviour.last4,
@@ -181,6 +188,17 @@ def _detach(call: Call) -> Json:
     return method
 
 
+def require_attached(world: World, key: str, customer: str, *, param: str) -> None:
+    """ApiError 400 where the method is not this customer's."""
+    if world.get("payment_method", key, param=param)["customer"] != customer:
+        raise invalid(
+            f"The customer does not have a payment method with the ID {key}. The payment method must be attached to the"
+            " customer.",
+            code="resource_missing",
+            param=param,
+        )
+
+
 def saved_methods(world: World, customer: str) -> list[Json]:
     """The customer's methods, oldest first."""
     return [m for m in world.all("payment_method") if m["customer"] == customer]
@@ -205,17 +223,36 @@ def _retrieve_of_customer(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/payment_methods", "PaymentMethodCreateParams", _create),
-    Endpoint("GET", "/v1/payment_methods", "PaymentMethodListParams", _list),
-    Endpoint("GET", "/v1/payment_methods/{id}", "PaymentMethodRetrieveParams", _retrieve),
-    Endpoint("POST", "/v1/payment_methods/{id}", "PaymentMethodUpdateParams", _update),
-    Endpoint("POST", "/v1/payment_methods/{id}/attach", "PaymentMethodAttachParams", _attach),
-    Endpoint("POST", "/v1/payment_methods/{id}/detach", "PaymentMethodDetachParams", _detach),
-    Endpoint("GET", "/v1/customers/{id}/payment_methods", "CustomerPaymentMethodListParams", _list_of_customer),
+    Endpoint(
+        "POST",
+        "/v1/payment_methods",
+        "PaymentMethodCreateParams",
+        _create,
+        ("type", "card", "billing_details", "metadata", "allow_redisplay", "paypal", "crypto", "us_bank_account"),
+    ),
+    Endpoint("GET", "/v1/payment_methods", "PaymentMethodListParams", _list, (*PAGE, "customer", "type")),
+    Endpoint("GET", "/v1/payment_methods/{id}", "PaymentMethodRetrieveParams", _retrieve, ()),
+    Endpoint(
+        "POST",
+        "/v1/payment_methods/{id}",
+        "PaymentMethodUpdateParams",
+        _update,
+        ("metadata", "allow_redisplay", "billing_details", "card"),
+    ),
+    Endpoint("POST", "/v1/payment_methods/{id}/attach", "PaymentMethodAttachParams", _attach, ("customer",)),
+    Endpoint("POST", "/v1/payment_methods/{id}/detach", "PaymentMethodDetachParams", _detach, ()),
+    Endpoint(
+        "GET",
+        "/v1/customers/{id}/payment_methods",
+        "CustomerPaymentMethodListParams",
+        _list_of_customer,
+        (*PAGE, "type"),
+    ),
     Endpoint(
         "GET",
         "/v1/customers/{id}/payment_methods/{method}",
         "CustomerPaymentMethodRetrieveParams",
         _retrieve_of_customer,
+        (),
     ),
 )

@@ -1,7 +1,7 @@
 """Invoice items: amounts that wait for the customer's next invoice."""
 
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, matching, page
 from stripe_double.errors import invalid
 from stripe_double.invoice_lines import Line, line_object
 from stripe_double.invoices import add_lines
@@ -101,9 +101,19 @@ def _list(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/invoiceitems", "InvoiceItemCreateParams", _create),
-    Endpoint("GET", "/v1/invoiceitems", "InvoiceItemListParams", _list),
     Endpoint(
-        "GET", "/v1/invoiceitems/{id}", "InvoiceItemRetrieveParams", lambda call: call.world.get("invoiceitem", call.id)
+        "POST",
+        "/v1/invoiceitems",
+        "InvoiceItemCreateParams",
+        _create,
+        ("customer", "amount", "currency", "description", "invoice", "metadata", "period", "pricing", "quantity"),
+    ),
+    Endpoint("GET", "/v1/invoiceitems", "InvoiceItemListParams", _list, (*PAGE, "customer", "invoice")),
+    Endpoint(
+        "GET",
+        "/v1/invoiceitems/{id}",
+        "InvoiceItemRetrieveParams",
+        lambda call: call.world.get("invoiceitem", call.id),
+        (),
     ),
 )

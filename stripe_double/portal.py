@@ -2,8 +2,7 @@
 
 from stripe_double.customers import get_customer
 from stripe_double.endpoint import Call, Endpoint
-from stripe_double.errors import invalid
-from stripe_double.offered import only_offered
+from stripe_double.errors import invalid, require_url
 from stripe_double.values import LIVEMODE, Json, part
 
 _FLOWS = ("payment_method_update", "subscription_cancel")
@@ -11,10 +10,10 @@ _FLOWS = ("payment_method_update", "subscription_cancel")
 
 def _create(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "customer", "return_url", "flow_data", "locale", "configuration")
     if "customer" not in params:
         raise invalid("Missing required param: customer.", code="parameter_missing", param="customer")
     customer = get_customer(world, params["customer"])
+    require_url(params, "return_url")
     flow = params.get("flow_data")
     if flow is not None:
         if flow["type"] not in _FLOWS:
@@ -55,4 +54,12 @@ def _flow(wanted: Json) -> Json:
     }
 
 
-ENDPOINTS = (Endpoint("POST", "/v1/billing_portal/sessions", "billing_portal.SessionCreateParams", _create),)
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/billing_portal/sessions",
+        "billing_portal.SessionCreateParams",
+        _create,
+        ("customer", "return_url", "flow_data", "locale", "configuration"),
+    ),
+)

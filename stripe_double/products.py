@@ -2,8 +2,9 @@
 
 from decimal import Decimal
 
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
+from stripe_double.offered import only_offered
 from stripe_double.values import LIVEMODE, Json, part
 from stripe_double.world import World
 
@@ -19,6 +20,21 @@ _PRODUCT_SIMPLE = (
     "unit_label",
     "url",
     "package_dimensions",
+)
+
+_PRICE = (
+    "currency",
+    "product",
+    "product_data",
+    "unit_amount",
+    "unit_amount_decimal",
+    "recurring",
+    "active",
+    "lookup_key",
+    "transfer_lookup_key",
+    "metadata",
+    "nickname",
+    "tax_behavior",
 )
 
 
@@ -148,12 +164,13 @@ def _unit_amount(params: Json) -> int:
 def _recurring(wanted: Json | None) -> Json | None:
     if not wanted:
         return None
+    only_offered(wanted, "interval", "interval_count", where="recurring")
     return {
         "interval": wanted["interval"],
         "interval_count": wanted.get("interval_count", 1),
         "meter": None,
         "trial_period_days": None,
-        "usage_type": wanted.get("usage_type", "licensed"),
+        "usage_type": "licensed",
     }
 
 
@@ -227,13 +244,37 @@ def _list_prices(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/products", "ProductCreateParams", _create_product),
-    Endpoint("GET", "/v1/products", "ProductListParams", _list_products),
-    Endpoint("GET", "/v1/products/{id}", "ProductRetrieveParams", lambda call: call.world.get("product", call.id)),
-    Endpoint("POST", "/v1/products/{id}", "ProductUpdateParams", _update_product),
-    Endpoint("DELETE", "/v1/products/{id}", "ProductDeleteParams", _delete_product),
-    Endpoint("POST", "/v1/prices", "PriceCreateParams", _create_price),
-    Endpoint("GET", "/v1/prices", "PriceListParams", _list_prices),
-    Endpoint("GET", "/v1/prices/{id}", "PriceRetrieveParams", lambda call: call.world.get("price", call.id)),
-    Endpoint("POST", "/v1/prices/{id}", "PriceUpdateParams", _update_price),
+    Endpoint(
+        "POST",
+        "/v1/products",
+        "ProductCreateParams",
+        _create_product,
+        (*_PRODUCT_SIMPLE, "id", "metadata", "default_price_data"),
+    ),
+    Endpoint("GET", "/v1/products", "ProductListParams", _list_products, (*PAGE, "active", "url", "ids")),
+    Endpoint("GET", "/v1/products/{id}", "ProductRetrieveParams", lambda call: call.world.get("product", call.id), ()),
+    Endpoint(
+        "POST",
+        "/v1/products/{id}",
+        "ProductUpdateParams",
+        _update_product,
+        (*_PRODUCT_SIMPLE, "metadata", "default_price"),
+    ),
+    Endpoint("DELETE", "/v1/products/{id}", "ProductDeleteParams", _delete_product, ()),
+    Endpoint("POST", "/v1/prices", "PriceCreateParams", _create_price, _PRICE),
+    Endpoint(
+        "GET",
+        "/v1/prices",
+        "PriceListParams",
+        _list_prices,
+        (*PAGE, "active", "currency", "product", "type", "lookup_keys"),
+    ),
+    Endpoint("GET", "/v1/prices/{id}", "PriceRetrieveParams", lambda call: call.world.get("price", call.id), ()),
+    Endpoint(
+        "POST",
+        "/v1/prices/{id}",
+        "PriceUpdateParams",
+        _update_price,
+        ("active", "nickname", "tax_behavior", "metadata", "lookup_key", "transfer_lookup_key"),
+    ),
 )

@@ -2,14 +2,26 @@
 
 from stripe_double.charges import book
 from stripe_double.customers import change_balance
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
-from stripe_double.offered import only_offered
 from stripe_double.payment_methods import behaviour_of
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
 _FAILS_AFTER_S = 60
+_NOTE = (
+    "invoice",
+    "amount",
+    "lines",
+    "credit_amount",
+    "refund_amount",
+    "refunds",
+    "out_of_band_amount",
+    "reason",
+    "memo",
+    "metadata",
+    "email_type",
+)
 
 
 def make_refund(world: World, charge: Json, amount: int | None, *, reason: str | None, metadata: Json) -> Json:
@@ -19,7 +31,7 @@ def make_refund(world: World, charge: Json, amount: int | None, *, reason: str |
         raise invalid("This charge has not succeeded and cannot be refunded.", code="charge_not_refundable")
     if left == 0:
         raise invalid(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
-    if charge["disputed"]:
+    if any(d["charge"] == charge["id"] and d["status"] != "won" for d in world.all("dispute")):
         raise invalid(f"Charge {charge['id']} has been charged back; cannot issue a refund.", code="charge_disputed")
     given: int = left if amount is None else amount
     if not 0 < given <= left:
@@ -93,7 +105,6 @@ def charge_of(world: World, params: Json) -> Json:
 
 def _create(call: Call) -> Json:
     params = call.params
-    only_offered(params, "charge", "payment_intent", "amount", "reason", "metadata")
     return make_refund(
         call.world,
         charge_of(call.world, params),
@@ -116,8 +127,6 @@ def _list(call: Call) -> Json:
 
 def _create_note(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "invoice", "amount", "lines", "credit_amount", "refund_amount", "refunds", "out_of_band_amount",
-                 "reason", "memo", "metadata", "email_type")  # fmt: skip
     invoice = world.get("invoice", params["invoice"], param="invoice")
     if invoice["status"] not in {"open", "paid"}:
         raise invalid(f"Credit notes can only be created for open or paid invoices; this one is {invoice['status']}.")
@@ -257,13 +266,23 @@ def _list_notes(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/refunds", "RefundCreateParams", _create),
-    Endpoint("GET", "/v1/refunds", "RefundListParams", _list),
-    Endpoint("GET", "/v1/refunds/{id}", "RefundRetrieveParams", lambda call: call.world.get("refund", call.id)),
-    Endpoint("POST", "/v1/refunds/{id}", "RefundUpdateParams", _update),
-    Endpoint("POST", "/v1/credit_notes", "CreditNoteCreateParams", _create_note),
-    Endpoint("GET", "/v1/credit_notes", "CreditNoteListParams", _list_notes),
     Endpoint(
-        "GET", "/v1/credit_notes/{id}", "CreditNoteRetrieveParams", lambda call: call.world.get("credit_note", call.id)
+        "POST",
+        "/v1/refunds",
+        "RefundCreateParams",
+        _create,
+        ("charge", "payment_intent", "amount", "reason", "metadata"),
+    ),
+    Endpoint("GET", "/v1/refunds", "RefundListParams", _list, (*PAGE, "charge", "payment_intent")),
+    Endpoint("GET", "/v1/refunds/{id}", "RefundRetrieveParams", lambda call: call.world.get("refund", call.id), ()),
+    Endpoint("POST", "/v1/refunds/{id}", "RefundUpdateParams", _update, ("metadata",)),
+    Endpoint("POST", "/v1/credit_notes", "CreditNoteCreateParams", _create_note, _NOTE),
+    Endpoint("GET", "/v1/credit_notes", "CreditNoteListParams", _list_notes, (*PAGE, "customer", "invoice")),
+    Endpoint(
+        "GET",
+        "/v1/credit_notes/{id}",
+        "CreditNoteRetrieveParams",
+        lambda call: call.world.get("credit_note", call.id),
+        (),
     ),
 )

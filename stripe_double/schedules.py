@@ -1,6 +1,6 @@
 """Subscription schedules: phases of a subscription, of which the next begins when one ends."""
 
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
 from stripe_double.offered import only_offered
 from stripe_double.periods import after
@@ -30,7 +30,6 @@ _PHASE = (
 
 def _create(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "from_subscription", "metadata")
     if "from_subscription" not in params:
         raise invalid(
             "The double makes schedules from subscriptions.", code="double_not_offered", param="from_subscription"
@@ -55,7 +54,7 @@ def _create(call: Call) -> Json:
         "customer": subscription["customer"],
         "customer_account": None,
         "default_settings": _default_settings(subscription),
-        "end_behavior": "release",
+        "end_behavior": "cancel" if subscription["cancel_at_period_end"] else "release",
         "livemode": LIVEMODE,
         "metadata": part(params, "metadata"),
         "pause_schedules": [],
@@ -129,7 +128,6 @@ def _phase(wanted: Json, start: int, finish: int) -> Json:
 
 def _update(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "phases", "end_behavior", "metadata", "proration_behavior")
     schedule = world.get("subscription_schedule", call.id)
     _require_living(schedule, "update")
     phases = _phases(world, schedule, params["phases"]) if "phases" in params else None
@@ -296,15 +294,22 @@ def _list(call: Call) -> Json:
 
 _PATH = "/v1/subscription_schedules"
 ENDPOINTS = (
-    Endpoint("POST", _PATH, "SubscriptionScheduleCreateParams", _create),
-    Endpoint("GET", _PATH, "SubscriptionScheduleListParams", _list),
+    Endpoint("POST", _PATH, "SubscriptionScheduleCreateParams", _create, ("from_subscription", "metadata")),
+    Endpoint("GET", _PATH, "SubscriptionScheduleListParams", _list, (*PAGE, "customer")),
     Endpoint(
         "GET",
         f"{_PATH}/{{id}}",
         "SubscriptionScheduleRetrieveParams",
         lambda call: call.world.get("subscription_schedule", call.id),
+        (),
     ),
-    Endpoint("POST", f"{_PATH}/{{id}}", "SubscriptionScheduleUpdateParams", _update),
-    Endpoint("POST", f"{_PATH}/{{id}}/release", "SubscriptionScheduleReleaseParams", _release),
-    Endpoint("POST", f"{_PATH}/{{id}}/cancel", "SubscriptionScheduleCancelParams", _cancel),
+    Endpoint(
+        "POST",
+        f"{_PATH}/{{id}}",
+        "SubscriptionScheduleUpdateParams",
+        _update,
+        ("phases", "end_behavior", "metadata", "proration_behavior"),
+    ),
+    Endpoint("POST", f"{_PATH}/{{id}}/release", "SubscriptionScheduleReleaseParams", _release, ()),
+    Endpoint("POST", f"{_PATH}/{{id}}/cancel", "SubscriptionScheduleCancelParams", _cancel, ()),
 )

@@ -3,31 +3,39 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from stripe_double import pages
 from stripe_double.api import Api
 from stripe_double.control import Control
 from stripe_double.due import run_due
 from stripe_double.faults import Faults
 from stripe_double.routes import endpoints
+from stripe_double.snapshot import save
 from stripe_double.webhooks import Deliveries
 from stripe_double.world import World
 
 _TICK_S = 1.0
 
 
-def application(world: World, deliveries: Deliveries) -> Starlette:
-    """The ASGI application of one world."""
+def application(world: World, deliveries: Deliveries, state: Path | None = None) -> Starlette:
+    """The ASGI application of one world, kept in the file `state`."""
+    saved = 0
     faults = Faults()
     api = Api(world, endpoints(deliveries), faults, before=lambda: run_due(world), after=deliveries.pump)
 
     async def tick() -> None:
+        nonlocal saved
         while True:
             await asyncio.sleep(_TICK_S)
             run_due(world)
             deliveries.pump()
+            if state is not None and saved != world.changes:
+                saved = world.changes
+                save(world, state)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -36,9 +44,15 @@ def application(world: World, deliveries: Deliveries) -> Starlette:
             yield
         finally:
             ticking.cancel()
+            if state is not None:
+                save(world, state)
             await deliveries.close()
 
     return Starlette(
-        routes=[Route("/v1/{path:path}", api), *Control(world, deliveries, faults).routes()],
+        routes=[
+            Route("/v1/{path:path}", api),
+            *Control(world, deliveries, faults).routes(),
+            *pages.routes(world, deliveries),
+        ],
         lifespan=lifespan,
     )

@@ -2,7 +2,7 @@
 
 from stripe_double.cards import message_of
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import ApiError, card_error, invalid
 from stripe_double.payment_intents import CONFIRMABLE, set_up, unexpected_state
 from stripe_double.payment_methods import attach, behaviour_of, resolve
@@ -150,15 +150,36 @@ def _list(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/setup_intents", "SetupIntentCreateParams", _create),
-    Endpoint("GET", "/v1/setup_intents", "SetupIntentListParams", _list),
+    Endpoint(
+        "POST",
+        "/v1/setup_intents",
+        "SetupIntentCreateParams",
+        _create,
+        (
+            "customer",
+            "payment_method",
+            "confirm",
+            "return_url",
+            "description",
+            "metadata",
+            "usage",
+            "automatic_payment_methods",
+            "allowed_payment_method_types",
+        ),
+    ),
+    Endpoint("GET", "/v1/setup_intents", "SetupIntentListParams", _list, (*PAGE, "customer", "payment_method")),
     Endpoint(
         "GET",
         "/v1/setup_intents/{id}",
         "SetupIntentRetrieveParams",
         lambda call: call.world.get("setup_intent", call.id),
+        (),
     ),
-    Endpoint("POST", "/v1/setup_intents/{id}", "SetupIntentUpdateParams", _update),
-    Endpoint("POST", "/v1/setup_intents/{id}/confirm", "SetupIntentConfirmParams", _confirm),
-    Endpoint("POST", "/v1/setup_intents/{id}/cancel", "SetupIntentCancelParams", _cancel),
+    Endpoint(
+        "POST", "/v1/setup_intents/{id}", "SetupIntentUpdateParams", _update, ("description", "customer", "metadata")
+    ),
+    Endpoint(
+        "POST", "/v1/setup_intents/{id}/confirm", "SetupIntentConfirmParams", _confirm, ("payment_method", "return_url")
+    ),
+    Endpoint("POST", "/v1/setup_intents/{id}/cancel", "SetupIntentCancelParams", _cancel, ("cancellation_reason",)),
 )

@@ -1,18 +1,17 @@
 """The endpoints of subscriptions."""
 
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import Call, Endpoint, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, matching, page
 from stripe_double.errors import invalid
 from stripe_double.invoice_lines import Line
 from stripe_double.invoice_payments import give_up_payment
 from stripe_double.invoices import void
-from stripe_double.offered import only_offered
 from stripe_double.periods import prorated
 from stripe_double.products import product_name
 from stripe_double.subscription_billing import bill, drop_pending, keep_for_later
-from stripe_double.subscription_creation import create
+from stripe_double.subscription_creation import OFFERED, create
 from stripe_double.subscription_objects import end, items_of, living_of, period_of
-from stripe_double.subscription_updates import update
+from stripe_double.subscription_updates import UPDATABLE, update
 from stripe_double.values import Json
 from stripe_double.world import World
 
@@ -36,7 +35,6 @@ def cancel(world: World, subscription: Json, *, reason: str = "cancellation_requ
 
 def _cancel(call: Call) -> Json:
     world, params = call.world, call.params
-    only_offered(params, "invoice_now", "prorate", "cancellation_details")
     subscription = world.get("subscription", call.id)
     lines = _unused(world, subscription) if params.get("prorate") else ()
     if "cancellation_details" in params:
@@ -101,16 +99,25 @@ def _delete_customer(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/subscriptions", "SubscriptionCreateParams", lambda call: create(call.world, call.params)),
-    Endpoint("GET", "/v1/subscriptions", "SubscriptionListParams", _list),
+    Endpoint(
+        "POST", "/v1/subscriptions", "SubscriptionCreateParams", lambda call: create(call.world, call.params), OFFERED
+    ),
+    Endpoint("GET", "/v1/subscriptions", "SubscriptionListParams", _list, (*PAGE, "customer", "status", "price")),
     Endpoint(
         "GET",
         "/v1/subscriptions/{id}",
         "SubscriptionRetrieveParams",
         lambda call: call.world.get("subscription", call.id),
+        (),
     ),
-    Endpoint("POST", "/v1/subscriptions/{id}", "SubscriptionUpdateParams", _update),
-    Endpoint("DELETE", "/v1/subscriptions/{id}", "SubscriptionCancelParams", _cancel),
-    Endpoint("GET", "/v1/subscription_items", "SubscriptionItemListParams", _list_items),
-    Endpoint("DELETE", "/v1/customers/{id}", "CustomerDeleteParams", _delete_customer),
+    Endpoint("POST", "/v1/subscriptions/{id}", "SubscriptionUpdateParams", _update, UPDATABLE),
+    Endpoint(
+        "DELETE",
+        "/v1/subscriptions/{id}",
+        "SubscriptionCancelParams",
+        _cancel,
+        ("invoice_now", "prorate", "cancellation_details"),
+    ),
+    Endpoint("GET", "/v1/subscription_items", "SubscriptionItemListParams", _list_items, (*PAGE, "subscription")),
+    Endpoint("DELETE", "/v1/customers/{id}", "CustomerDeleteParams", _delete_customer, ()),
 )

@@ -97,10 +97,21 @@ def after_paid(world: World, subscription: Json, invoice: Json) -> None:
             subscription["pending_update"] = None
         world.emit("customer.subscription.pending_update_applied", subscription)
         return
+    _keep_method(world, subscription, invoice)
     if subscription["status"] == "incomplete" or (
         subscription["status"] in {"past_due", "unpaid"} and not _unpaid(world, subscription)
     ):
         to_status(world, subscription, "active")
+
+
+def _keep_method(world: World, subscription: Json, invoice: Json) -> None:
+    """Where the subscription asks for it, the method that paid becomes its default."""
+    if subscription["payment_settings"]["save_default_payment_method"] != "on_subscription":
+        return
+    for payment in invoice["payments"]["data"]:
+        if payment["status"] == "paid" and payment["payment"]["type"] == "payment_intent":
+            intent = world.get("payment_intent", payment["payment"]["payment_intent"])
+            subscription["default_payment_method"] = intent["payment_method"]
 
 
 def _unpaid(world: World, subscription: Json) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from stripe_double.errors import invalid
 from stripe_double.invoice_lines import Line, date_text, period_line
+from stripe_double.offered import only_offered
 from stripe_double.periods import after, prorated
 from stripe_double.products import get_price, make_price, product_name
 from stripe_double.subscription_objects import items_of, period_of
@@ -64,6 +65,7 @@ def _items(world: World, subscription: Json, wanted: list[Json]) -> tuple[NewIte
     added: list[NewItem] = []
     for position, change in enumerate(wanted):
         where = f"items[{position}]"
+        only_offered(change, "id", "price", "price_data", "quantity", "deleted", where=where)
         key = change.get("id")
         price = _price(world, change, where)
         if key is None:

@@ -7,14 +7,15 @@ from stripe_double.invoice_lines import Line, one_time_line, sold
 from stripe_double.invoice_payments import collect, open_payment
 from stripe_double.invoices import draft, finalize
 from stripe_double.offered import only_offered
+from stripe_double.payment_methods import require_attached
 from stripe_double.periods import after, prorated
 from stripe_double.products import get_price, make_price
 from stripe_double.subscription_billing import PENDING_FOR_S, period_lines
 from stripe_double.subscription_objects import TRIAL_WARNING_S, blank, make_item, set_period
-from stripe_double.values import Json
+from stripe_double.values import Json, part
 from stripe_double.world import World
 
-_OFFERED = (
+OFFERED = (
     "customer",
     "items",
     "metadata",
@@ -33,7 +34,6 @@ _OFFERED = (
     "collection_method",
     "billing_mode",
     "add_invoice_items",
-    "automatic_tax",
 )
 
 
@@ -42,9 +42,11 @@ def create(world: World, params: Json, *, method: Json | None = None, authentica
 
     Raises ApiError 402 where payment_behavior=error_if_incomplete and the payment failed: nothing is kept then.
     """
-    only_offered(params, *_OFFERED)
+    only_offered(params, *OFFERED)
     if params.get("collection_method", "charge_automatically") != "charge_automatically":
-        raise invalid("The double charges automatically only.", param="collection_method")
+        raise invalid("The double charges automatically only.", code="double_not_offered", param="collection_method")
+    if part(params, "billing_mode").get("type", "flexible") != "flexible":
+        raise invalid("The double bills flexibly only.", code="double_not_offered", param="billing_mode")
     if "customer" not in params:
         raise invalid("Missing required param: customer.", code="parameter_missing", param="customer")
     customer = get_customer(world, params["customer"])
@@ -79,6 +81,7 @@ def _chosen(world: World, params: Json) -> list[tuple[Json, int]]:
     chosen: list[tuple[Json, int]] = []
     for position, wanted in enumerate(params.get("items") or []):
         where = f"items[{position}]"
+        only_offered(wanted, "price", "price_data", "quantity", where=where)
         if "price" in wanted:
             price = get_price(world, wanted["price"], param=f"{where}[price]")
         elif "price_data" in wanted:
@@ -99,6 +102,8 @@ def _chosen(world: World, params: Json) -> list[tuple[Json, int]]:
 def _begin(world: World, customer: Json, params: Json, chosen: list[tuple[Json, int]]) -> Json:
     subscription = blank(world, customer, chosen[0][0]["currency"])
     copied(subscription, params, "description", "default_payment_method")
+    if (key := subscription["default_payment_method"]) is not None:
+        require_attached(world, key, customer["id"], param="default_payment_method")
     if "trial_settings" in params:
         subscription["trial_settings"] = params["trial_settings"]
     subscription["payment_settings"] = {**subscription["payment_settings"], **params.get("payment_settings", {})}

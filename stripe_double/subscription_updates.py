@@ -3,14 +3,14 @@
 from stripe_double.endpoint import copied
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_payments import Collected
-from stripe_double.offered import only_offered
+from stripe_double.payment_methods import require_attached
 from stripe_double.subscription_billing import after_failed, apply, bill, drop_pending, hold_back, keep_for_later
 from stripe_double.subscription_changes import Change, compute
 from stripe_double.subscription_objects import UPDATED, period_of
 from stripe_double.values import Json
 from stripe_double.world import World
 
-_OFFERED = (
+UPDATABLE = (
     "items",
     "proration_behavior",
     "proration_date",
@@ -42,7 +42,6 @@ _CHANGING = ("items", "billing_cycle_anchor", "trial_end")
 
 def update(world: World, subscription: Json, params: Json) -> Json:
     """Do what the parameters say; ApiError 402 where payment_behavior=error_if_incomplete and the payment failed."""
-    only_offered(params, *_OFFERED)
     if subscription["status"] in {"canceled", "incomplete_expired"}:
         only_canceled = params.keys() - {"metadata", "cancellation_details"}
         if only_canceled:
@@ -58,6 +57,8 @@ def update(world: World, subscription: Json, params: Json) -> Json:
             f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any"
             " cancelation behavior directly is not allowed. Please update the schedule instead."
         )
+    if params.get("collection_method", "charge_automatically") != "charge_automatically":
+        raise invalid("The double charges automatically only.", code="double_not_offered", param="collection_method")
     _take_trial_end(world, subscription, params)
     change = compute(world, subscription, params) if any(name in params for name in _CHANGING) else None
     with world.changing(subscription, UPDATED):
@@ -84,10 +85,7 @@ def _take_trial_end(world: World, subscription: Json, params: Json) -> None:
 def _take_fields(world: World, subscription: Json, params: Json) -> None:
     copied(subscription, params, "description", "default_payment_method")
     if (key := subscription["default_payment_method"]) is not None:
-        method = world.get("payment_method", key, param="default_payment_method")
-        if method["customer"] != subscription["customer"]:
-            raise invalid("The customer does not have a payment method with that ID.", code="resource_missing",
-                          param="default_payment_method")  # fmt: skip
+        require_attached(world, key, subscription["customer"], param="default_payment_method")
     for name in ("payment_settings", "trial_settings", "cancellation_details"):
         if name in params:
             subscription[name] = {**subscription[name], **params[name]}

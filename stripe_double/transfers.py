@@ -1,7 +1,7 @@
 """Transfers from the platform to connected accounts, and their payouts to banks."""
 
 from stripe_double.charges import book
-from stripe_double.endpoint import Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
@@ -209,19 +209,49 @@ def _list_payouts(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/transfers", "TransferCreateParams", _create_transfer),
-    Endpoint("GET", "/v1/transfers", "TransferListParams", _list_transfers),
-    Endpoint("GET", "/v1/transfers/{id}", "TransferRetrieveParams", lambda call: call.world.get("transfer", call.id)),
-    Endpoint("POST", "/v1/transfers/{id}", "TransferUpdateParams", _update_transfer),
-    Endpoint("POST", "/v1/transfers/{id}/reversals", "TransferReversalCreateParams", _reverse),
-    Endpoint("GET", "/v1/transfers/{id}/reversals", "TransferReversalListParams", _list_reversals),
-    Endpoint("POST", "/v1/payouts", "PayoutCreateParams", _create_payout),
-    Endpoint("GET", "/v1/payouts", "PayoutListParams", _list_payouts),
+    Endpoint(
+        "POST",
+        "/v1/transfers",
+        "TransferCreateParams",
+        _create_transfer,
+        (
+            "amount",
+            "currency",
+            "destination",
+            "description",
+            "metadata",
+            "source_transaction",
+            "source_type",
+            "transfer_group",
+        ),
+    ),
+    Endpoint("GET", "/v1/transfers", "TransferListParams", _list_transfers, (*PAGE, "destination", "transfer_group")),
+    Endpoint(
+        "GET", "/v1/transfers/{id}", "TransferRetrieveParams", lambda call: call.world.get("transfer", call.id), ()
+    ),
+    Endpoint("POST", "/v1/transfers/{id}", "TransferUpdateParams", _update_transfer, ("description", "metadata")),
+    Endpoint(
+        "POST",
+        "/v1/transfers/{id}/reversals",
+        "TransferReversalCreateParams",
+        _reverse,
+        ("amount", "metadata", "description"),
+    ),
+    Endpoint("GET", "/v1/transfers/{id}/reversals", "TransferReversalListParams", _list_reversals, PAGE),
+    Endpoint(
+        "POST",
+        "/v1/payouts",
+        "PayoutCreateParams",
+        _create_payout,
+        ("amount", "currency", "description", "metadata", "method", "source_type", "statement_descriptor"),
+    ),
+    Endpoint("GET", "/v1/payouts", "PayoutListParams", _list_payouts, (*PAGE, "status", "destination")),
     Endpoint(
         "GET",
         "/v1/payouts/{id}",
         "PayoutRetrieveParams",
         lambda call: call.world.get("payout", call.id, account=call.account),
+        (),
     ),
-    Endpoint("POST", "/v1/payouts/{id}/cancel", "PayoutCancelParams", _cancel_payout),
+    Endpoint("POST", "/v1/payouts/{id}/cancel", "PayoutCancelParams", _cancel_payout, ()),
 )

@@ -1,6 +1,6 @@
 """Webhook endpoints made over the API."""
 
-from stripe_double.endpoint import Call, Endpoint, copied, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, copied, page
 from stripe_double.values import API_VERSION, LIVEMODE, Json, part
 from stripe_double.webhooks import Deliveries, Target
 
@@ -44,14 +44,29 @@ def endpoints(deliveries: Deliveries) -> tuple[Endpoint, ...]:
 
     path = "/v1/webhook_endpoints"
     return (
-        Endpoint("POST", path, "WebhookEndpointCreateParams", create),
-        Endpoint("GET", path, "WebhookEndpointListParams", lambda call: page(call, call.world.all("webhook_endpoint"))),
+        Endpoint(
+            "POST",
+            path,
+            "WebhookEndpointCreateParams",
+            create,
+            ("url", "enabled_events", "api_version", "description", "metadata", "connect"),
+        ),
+        Endpoint(
+            "GET", path, "WebhookEndpointListParams", lambda call: page(call, call.world.all("webhook_endpoint")), PAGE
+        ),
         Endpoint(
             "GET",
             f"{path}/{{id}}",
             "WebhookEndpointRetrieveParams",
             lambda call: call.world.get("webhook_endpoint", call.id),
+            (),
         ),
-        Endpoint("POST", f"{path}/{{id}}", "WebhookEndpointUpdateParams", update),
-        Endpoint("DELETE", f"{path}/{{id}}", "WebhookEndpointDeleteParams", delete),
+        Endpoint(
+            "POST",
+            f"{path}/{{id}}",
+            "WebhookEndpointUpdateParams",
+            update,
+            ("url", "enabled_events", "description", "metadata"),
+        ),
+        Endpoint("DELETE", f"{path}/{{id}}", "WebhookEndpointDeleteParams", delete, ()),
     )

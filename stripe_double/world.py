@@ -67,6 +67,8 @@ class World:
     agenda: list[tuple[int, int, str, str]] = field(default_factory=list[tuple[int, int, str, str]])
     asked: Asked = field(default_factory=Asked)
     sequence: int = 0
+    changes: int = 0
+    """Requests that may have changed something."""
 
     @property
     def now(self) -> int:

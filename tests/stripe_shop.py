@@ -88,6 +88,34 @@ class Shop:
         """Pay a Checkout session as a customer would on its page."""
         return await self.ask("POST", f"checkout/{session}/pay", card=card, **more)
 
+    async def customer(self, card: str | None = "pm_card_visa", **more: Any) -> Any:
+        """A customer, by default with a saved card as its default method."""
+        made = await self.v1.customers.create_async({"email": "owner@example.com", **more})
+        if card is None:
+            return made
+        method = await self.v1.payment_methods.attach_async(card, {"customer": made.id})
+        return await self.v1.customers.update_async(
+            made.id, {"invoice_settings": {"default_payment_method": method.id}}
+        )
+
+    async def price(self, cents: int, interval: str | None = "month", count: int = 1, **more: Any) -> Any:
+        """A price of a product of its own; without an interval it is paid once."""
+        recurring = {"recurring": {"interval": interval, "interval_count": count}} if interval else {}
+        product = {"product_data": {"name": f"Plan of {cents} cents"}}
+        return await self.v1.prices.create_async(
+            {"currency": "usd", "unit_amount": cents, **product, **recurring, **more}
+        )
+
+    async def subscription(self, customer: Any, price: Any, **more: Any) -> Any:
+        """A subscription paid with the customer's default method."""
+        wanted = {"customer": customer.id, "items": [{"price": price.id}], **more}
+        return await self.v1.subscriptions.create_async(wanted)
+
+    async def events(self, *kinds: str) -> list[str]:
+        """The kinds of events of the last thirty days, oldest first; all or some."""
+        found = [e.type async for e in (await self.v1.events.list_async({"limit": 100})).auto_paging_iter()]
+        return [kind for kind in reversed(found) if not kinds or kind in kinds]
+
     async def behave(self, method: str, like: str) -> None:
         """From now on a saved method behaves as this test token."""
         await self.ask("POST", f"payment_methods/{method}", like=like)
