@@ -35,7 +35,12 @@ def cli() -> None:
 @click.option(
     "--catalog", type=click.Path(path_type=Path, exists=True), help="The catalog to apply (TOLLGATE_CATALOG)."
 )
-def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path | None) -> None:
+@click.option(
+    "--stripe-double",
+    is_flag=True,
+    help="Take payments with a local double of Stripe: plans, cards and top-ups to try, no money moves.",
+)
+def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path | None, stripe_double: bool) -> None:
     """Everything in one process: gateway, worker, embedded PostgreSQL and Valkey, and a demo workspace.
 
     Servers named by TOLLGATE_DATABASE_URL and TOLLGATE_REDIS_URL are used instead of embedded ones. Data survives a
@@ -44,7 +49,9 @@ def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path
     from app.run import run_everything  # noqa: PLC0415 -- commands load what they need only
 
     settings = _settings(TOLLGATE_HOST=host, TOLLGATE_PORT=port, TOLLGATE_DATA_DIR=data_dir, TOLLGATE_CATALOG=catalog)
-    asyncio.run(run_everything(settings))
+    if stripe_double and settings.stripe_api_key is not None:
+        raise click.ClickException("STRIPE_API_KEY names a real account; unset it to use --stripe-double")
+    asyncio.run(run_everything(settings, stripe_double=stripe_double))
 
 
 @cli.command()

@@ -14,6 +14,7 @@ import uvicorn
 from app.catalog_commands import apply_at_start
 from app.embedded import EmbeddedServers
 from app.embedded_sandbox import SANDBOX_URL, start_sandbox
+from app.embedded_stripe import start_stripe_double
 from app.http_protocol import HttpProtocol
 from app.lifespan import open_services
 from app.main import Tollgate
@@ -28,8 +29,11 @@ GRACE_S: Final = 30
 _WATCH_S: Final = 1.0
 
 
-async def run_everything(settings: Settings) -> None:
-    """`tollgate run`: embedded servers where none are named, migrations, catalog, demo, gateway and worker."""
+async def run_everything(settings: Settings, *, stripe_double: bool = False) -> None:
+    """`tollgate run`: embedded servers where none are named, migrations, catalog, demo, gateway and worker.
+
+    `stripe_double`: payments go to a local double of Stripe. EmbeddedError where it cannot be started.
+    """
     settings = settings.with_kept_secret_key()
     _refuse_taken_port(settings)
     needs_postgres, needs_valkey = settings.database_url is None, settings.redis_url is None
@@ -43,8 +47,8 @@ async def run_everything(settings: Settings) -> None:
             redis_url=servers.redis_url if servers and needs_valkey else None,
         )
         await _prepare(settings)
-        with _sandbox(settings):
-            await _serve_with_worker(settings, servers)
+        with _sandbox(settings), _stripe(settings, wanted=stripe_double) as settings_with_stripe:
+            await _serve_with_worker(settings_with_stripe, servers)
     finally:
         if servers is not None:
             await servers.stop()
@@ -64,6 +68,21 @@ def _sandbox(settings: Settings) -> Generator[None]:
     finally:
         del os.environ[SANDBOX_URL]
         sandbox.stop()
+
+
+@contextlib.contextmanager
+def _stripe(settings: Settings, *, wanted: bool) -> Generator[Settings]:
+    """The settings, with the account of a local double where one is wanted."""
+    if not wanted:
+        yield settings
+        return
+    own = f"http://{'localhost' if settings.host in {'0.0.0.0', '::'} else settings.host}:{settings.port}"  # noqa: S104
+    double = start_stripe_double(settings.data_dir, f"{own}/webhooks/stripe")
+    try:
+        click.echo(f"payments go to the Stripe double at {double.url}: no money moves", err=True)
+        yield settings.with_stripe(double.variables())
+    finally:
+        double.stop()
 
 
 class _Server(uvicorn.Server):

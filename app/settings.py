@@ -157,6 +157,15 @@ class Settings:
             redis_url=self.redis_url or (Secret(redis_url) if redis_url else None),
         )
 
+    def with_stripe(self, variables: Mapping[str, str]) -> "Settings":
+        """The same, with another account at Stripe; `variables` as in the environment."""
+        return replace(
+            self,
+            stripe_api_key=Secret(variables["STRIPE_API_KEY"]),
+            stripe_webhook_secret=Secret(variables["STRIPE_WEBHOOK_SECRET"]),
+            stripe_api_base=variables["STRIPE_API_BASE"],
+        )
+
     def variable(self, name: str) -> Secret | None:
         """A provider's key by the name the catalog gives; None when unset or empty."""
         return self._variables.get(name)
