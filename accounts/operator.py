@@ -267,3 +267,12 @@ async def show_workspace(accounts: Accounts, snapshot: Snapshot, workspace_id: U
         balance_micro=row["balance_micro"],
         held_micro=row["held_micro"],
     )
+
+
+async def note(
+    accounts: Accounts, workspace_id: UUID, action: str, subject_kind: str, subject_id: UUID, reason: str
+) -> None:
+    """Write into the audit log what the operator did in another room. Raises InvalidInput for a reason too long."""
+    facts = {"reason": printable(reason, MAX_REASON_LENGTH, field="reason")}
+    async with transaction(accounts.database) as conn:
+        await audit.record(conn, OPERATOR, action, subject_kind, subject_id, workspace_id=workspace_id, facts=facts)

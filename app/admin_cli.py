@@ -33,6 +33,19 @@ class Credits(click.ParamType[int]):
             self.fail(f"{value!r} is no amount of credits: {error}", param, ctx)
 
 
+class Dollars(Credits):
+    """An exact amount of dollars above zero, in micro-dollars."""
+
+    name = "DOLLARS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Fails with what to write instead."""
+        found = super().convert(value, param, ctx)
+        if found <= 0 or found % 10_000:
+            self.fail(f"{value!r} is no amount of dollars above zero, in whole cents", param, ctx)
+        return found
+
+
 class Instant(click.ParamType[datetime]):
     """A moment; UTC where no offset is written."""
 
@@ -210,6 +223,33 @@ def rotate_secrets() -> None:
     from app import admin_commands  # noqa: PLC0415
 
     _do(admin_commands.rotate())
+
+
+@admin.command()
+@click.argument("payment")
+@click.argument("total", type=Dollars())
+@_reason
+@_yes
+def refund(payment: str, total: int, reason: str, yes: bool) -> None:
+    """Give TOTAL dollars of a PAYMENT (pay_…) back in all, and take the same part of its unspent credits.
+
+    What was given back before counts: the same command again gives nothing more.
+    """
+    from app import admin_commands  # noqa: PLC0415
+
+    _confirm(yes, f"Give back ${total / 1_000_000:.2f} in all of {payment}?")
+    _do(admin_commands.refund(payment, total, reason))
+
+
+@admin.command()
+@click.argument("transfer")
+@click.option("--approve/--reject", required=True, help="Send it, or give the credits back.")
+@_reason
+def transfer(transfer: str, approve: bool, reason: str) -> None:
+    """Decide on a TRANSFER (xfer_…) that waits in review."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.review(transfer, approve=approve, reason=reason))
 
 
 def _do(work: "Work") -> None:

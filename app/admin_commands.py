@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import click
 
@@ -17,12 +18,17 @@ from accounts.plans import CatalogPlans
 from accounts.secret_rotation import rotate_secrets
 from accounts.services import Accounts
 from accounts.workspaces import workspaces_of_user
-from app.ports import Attempts
+from app.ports import Attempts, PromoAttempts, stripe_link
 from app.settings import Settings
 from billing.catalog import CatalogHolder, Snapshot
+from billing.payment_port import NoPayments
+from billing.refunds import refund_payment
+from billing.services import Billing
+from billing.stripe_payments import StripePayments
+from billing.transfers import review_transfer
 from kit.errors import Refusal, RequestFailure
-from kit.ids import encode_id
-from kit.money import format_micro, usd_text
+from kit.ids import UnknownIdError, decode_id, encode_id
+from kit.money import format_micro, usd_micro_text, usd_text
 from kit.pages import PageRequest
 from kit.sealing import Sealer, parse_keys
 from metering.ledger import Ledger
@@ -37,8 +43,13 @@ class Desk:
     """What the operator works with."""
 
     accounts: Accounts
-    ledger: Ledger
+    billing: Billing
     snapshot: Snapshot
+
+    @property
+    def ledger(self) -> Ledger:
+        """The only writer of credits."""
+        return self.billing.ledger
 
     def amount(self, micro: int) -> str:
         """Credits with what they are worth."""
@@ -86,7 +97,18 @@ async def _open(settings: Settings) -> AsyncGenerator[Desk]:
             plans=CatalogPlans(database, catalog),
             public_url=settings.public_url,
         )
-        yield Desk(accounts, ledger, snapshot)
+        payments = stripe_link(settings, database, catalog)
+        if payments is not None:
+            stack.push_async_callback(payments.stripe.aclose)
+        billing = Billing(
+            database=database,
+            ledger=ledger,
+            catalog=catalog,
+            payments=NoPayments() if payments is None else StripePayments(payments),
+            attempts=PromoAttempts(Limiter(link)),
+            secret_key=settings.secret_key.reveal().encode(),
+        )
+        yield Desk(accounts, billing, snapshot)
 
 
 def make_user(email: str, name: str | None, password: str | None) -> Work:
@@ -229,3 +251,36 @@ def _lines(desk: Desk, report: WorkspaceReport) -> Mapping[str, str]:
         "wallet": encode_id("wal", workspace.wallet_id),
         "created": workspace.created_at.isoformat(timespec="seconds"),
     }
+
+
+def refund(payment: str, total_usd_micro: int, reason: str) -> Work:
+    """`admin refund`: the money at Stripe first, then the credits."""
+
+    async def work(desk: Desk) -> None:
+        payment_id = _key("pay", payment)
+        given = await desk.billing.payments.refund(payment_id, total_usd_micro, reason)
+        view = await refund_payment(desk.billing, payment_id, given)
+        await operator.note(desk.accounts, view.workspace_id, "payment.refund", "payment", payment_id, reason)
+        click.echo(f"${usd_micro_text(given)} of ${usd_micro_text(view.amount_usd_micro)} given back, {view.status}")
+
+    return work
+
+
+def review(transfer: str, *, approve: bool, reason: str) -> Work:
+    """`admin transfer`."""
+
+    async def work(desk: Desk) -> None:
+        transfer_id = _key("xfer", transfer)
+        view = await review_transfer(desk.billing, transfer_id, approve=approve)
+        action = "transfer.approve" if approve else "transfer.reject"
+        await operator.note(desk.accounts, view.workspace_id, action, "transfer", transfer_id, reason)
+        click.echo(f"{transfer}  {view.status}  {desk.amount(view.amount_micro)}")
+
+    return work
+
+
+def _key(prefix: str, text: str) -> UUID:
+    try:
+        return decode_id(prefix, text)
+    except UnknownIdError as error:
+        raise click.ClickException(f"an id such as {prefix}_01h… is expected, not {text!r}") from error
