@@ -112,10 +112,12 @@ class Guest(Customer):
         await self.house.double.pay(session_of(url), card=card)
         await self.house.work()
 
+    async def page(self, plan: str, code: str = "monthly"):
+        price = self.house.price(plan, code)
+        return await subscribe(self.house.billing, self.id, price.id, idempotency_key=uuid7().hex)
+
     async def subscribe_and_pay(self, plan: str, code: str = "monthly", *, card: str = "pm_card_visa"):
-        made = await subscribe(
-            self.house.billing, self.id, self.house.price(plan, code).id, idempotency_key=uuid7().hex
-        )
+        made = await self.page(plan, code)
         assert made.checkout_url is not None
         await self.house.double.pay(session_of(made.checkout_url), card=card)
         await self.house.work()

@@ -1,0 +1,62 @@
+"""What is killed on the way: one act each, sent again afterwards with the same key, as a client or a worker does."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
+
+from billing.auto_recharge import recharge_due
+from billing.services import Billing
+from billing.stripe_inbox import sweep, work_inbox
+from billing.stripe_link import StripeLink
+from billing.stripe_reconcile import ask_for_payments
+from billing.stripe_tell import tell_due
+from billing.stripe_transfers import move_transfers
+from billing.subscriptions import cancel, change_plan
+from billing.top_ups import add_credits
+from billing.transfers import request_transfer
+from tests.billing.shop import MICRO
+
+Act = Callable[[Billing, StripeLink, UUID, str], Awaitable[None]]
+
+
+async def top_up(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await add_credits(billing, workspace_id, 25 * MICRO, idempotency_key=key)
+
+
+async def page(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await add_credits(billing, workspace_id, 25 * MICRO, idempotency_key=key, checkout=True)
+
+
+async def upgrade(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    price = next(price for price in billing.catalog.current.plans_by_code["business"].prices if price.code == "monthly")
+    await change_plan(billing, workspace_id, price.id, idempotency_key=key)
+
+
+async def end(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await cancel(billing, workspace_id, idempotency_key=key)
+
+
+async def recharge(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await recharge_due(billing)
+
+
+async def inbox(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await sweep(link, force=True)
+    await work_inbox(billing, link)
+    await tell_due(link)
+    await ask_for_payments(billing, link)
+
+
+async def transfer(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await request_transfer(billing, workspace_id, 40 * MICRO, requested_by=None, idempotency_key=key)
+    await move_transfers(billing, link)
+
+
+ACTS: Mapping[str, Act] = {
+    "top_up": top_up,
+    "page": page,
+    "upgrade": upgrade,
+    "end": end,
+    "recharge": recharge,
+    "inbox": inbox,
+    "transfer": transfer,
+}

@@ -1,0 +1,111 @@
+"""Killed between any request to Stripe and any commit: charged exactly once, granted exactly once, both books agree.
+
+`make kills` kills at each step in turn; here at four of them.
+"""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from billing.auto_recharge import update_auto_recharge
+from kit.ids import uuid7
+from tests.billing.shop import MICRO
+from tests.payments.house import Guest, House, open_house, session_of
+from tests.payments.kill_points import FAILED, FINISHED, child
+from tests.payments.kill_scenarios import ACTS
+from tests.payments.test_transfers import publisher
+
+CATALOG = "usd-balance"
+EVERY_STEP = bool(os.environ.get("TOLLGATE_TEST_EVERY_KILL"))
+
+
+async def ready_for(act: str, house: House) -> Guest:
+    """A workspace as the act finds it."""
+    if act == "transfer":
+        return await publisher(house)
+    guest = await house.workspace()
+    if act in {"upgrade", "end"}:
+        await guest.subscribe_and_pay("pro")
+    elif act == "inbox":
+        await guest.save_card()
+        row = await guest.top_up(25)
+        assert row.payment.status == "SUCCEEDED"
+        made = await guest.page("pro")
+        await house.double.pay(session_of(made.checkout_url))
+    else:
+        await guest.save_card()
+    if act == "recharge":
+        await guest.top_up(25)
+        await update_auto_recharge(
+            house.billing, guest.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
+        )
+        await guest.spend(10 * MICRO)
+    return guest
+
+
+async def recovered(act: str, house: House, guest: Guest, key: str) -> None:
+    """The client or the worker does it again, and time passes."""
+    if act != "recharge":
+        await ACTS[act](house.billing, house.link, guest.id, key)
+    if act == "page":
+        [payment] = await guest.payments()
+        await house.double.pay(session_of(payment["action_url"]))
+    await house.go(hours=1)
+    await house.go(days=4)
+
+
+async def as_it_should_be(act: str, house: House, guest: Guest) -> None:
+    payments = [(row["purpose"], row["status"]) for row in await guest.payments()]
+    row = await guest.subscription()
+    match act:
+        case "top_up" | "page":
+            assert payments == [("TOP_UP", "SUCCEEDED")]
+            assert await guest.available() == 25
+        case "upgrade":
+            assert payments == [("SUBSCRIPTION", "SUCCEEDED"), ("PLAN_CHANGE", "SUCCEEDED")]
+            assert row["price_id"] == house.price("business").id
+            assert (await guest.stripe_subscription())["pending_update"] is None
+        case "end":
+            assert row["cancel_at_period_end"]
+            assert (await guest.stripe_subscription())["cancel_at_period_end"]
+        case "recharge":
+            assert payments == [("TOP_UP", "SUCCEEDED"), ("AUTO_RECHARGE", "SUCCEEDED")]
+            assert await guest.available() == 25
+        case "inbox":
+            assert payments == [("TOP_UP", "SUCCEEDED"), ("SUBSCRIPTION", "SUCCEEDED")]
+            assert row["status"] == "ACTIVE"
+            assert row["stripe_subscription_id"] is not None
+        case "transfer":
+            assert await guest.available() == 60
+            books = await house.double.books()
+            mine = await house.pg.fetchrow("SELECT * FROM transfers WHERE workspace_id = $1", guest.id)
+            assert mine["status"] == "PAID"
+            for kind in ("transfers", "payouts"):
+                sent = [one for one in books[kind] if one["metadata"]["transfer_id"] == str(mine["id"])]
+                assert [one["amount"] for one in sent] == [4000]
+
+
+async def killed_at(step: int, act: str, house: House, database_url: str) -> tuple[int, int]:
+    """Do the act once, killed there, and recover; its exit code and how many steps it came to."""
+    guest, key = await ready_for(act, house), uuid7().hex
+    process, count = child(act, guest.id, key, database_url, house.double.url, house.now, step)
+    await asyncio.to_thread(process.join, 60)
+    assert process.exitcode not in {None, FAILED}, f"{act} at step {step}"
+    await recovered(act, house, guest, key)
+    await as_it_should_be(act, house, guest)
+    await house.agree()
+    return process.exitcode, count.value
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+@pytest.mark.timeout(0 if EVERY_STEP else 180)
+async def test_killed_at_a_step_it_is_done_once(database, pg, double, database_url, act):
+    async with open_house(database, pg, double, CATALOG) as house:
+        code, steps = await killed_at(0, act, house, database_url)
+        assert code == FINISHED
+        assert steps >= 4, "requests and commits are watched"
+        chosen = range(1, steps + 1) if EVERY_STEP else sorted({1 + steps * part // 4 for part in range(4)})
+        codes = [(await killed_at(step, act, house, database_url))[0] for step in chosen]
+        assert codes.count(-signal.SIGKILL) >= len(codes) // 2, "what is made at Stripe once makes later acts shorter"
