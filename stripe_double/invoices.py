@@ -200,6 +200,10 @@ def void(world: World, invoice: Json) -> None:
     """It will never be paid, as if it had not been."""
     if invoice["status"] not in {"open", "uncollectible"}:
         raise invalid(f"You can only void open or uncollectible invoices. This invoice is {invoice['status']}.")
+    taken: int = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
+    if taken:
+        customer = world.get("customer", invoice["customer"])
+        change_balance(world, customer, -taken, "unapplied_from_invoice", invoice=invoice["id"])
     invoice["status"], invoice["auto_advance"], invoice["next_payment_attempt"] = "void", False, None
     invoice["status_transitions"] = {**invoice["status_transitions"], "voided_at": world.now}
     world.emit("invoice.voided", invoice)
