@@ -31,25 +31,43 @@ def make_item(world: World, subscription: str, price: Json, quantity: int, perio
     return world.add(item)
 
 
+_EMPTY = [
+    "application",
+    "application_fee_percent",
+    "billing_cycle_anchor_config",
+    "billing_thresholds",
+    "cancel_at",
+    "canceled_at",
+    "customer_account",
+    "days_until_due",
+    "default_payment_method",
+    "default_source",
+    "description",
+    "ended_at",
+    "latest_invoice",
+    "next_pending_invoice_item_invoice",
+    "on_behalf_of",
+    "pause_collection",
+    "pending_invoice_item_interval",
+    "pending_setup_intent",
+    "pending_update",
+    "schedule",
+    "status_details",
+    "test_clock",
+    "transfer_data",
+    "trial_end",
+    "trial_start",
+]
+"""Fields that are null in a new one."""
+
+
 def blank(world: World, customer: Json, currency: str) -> Json:
     """A subscription that has no items yet; not kept yet."""
     key = world.new_id("sub")
-    empty = ("application", "application_fee_percent", "billing_cycle_anchor_config", "billing_thresholds", "cancel_at")
-    empty += (
-        "canceled_at",
-        "customer_account",
-        "days_until_due",
-        "default_payment_method",
-        "default_source",
-        "description",
-    )
-    empty += ("ended_at", "latest_invoice", "next_pending_invoice_item_invoice", "on_behalf_of", "pause_collection")
-    empty += ("pending_invoice_item_interval", "pending_setup_intent", "pending_update", "schedule", "status_details")
-    empty += ("test_clock", "transfer_data", "trial_end", "trial_start")
     return {
         "id": key,
         "object": "subscription",
-        **dict.fromkeys(empty),
+        **dict.fromkeys(_EMPTY),
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": world.now,
         "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible", "updated_at": world.now},

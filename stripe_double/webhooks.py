@@ -197,7 +197,9 @@ class Deliveries:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with self._session.post(target.url, data=happened.body, headers=headers) as response:
                 await response.read()
-                return 200 <= response.status < 300
+                if 200 <= response.status < 300:
+                    self.world.delivered.add(happened.id)
+                    return True
         return False
 
 

@@ -62,6 +62,8 @@ class World:
     notes: dict[str, Json] = field(default_factory=dict[str, Json])
     """What the server knows of an object and never answers: a test card's behaviour, an intent's invoice."""
     events: list[Happened] = field(default_factory=list[Happened])
+    delivered: set[str] = field(default_factory=set[str])
+    """The events that an endpoint has taken."""
     unsent: list[Happened] = field(default_factory=list[Happened])
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     agenda: list[tuple[int, int, str, str]] = field(default_factory=list[tuple[int, int, str, str]])
@@ -172,6 +174,7 @@ class World:
         """Forget everything; ids stay unique."""
         for kept in (self.kinds, self.kind_of, self.account_of, self.notes, self.answers):
             kept.clear()
+        self.delivered.clear()
         for told in (self.events, self.unsent, self.agenda):
             told.clear()
         self.clock = Clock()

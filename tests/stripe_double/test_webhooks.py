@@ -96,6 +96,17 @@ async def test_shuffled_repeated_and_dropped_by_seed(shop: Shop, inbox: Inbox) -
     assert in_order != first_times
 
 
+async def test_the_list_tells_what_was_not_delivered(shop: Shop, inbox: Inbox) -> None:
+    await shop.deliver_to(inbox.url, drop=0.5, seed=5)
+    for _ in range(12):
+        await shop.customer(None)
+    await shop.flush()
+    lost = [e.id for e in (await shop.v1.events.list_async({"delivery_success": False, "limit": 100})).data]
+    taken = [e.id for e in (await shop.v1.events.list_async({"delivery_success": True, "limit": 100})).data]
+    assert (len(lost) + len(taken), set(taken)) == (12, set(inbox.ids))
+    assert lost
+
+
 async def test_delays_let_later_events_overtake(shop: Shop, inbox: Inbox) -> None:
     await shop.deliver_to(inbox.url, delay_ms=200, seed=3)
     for _ in range(8):
