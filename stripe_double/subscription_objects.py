@@ -2,7 +2,7 @@
 
 from stripe_double.periods import period_at
 from stripe_double.products import plan_of
-from stripe_double.values import LIVEMODE, Json, listed
+from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
 UPDATED = "customer.subscription.updated"
@@ -142,6 +142,7 @@ def end(world: World, subscription: Json, *, reason: str | None, status: str = "
     subscription["pending_update"] = None
     if reason is not None:
         subscription["cancellation_details"] = {**subscription["cancellation_details"], "reason": reason}
+    _stop_collecting(world, subscription["id"])
     listing = world.get("customer", subscription["customer"])["subscriptions"]["data"]
     if subscription in listing:
         listing.remove(subscription)
@@ -154,6 +155,14 @@ def end(world: World, subscription: Json, *, reason: str | None, status: str = "
         if plan["status"] in {"active", "not_started"}:
             plan["status"], plan["canceled_at"], plan["current_phase"] = "canceled", world.now, None
             world.emit("subscription_schedule.canceled", plan)
+
+
+def _stop_collecting(world: World, key: str) -> None:
+    """What is not paid by then is not tried again by itself, and a draft stays one."""
+    for invoice in world.all("invoice"):
+        details = part(part(invoice, "parent"), "subscription_details")
+        if invoice["status"] in {"draft", "open"} and details.get("subscription") == key:
+            invoice.update(auto_advance=False, next_payment_attempt=None, automatically_finalizes_at=None)
 
 
 def living_of(world: World, customer: str) -> list[Json]:
