@@ -2,6 +2,7 @@
 
 import heapq
 import secrets
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from stripe_double.values import API_VERSION, LIVEMODE, Json
 
 _EVENTS_KEPT_S = 30 * 86_400
 _ID_BYTES = 12
+_CALLS_KEPT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,20 @@ class Answer:
     request: str
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One request of the API and how it ended. `fault`: what was ordered to go wrong with it."""
+
+    at: int
+    method: str
+    path: str
+    key: str | None
+    account: str | None
+    status: int
+    replayed: bool
+    fault: str | None
 
 
 @dataclass
@@ -68,6 +84,7 @@ class World:
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     agenda: list[tuple[int, int, str, str]] = field(default_factory=list[tuple[int, int, str, str]])
     asked: Asked = field(default_factory=Asked)
+    calls: deque[Called] = field(default_factory=lambda: deque[Called](maxlen=_CALLS_KEPT))
     sequence: int = 0
     changes: int = 0
     """Requests that may have changed something."""
@@ -177,6 +194,7 @@ class World:
         self.delivered.clear()
         for told in (self.events, self.unsent, self.agenda):
             told.clear()
+        self.calls.clear()
         self.clock = Clock()
 
     def forget_old(self) -> None:
