@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,16 +20,24 @@ from stripe_double.webhooks import Deliveries
 from stripe_double.world import World
 
 _PR_SET_PDEATHSIG = 1
+_WATCH_INTERVAL_S = 0.2
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when whoever started us is gone; where it cannot (not Linux) a pipe's end would tell."""
-    if sys.platform != "linux":
-        return
+    """Let this process end with the one that started it: by the kernel's signal, where it has none by looking now and then."""
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the signal was set
-        sys.exit(0)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the signal was set
+            sys.exit(0)
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_INTERVAL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, page
 from stripe_double.errors import invalid, require_url
+from stripe_double.offered import only_offered
 from stripe_double.values import Json, listed, part
 from stripe_double.world import World
 
@@ -18,6 +19,7 @@ _OFFERED = (
     "default_currency",
     "settings",
     "metadata",
+    "tos_acceptance",
 )
 
 
@@ -43,6 +45,7 @@ def _create(call: Call) -> Json:
         "type", {"express": "express", "standard": "full"}.get(kind, "none")
     )
     wanted: Json = part(params, "capabilities")
+    only_offered(part(params, "tos_acceptance"), "service_agreement", where="tos_acceptance")
     account: Json = {
         "id": key,
         "object": "account",
@@ -73,7 +76,7 @@ def _create(call: Call) -> Json:
         "payouts_enabled": False,
         "requirements": _requirements(_DUE),
         "settings": _settings(part(params, "settings")),
-        "tos_acceptance": {"date": None, "ip": None, "user_agent": None},
+        "tos_acceptance": {"date": None, "ip": None, "user_agent": None, **part(params, "tos_acceptance")},
         "type": kind,
     }  # fmt: skip
     return world.add(account)
@@ -117,7 +120,12 @@ def onboard(world: World, account: Json, *, bank_number: str = "000123456789") -
         account["capabilities"] = dict.fromkeys(account["capabilities"] or {"transfers": ""}, "active")
         account.update(details_submitted=True, payouts_enabled=True, requirements=_requirements([]))
         account["charges_enabled"] = account["capabilities"].get("card_payments") == "active"
-        account["tos_acceptance"] = {"date": world.now, "ip": "127.0.0.1", "user_agent": None}
+        account["tos_acceptance"] = {
+            **account["tos_acceptance"],
+            "date": world.now,
+            "ip": "127.0.0.1",
+            "user_agent": None,
+        }
     world.emit("account.updated", account, previous={"details_submitted": False}, account=account["id"])
 
 

@@ -18,7 +18,7 @@ from stripe_double.form import parse_form
 from stripe_double.offered import only_offered
 from stripe_double.params_check import checked
 from stripe_double.values import API_VERSION, Json
-from stripe_double.world import Answer, Asked, World, shown
+from stripe_double.world import Answer, Asked, Called, World, shown
 
 _ANSWERS_KEPT_S = 86_400
 _KEY = re.compile(r"Bearer ([rs]k_test_\w+)")
@@ -58,13 +58,21 @@ class Api:
         self._before()
         fault = self._faults.taken(request.method, request.url.path)
         if fault is not None and (refusal := fault.before()) is not None:
+            self._note(request, refusal.status, fault=fault)
             await _response(refusal.status, orjson.dumps(refusal.body()), self._request_id(), {})(scope, receive, send)
             return
         response = self._answer(request, body)
+        self._note(request, response.status_code, fault=fault, replayed="idempotent-replayed" in response.headers)
         self._after()
         if fault is not None and await _lost(fault, receive):
             return
         await response(scope, receive, send)
+
+    def _note(self, request: Request, status: int, *, fault: Fault | None, replayed: bool = False) -> None:
+        key, account = request.headers.get("idempotency-key"), request.headers.get("stripe-account")
+        kind = fault.kind if fault is not None else None
+        called = Called(self._world.now, request.method, request.url.path, key, account, status, replayed, kind)
+        self._world.calls.append(called)
 
     def _request_id(self) -> str:
         return self._world.new_id("req")

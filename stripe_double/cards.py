@@ -25,6 +25,8 @@ class TestMethod:
     """The reason for which each charge is disputed at once."""
     refund_fails: bool = False
     slow: bool = False
+    at_once: bool = False
+    """Charges are available at once, not after two days."""
     """Charges stay in processing for a while; they end by the code."""
 
     @property
@@ -45,7 +47,7 @@ _METHODS = (
     TestMethod("pm_card_mastercard_prepaid", "5105105105105100", brand="mastercard", funding="prepaid"),
     TestMethod("pm_card_amex", "378282246310005", brand="amex"),
     TestMethod("pm_card_de", "4000002760000016", country="DE"),
-    TestMethod("pm_card_bypassPending", "4000000000000077"),
+    TestMethod("pm_card_bypassPending", "4000000000000077", at_once=True),
     _declining("pm_card_chargeDeclined", "4000000000000002", "card_declined", "generic_decline"),
     _declining("pm_card_visa_chargeDeclined", "4000000000000002", "card_declined", "generic_decline"),
     _declining("pm_card_chargeDeclinedInsufficientFunds", "4000000000009995", "card_declined", "insufficient_funds"),

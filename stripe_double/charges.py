@@ -45,6 +45,18 @@ def book(world: World, source: Json, kind: str, amount: int, *, fee: int = 0, ac
     )
 
 
+def make_available(world: World, line: Json) -> Json:
+    """The line's money can be moved now."""
+    line["available_on"], line["status"] = world.now, "available"
+    return line
+
+
+def _as_of_now(world: World, line: Json) -> Json:
+    if line["status"] == "pending" and line["available_on"] <= world.now:
+        line["status"] = "available"
+    return line
+
+
 def make_charge(world: World, intent: Json, method: Json, *, status: str, authenticated: bool) -> Json:
     """The charge of one attempt: succeeded, pending or failed."""
     behaviour = behaviour_of(world, method)
@@ -110,7 +122,10 @@ def settle(world: World, charge: Json) -> None:
     """The money has come."""
     fee = (charge["amount"] * _FEE_PER_MILLE + 500) // 1000 + _FEE_FIXED
     charge["status"], charge["paid"] = "succeeded", True
-    charge["balance_transaction"] = book(world, charge, "charge", charge["amount"], fee=fee)["id"]
+    line = book(world, charge, "charge", charge["amount"], fee=fee)
+    if behaviour_of(world, world.get("payment_method", charge["payment_method"])).at_once:
+        make_available(world, line)
+    charge["balance_transaction"] = line["id"]
     world.emit("charge.succeeded", charge)
 
 
@@ -187,7 +202,7 @@ def _balance(call: Call) -> Json:
 
 
 def _list_transactions(call: Call) -> Json:
-    lines = call.world.all("balance_transaction", account=call.account)
+    lines = [_as_of_now(call.world, one) for one in call.world.all("balance_transaction", account=call.account)]
     return page(call, matching(lines, call.params, "source", "type", "currency"))
 
 
@@ -213,7 +228,7 @@ ENDPOINTS = (
         "GET",
         "/v1/balance_transactions/{id}",
         "BalanceTransactionRetrieveParams",
-        lambda call: call.world.get("balance_transaction", call.id, account=call.account),
+        lambda call: _as_of_now(call.world, call.world.get("balance_transaction", call.id, account=call.account)),
         (),
     ),
 )

@@ -1,14 +1,15 @@
 """The endpoints of Checkout sessions: pages on which a customer pays, subscribes or saves a method."""
 
 from stripe_double.checkout_end import expire
+from stripe_double.checkout_session import make_session
 from stripe_double.customers import get_customer
-from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
+from stripe_double.endpoint import PAGE, Call, Endpoint, matching, page
 from stripe_double.errors import invalid, require_url
 from stripe_double.offered import only_offered
 from stripe_double.products import get_price, make_price, product_name
 from stripe_double.setup_intents import make_setup
 from stripe_double.subscription_creation import OFFERED
-from stripe_double.values import LIVEMODE, Json, listed, part
+from stripe_double.values import Json, part
 from stripe_double.world import World
 
 _OFFERED = (
@@ -52,9 +53,6 @@ _WITHIN: dict[str, tuple[str, ...]] = {
         n for n in OFFERED if n not in {"customer", "items", "add_invoice_items", "payment_behavior"}
     ),
 }
-OFFERED_METHODS = ("card", "link", "paypal", "crypto", "us_bank_account")
-_DAY_S = 86_400
-_SHORTEST_S = 30 * 60
 
 
 def _create(call: Call) -> Json:
@@ -71,7 +69,7 @@ def _create(call: Call) -> Json:
         get_customer(world, params["customer"])
     _check_mode(params)
     lines = _line_items(world, params)
-    session = _session(world, params, lines)
+    session = make_session(world, params, lines)
     world.note(session["id"])["params"] = params
     world.add(session)
     world.plan(session["expires_at"], "checkout.expire", session["id"])
@@ -92,6 +90,10 @@ def _check_mode(params: Json) -> None:
         raise invalid("You can only enable invoice creation when `mode` is set to `payment`.", param="invoice_creation")
     for name, honoured in _WITHIN.items():
         only_offered(part(params, name), *honoured, where=name)
+    invoice_data = part(part(params, "invoice_creation"), "invoice_data")
+    only_offered(
+        invoice_data, "description", "metadata", "footer", "custom_fields", where="invoice_creation[invoice_data]"
+    )
     for name in ("success_url", "cancel_url"):
         require_url(params, name)
     if params.get("payment_method_collection", "always") != "always":
@@ -143,107 +145,6 @@ def _line_items(world: World, params: Json) -> list[Json]:
     if params["mode"] == "subscription" and not any(line["price"]["type"] == "recurring" for line in lines):
         raise invalid("You must provide at least one recurring price in `subscription` mode.", param="line_items")
     return lines
-
-
-def _session(world: World, params: Json, lines: list[Json]) -> Json:
-    key = world.new_id("cs_test")
-    expires_at: int = params.get("expires_at", world.now + _DAY_S)
-    if not world.now + _SHORTEST_S <= expires_at <= world.now + _DAY_S:
-        raise invalid("The `expires_at` timestamp must be at least 30 minutes and less than 24 hours from Checkout Session"
-                      " creation.", param="expires_at")  # fmt: skip
-    mode: str = params["mode"]
-    total = due_now(params, lines) if mode != "setup" else None
-    known = "customer" in params or mode == "setup"
-    empty = (
-        "adaptive_pricing",
-        "after_expiration",
-        "allow_promotion_codes",
-        "billing_address_collection",
-        "cancel_url",
-    )
-    empty += (
-        "client_reference_id",
-        "client_secret",
-        "consent",
-        "consent_collection",
-        "currency_conversion",
-        "customer",
-    )
-    empty += ("customer_account", "customer_creation", "customer_email", "invoice", "invoice_creation", "locale")
-    empty += ("payment_intent", "payment_link", "payment_method_collection", "payment_method_configuration_details")
-    empty += (
-        "recovered_from",
-        "setup_intent",
-        "shipping_address_collection",
-        "shipping_cost",
-        "submit_type",
-        "subscription",
-    )
-    session: Json = {
-        "id": key,
-        "object": "checkout.session",
-        **dict.fromkeys(empty),
-        "amount_subtotal": total,
-        "amount_total": total,
-        "automatic_tax": {"enabled": False, "liability": None, "provider": None, "status": None},
-        "created": world.now,
-        "currency": lines[0]["currency"] if lines else params.get("currency"),
-        "custom_fields": [],
-        "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
-        "customer_creation": None if known else "always" if mode == "subscription" else "if_required",
-        "customer_details": {"email": params.get("customer_email")} if "customer_email" in params else None,
-        "discounts": [],
-        "expires_at": expires_at,
-        "line_items": listed(f"/v1/checkout/sessions/{key}/line_items", lines),
-        "livemode": LIVEMODE,
-        "metadata": {},
-        "mode": mode,
-        "payment_method_options": {},
-        "payment_method_types": _method_types(params),
-        "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
-        "phone_number_collection": {"enabled": False},
-        "shipping_options": [],
-        "status": "open",
-        "success_url": params["success_url"],
-        "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0} if total is not None else None,
-        "ui_mode": "hosted_page",
-        "url": f"{world.base_url}/checkout/{key}",
-    }
-    copied(
-        session,
-        params,
-        "cancel_url",
-        "client_reference_id",
-        "customer",
-        "customer_email",
-        "customer_creation",
-        "locale",
-    )
-    copied(
-        session, params, "payment_method_collection", "submit_type", "billing_address_collection", "tax_id_collection"
-    )
-    if (creation := params.get("invoice_creation")) is not None:
-        data = dict.fromkeys(
-            ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
-        )
-        session["invoice_creation"] = {
-            "enabled": creation["enabled"],
-            "invoice_data": {**data, "metadata": {}, **(creation.get("invoice_data") or {})},
-        }
-    return session
-
-
-def due_now(params: Json, lines: list[Json]) -> int:
-    """What is paid on the page; within a trial only what is paid once."""
-    trial = part(params, "subscription_data")
-    trials = bool(trial.get("trial_period_days") or trial.get("trial_end"))
-    return sum(line["amount_total"] for line in lines if not trials or line["price"]["type"] == "one_time")
-
-
-def _method_types(params: Json) -> list[str]:
-    allowed: list[str] = params.get("allowed_payment_method_types") or list(OFFERED_METHODS)
-    excluded: list[str] = params.get("excluded_payment_method_types") or []
-    return [kind for kind in allowed if kind not in excluded]
 
 
 def _expire(call: Call) -> Json:

@@ -1,6 +1,7 @@
 """The control endpoints under /_double: clock, webhooks, faults, books, and what a person would do on a page."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import orjson
 from starlette.requests import Request
@@ -48,6 +49,7 @@ class Control:
             self._route("/_double/settings", self._settings),
             self._route("/_double/reset", self._reset),
             self._route("/_double/books", self._books, "GET"),
+            self._route("/_double/calls", self._calls, "GET"),
             self._route("/_double/objects", self._objects, "GET"),
             self._route("/_double/checkout/{id}/pay", self._pay),
             self._route("/_double/payment_intents/{id}/authenticate", self._authenticate),
@@ -96,8 +98,9 @@ class Control:
         return self._deliveries.state()
 
     async def _flush(self, request: Request, wanted: Json) -> Json:
-        _ = request, wanted
-        return await self._deliveries.flush()
+        """`order`: exactly these events, in this order; else all that wait, under the policy."""
+        _ = request
+        return await self._deliveries.flush(wanted.get("order"))
 
     async def _order_fault(self, request: Request, wanted: Json) -> Json:
         _ = request
@@ -128,6 +131,11 @@ class Control:
     async def _books(self, request: Request, wanted: Json) -> Json:
         _ = request, wanted
         return books(self._world)
+
+    async def _calls(self, request: Request, wanted: Json) -> Json:
+        """What was asked of the API, oldest first."""
+        _ = request, wanted
+        return {"calls": [asdict(call) for call in self._world.calls]}
 
     async def _objects(self, request: Request, wanted: Json) -> Json:
         """Every object, by kind; for tests of shapes."""

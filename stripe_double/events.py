@@ -18,10 +18,12 @@ def _shown(happened: Happened) -> Json:
 def _list(call: Call) -> Json:
     call.world.forget_old()
     kinds: list[str] = call.params.get("types") or ([call.params["type"]] if "type" in call.params else ["*"])
+    delivered: bool | None = call.params.get("delivery_success")
     wanted = [
         {"id": e.id, "created": e.created, "of": e}
         for e in call.world.events
         if e.account == call.account and any(fnmatch.fnmatchcase(e.kind, kind) for kind in kinds)
+        if delivered is None or delivered == (e.id in call.world.delivered)
     ]
     found = page(call, wanted)
     return {**found, "data": [_shown(one["of"]) for one in found["data"]]}
@@ -35,6 +37,6 @@ def _retrieve(call: Call) -> Json:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/events", "EventListParams", _list, (*PAGE, "type", "types")),
+    Endpoint("GET", "/v1/events", "EventListParams", _list, (*PAGE, "type", "types", "delivery_success")),
     Endpoint("GET", "/v1/events/{id}", "EventRetrieveParams", _retrieve, ()),
 )

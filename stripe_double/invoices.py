@@ -63,6 +63,43 @@ def _parent(subscription: Json | None) -> Json | None:
     return {"type": "subscription_details", "quote_details": None, "subscription_details": details}
 
 
+_EMPTY = [
+    "account_tax_ids",
+    "application",
+    "automatically_finalizes_at",
+    "custom_fields",
+    "customer_account",
+    "customer_address",
+    "customer_phone",
+    "customer_shipping",
+    "default_payment_method",
+    "default_source",
+    "description",
+    "due_date",
+    "effective_at",
+    "ending_balance",
+    "footer",
+    "from_invoice",
+    "hosted_invoice_url",
+    "invoice_pdf",
+    "last_finalization_error",
+    "latest_revision",
+    "next_payment_attempt",
+    "number",
+    "on_behalf_of",
+    "receipt_number",
+    "rendering",
+    "shipping_cost",
+    "shipping_details",
+    "statement_descriptor",
+    "test_clock",
+    "webhooks_delivered_at",
+    "subtotal_excluding_tax",
+    "total_excluding_tax",
+]
+"""Fields that are null in a new one."""
+
+
 def _blank(world: World, customer: Json, key: str, currency: str) -> Json:
     zero = ("amount_due", "amount_overpaid", "amount_paid", "amount_remaining", "amount_shipping", "attempt_count")
     zero += (
@@ -72,32 +109,11 @@ def _blank(world: World, customer: Json, key: str, currency: str) -> Json:
         "subtotal",
         "total",
     )
-    empty = ("account_tax_ids", "application", "automatically_finalizes_at", "custom_fields", "customer_account")
-    empty += ("customer_address", "customer_phone", "customer_shipping", "default_payment_method", "default_source")
-    empty += (
-        "description",
-        "due_date",
-        "effective_at",
-        "ending_balance",
-        "footer",
-        "from_invoice",
-        "hosted_invoice_url",
-    )
-    empty += (
-        "invoice_pdf",
-        "last_finalization_error",
-        "latest_revision",
-        "next_payment_attempt",
-        "number",
-        "on_behalf_of",
-    )
-    empty += ("receipt_number", "rendering", "shipping_cost", "shipping_details", "statement_descriptor", "test_clock")
-    empty += ("webhooks_delivered_at", "subtotal_excluding_tax", "total_excluding_tax")
     return {
         "id": key,
         "object": "invoice",
         **dict.fromkeys(zero, 0),
-        **dict.fromkeys(empty),
+        **dict.fromkeys(_EMPTY),
         "account_country": "US",
         "account_name": "Tollgate double",
         "attempted": False,
@@ -200,6 +216,10 @@ def void(world: World, invoice: Json) -> None:
     """It will never be paid, as if it had not been."""
     if invoice["status"] not in {"open", "uncollectible"}:
         raise invalid(f"You can only void open or uncollectible invoices. This invoice is {invoice['status']}.")
+    taken: int = (invoice["ending_balance"] or 0) - invoice["starting_balance"]
+    if taken:
+        customer = world.get("customer", invoice["customer"])
+        change_balance(world, customer, -taken, "unapplied_from_invoice", invoice=invoice["id"])
     invoice["status"], invoice["auto_advance"], invoice["next_payment_attempt"] = "void", False, None
     invoice["status_transitions"] = {**invoice["status_transitions"], "voided_at": world.now}
     world.emit("invoice.voided", invoice)

@@ -5,11 +5,12 @@ from stripe_double.errors import invalid
 from stripe_double.offered import only_offered
 from stripe_double.periods import after
 from stripe_double.products import get_price
+from stripe_double.schedule_objects import make_phase, make_schedule
 from stripe_double.subscription_billing import apply
 from stripe_double.subscription_changes import Change, NewItem
 from stripe_double.subscription_objects import UPDATED, end, items_of, period_of
 from stripe_double.subscription_updates import update as update_subscription
-from stripe_double.values import LIVEMODE, Json, part
+from stripe_double.values import Json, part
 from stripe_double.world import World
 
 _UPDATED = "subscription_schedule.updated"
@@ -21,10 +22,6 @@ _PHASE = (
     "metadata",
     "proration_behavior",
     "currency",
-    "billing_cycle_anchor",
-    "collection_method",
-    "default_payment_method",
-    "description",
 )
 
 
@@ -40,90 +37,13 @@ def _create(call: Call) -> Json:
                       f"`{subscription['schedule']}`.")  # fmt: skip
     if subscription["status"] not in {"active", "trialing", "past_due"}:
         raise invalid(f"You cannot migrate a subscription that is {subscription['status']}.")
-    items = [{"price": item["price"]["id"], "quantity": item["quantity"]} for item in items_of(subscription)]
-    start, finish = period_of(subscription)
-    schedule: Json = {
-        "id": world.new_id("sub_sched"),
-        "object": "subscription_schedule",
-        "application": None,
-        "billing_mode": subscription["billing_mode"],
-        "canceled_at": None,
-        "completed_at": None,
-        "created": world.now,
-        "current_phase": {"start_date": start, "end_date": finish},
-        "customer": subscription["customer"],
-        "customer_account": None,
-        "default_settings": _default_settings(subscription),
-        "end_behavior": "cancel" if subscription["cancel_at_period_end"] else "release",
-        "livemode": LIVEMODE,
-        "metadata": part(params, "metadata"),
-        "pause_schedules": [],
-        "phases": [_phase({"items": items}, start, finish)],
-        "released_at": None,
-        "released_subscription": None,
-        "status": "active",
-        "subscription": subscription["id"],
-        "test_clock": None,
-    }
+    schedule = make_schedule(world, subscription, part(params, "metadata"))
     world.add(schedule)
     with world.changing(subscription, UPDATED):
         subscription["schedule"] = schedule["id"]
     world.emit("subscription_schedule.created", schedule)
     _plan(world, schedule)
     return schedule
-
-
-def _default_settings(subscription: Json) -> Json:
-    empty = ("application_fee_percent", "billing_thresholds", "description", "on_behalf_of", "transfer_data")
-    return {
-        **dict.fromkeys(empty),
-        "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
-        "billing_cycle_anchor": "automatic",
-        "collection_method": "charge_automatically",
-        "default_payment_method": subscription["default_payment_method"],
-        "invoice_settings": {"account_tax_ids": None, "days_until_due": None, "issuer": {"type": "self"}},
-    }
-
-
-def _phase(wanted: Json, start: int, finish: int) -> Json:
-    empty = (
-        "application_fee_percent",
-        "billing_cycle_anchor",
-        "billing_thresholds",
-        "collection_method",
-        "description",
-    )
-    empty += (
-        "default_payment_method",
-        "invoice_settings",
-        "on_behalf_of",
-        "transfer_data",
-        "trial_end",
-        "default_tax_rates",
-    )
-    return {
-        **dict.fromkeys(empty),
-        "add_invoice_items": [],
-        "currency": "usd",
-        "default_tax_rates": [],
-        "discounts": [],
-        "start_date": start,
-        "end_date": finish,
-        "items": [
-            {
-                "billing_thresholds": None,
-                "discounts": [],
-                "metadata": item.get("metadata", {}),
-                "plan": item["price"],
-                "price": item["price"],
-                "quantity": item.get("quantity", 1),
-                "tax_rates": [],
-            }
-            for item in wanted["items"]
-        ],
-        "metadata": part(wanted, "metadata"),
-        "proration_behavior": wanted.get("proration_behavior", "create_prorations"),
-    }
 
 
 def _update(call: Call) -> Json:
@@ -163,7 +83,7 @@ def _phases(world: World, schedule: Json, wanted: list[Json]) -> list[Json]:
             raise invalid("The end date of a phase must be after its start.", param=f"{where}[end_date]")
         if phases and start != phases[-1]["end_date"]:
             raise invalid("Each phase must start when the one before ends.", param=f"{where}[start_date]")
-        phases.append(_phase(phase, start, finish))
+        phases.append(make_phase(phase, start, finish))
     if not phases or phases[0]["start_date"] != schedule["phases"][0]["start_date"]:
         raise invalid("You can not modify the start date of the current phase.", param="phases[0][start_date]")
     if phases[-1]["end_date"] <= world.now:

@@ -166,8 +166,8 @@ def renew(world: World, subscription: Json) -> None:
 
 
 def collect_renewal(world: World, invoice: Json) -> None:
-    """Finalize a renewal's draft and try to have it paid."""
-    if invoice["status"] != "draft":
+    """Finalize a renewal's draft and try to have it paid, unless its subscription has ended meanwhile."""
+    if invoice["status"] != "draft" or not invoice["auto_advance"]:
         return
     finalize(world, invoice)
     settle_renewal(world, invoice)

@@ -2,7 +2,7 @@
 
 from stripe_double.periods import period_at
 from stripe_double.products import plan_of
-from stripe_double.values import LIVEMODE, Json, listed
+from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
 UPDATED = "customer.subscription.updated"
@@ -31,25 +31,43 @@ def make_item(world: World, subscription: str, price: Json, quantity: int, perio
     return world.add(item)
 
 
+_EMPTY = [
+    "application",
+    "application_fee_percent",
+    "billing_cycle_anchor_config",
+    "billing_thresholds",
+    "cancel_at",
+    "canceled_at",
+    "customer_account",
+    "days_until_due",
+    "default_payment_method",
+    "default_source",
+    "description",
+    "ended_at",
+    "latest_invoice",
+    "next_pending_invoice_item_invoice",
+    "on_behalf_of",
+    "pause_collection",
+    "pending_invoice_item_interval",
+    "pending_setup_intent",
+    "pending_update",
+    "schedule",
+    "status_details",
+    "test_clock",
+    "transfer_data",
+    "trial_end",
+    "trial_start",
+]
+"""Fields that are null in a new one."""
+
+
 def blank(world: World, customer: Json, currency: str) -> Json:
     """A subscription that has no items yet; not kept yet."""
     key = world.new_id("sub")
-    empty = ("application", "application_fee_percent", "billing_cycle_anchor_config", "billing_thresholds", "cancel_at")
-    empty += (
-        "canceled_at",
-        "customer_account",
-        "days_until_due",
-        "default_payment_method",
-        "default_source",
-        "description",
-    )
-    empty += ("ended_at", "latest_invoice", "next_pending_invoice_item_invoice", "on_behalf_of", "pause_collection")
-    empty += ("pending_invoice_item_interval", "pending_setup_intent", "pending_update", "schedule", "status_details")
-    empty += ("test_clock", "transfer_data", "trial_end", "trial_start")
     return {
         "id": key,
         "object": "subscription",
-        **dict.fromkeys(empty),
+        **dict.fromkeys(_EMPTY),
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": world.now,
         "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible", "updated_at": world.now},
@@ -124,6 +142,7 @@ def end(world: World, subscription: Json, *, reason: str | None, status: str = "
     subscription["pending_update"] = None
     if reason is not None:
         subscription["cancellation_details"] = {**subscription["cancellation_details"], "reason": reason}
+    _stop_collecting(world, subscription["id"])
     listing = world.get("customer", subscription["customer"])["subscriptions"]["data"]
     if subscription in listing:
         listing.remove(subscription)
@@ -136,6 +155,14 @@ def end(world: World, subscription: Json, *, reason: str | None, status: str = "
         if plan["status"] in {"active", "not_started"}:
             plan["status"], plan["canceled_at"], plan["current_phase"] = "canceled", world.now, None
             world.emit("subscription_schedule.canceled", plan)
+
+
+def _stop_collecting(world: World, key: str) -> None:
+    """What is not paid by then is not tried again by itself, and a draft stays one."""
+    for invoice in world.all("invoice"):
+        details = part(part(invoice, "parent"), "subscription_details")
+        if invoice["status"] in {"draft", "open"} and details.get("subscription") == key:
+            invoice.update(auto_advance=False, next_payment_attempt=None, automatically_finalizes_at=None)
 
 
 def living_of(world: World, customer: str) -> list[Json]:

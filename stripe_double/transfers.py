@@ -1,6 +1,6 @@
 """Transfers from the platform to connected accounts, and their payouts to banks."""
 
-from stripe_double.charges import book
+from stripe_double.charges import book, make_available
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import invalid
 from stripe_double.values import LIVEMODE, Json, listed, part
@@ -20,15 +20,10 @@ def available(world: World, account: str | None) -> int:
     return sum(line["net"] for line in lines if line["available_on"] <= world.now or line["net"] < 0)
 
 
-def _at_once(world: World, line: Json) -> Json:
-    line["available_on"], line["status"] = world.now, "available"
-    return line
-
-
 def add_funds(world: World, amount: int) -> None:
     """Money of the platform's own, available at once; for tests of transfers."""
     source = {"id": world.new_id("tu"), "currency": "usd", "description": "Top-up of the platform's balance"}
-    _at_once(world, book(world, source, "topup", amount))
+    make_available(world, book(world, source, "topup", amount))
 
 
 def _create_transfer(call: Call) -> Json:
@@ -68,9 +63,9 @@ def _create_transfer(call: Call) -> Json:
         "transfer_group": params.get("transfer_group"),
     }
     world.add(transfer)
-    transfer["balance_transaction"] = _at_once(world, book(world, transfer, "transfer", -amount))["id"]
+    transfer["balance_transaction"] = make_available(world, book(world, transfer, "transfer", -amount))["id"]
     arrived = {**transfer, "id": transfer["destination_payment"]}
-    _at_once(world, book(world, arrived, "payment", amount, account=account["id"]))
+    make_available(world, book(world, arrived, "payment", amount, account=account["id"]))
     world.emit("transfer.created", transfer)
     return transfer
 
@@ -108,9 +103,9 @@ def _reverse(call: Call) -> Json:
         "transfer": transfer["id"],
     }
     world.add(reversal)
-    reversal["balance_transaction"] = _at_once(world, book(world, reversal, "transfer_refund", amount))["id"]
+    reversal["balance_transaction"] = make_available(world, book(world, reversal, "transfer_refund", amount))["id"]
     taken = {**reversal, "id": reversal["destination_payment_refund"]}
-    _at_once(world, book(world, taken, "payment_refund", -amount, account=transfer["destination"]))
+    make_available(world, book(world, taken, "payment_refund", -amount, account=transfer["destination"]))
     transfer["amount_reversed"] += amount
     transfer["reversed"] = transfer["amount_reversed"] == transfer["amount"]
     transfer["reversals"]["data"].insert(0, reversal)
@@ -170,7 +165,7 @@ def _create_payout(call: Call) -> Json:
     }
     world.add(payout, account=call.account)
     line = book(world, payout, "payout", -amount, account=call.account)
-    payout["balance_transaction"] = _at_once(world, line)["id"]
+    payout["balance_transaction"] = make_available(world, line)["id"]
     world.emit("payout.created", payout)
     world.plan(payout["arrival_date"], "payout.arrives", payout["id"])
     return payout
@@ -188,7 +183,7 @@ def arrive(world: World, payout: Json) -> None:
     account = world.account_of[payout["id"]]
     payout["status"], (payout["failure_code"], payout["failure_message"]) = "failed", failing
     line = book(world, payout, "payout_failure", payout["amount"], account=account)
-    payout["failure_balance_transaction"] = _at_once(world, line)["id"]
+    payout["failure_balance_transaction"] = make_available(world, line)["id"]
     world.emit("payout.failed", payout)
 
 
@@ -199,7 +194,7 @@ def _cancel_payout(call: Call) -> Json:
         raise invalid("Payouts can be canceled only while they are pending.", code="payout_not_cancelable")
     payout["status"] = "canceled"
     line = book(world, payout, "payout_cancel", payout["amount"], account=call.account)
-    payout["failure_balance_transaction"] = _at_once(world, line)["id"]
+    payout["failure_balance_transaction"] = make_available(world, line)["id"]
     world.emit("payout.canceled", payout)
     return payout
 

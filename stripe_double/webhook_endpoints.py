@@ -1,14 +1,22 @@
 """Webhook endpoints made over the API."""
 
+from dataclasses import dataclass
+
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, page
 from stripe_double.values import API_VERSION, LIVEMODE, Json, part
 from stripe_double.webhooks import Deliveries, Target
 
+_PATH = "/v1/webhook_endpoints"
+_OFFERED = ("url", "enabled_events", "api_version", "description", "metadata", "connect")
 
-def endpoints(deliveries: Deliveries) -> tuple[Endpoint, ...]:
+
+@dataclass(frozen=True, slots=True)
+class _Endpoints:
     """Creating one starts deliveries to it."""
 
-    def create(call: Call) -> Json:
+    deliveries: Deliveries
+
+    def create(self, call: Call) -> Json:
         world, params = call.world, call.params
         made: Json = {
             "id": world.new_id("we"),
@@ -25,48 +33,45 @@ def endpoints(deliveries: Deliveries) -> tuple[Endpoint, ...]:
         }
         world.add(made)
         secret = world.new_id("whsec")
-        deliveries.targets.append(Target(params["url"], secret, params["enabled_events"], made["id"]))
+        self.deliveries.targets.append(Target(params["url"], secret, params["enabled_events"], made["id"]))
         return {**made, "secret": secret}
 
-    def update(call: Call) -> Json:
+    def update(self, call: Call) -> Json:
         endpoint = call.world.get("webhook_endpoint", call.id)
         copied(endpoint, call.params, "url", "enabled_events", "description")
-        for target in deliveries.targets:
+        for target in self.deliveries.targets:
             if target.key == call.id:
                 target.url, target.events = endpoint["url"], endpoint["enabled_events"]
         return endpoint
 
-    def delete(call: Call) -> Json:
+    def delete(self, call: Call) -> Json:
         call.world.get("webhook_endpoint", call.id)
         call.world.forget(call.id)
-        deliveries.targets = [target for target in deliveries.targets if target.key != call.id]
+        self.deliveries.targets = [target for target in self.deliveries.targets if target.key != call.id]
         return {"id": call.id, "object": "webhook_endpoint", "deleted": True}
 
-    path = "/v1/webhook_endpoints"
+
+def _retrieve(call: Call) -> Json:
+    return call.world.get("webhook_endpoint", call.id)
+
+
+def _list(call: Call) -> Json:
+    return page(call, call.world.all("webhook_endpoint"))
+
+
+def endpoints(deliveries: Deliveries) -> tuple[Endpoint, ...]:
+    """The endpoints, which need to know where events go."""
+    made = _Endpoints(deliveries)
     return (
+        Endpoint("POST", _PATH, "WebhookEndpointCreateParams", made.create, _OFFERED),
+        Endpoint("GET", _PATH, "WebhookEndpointListParams", _list, PAGE),
+        Endpoint("GET", f"{_PATH}/{{id}}", "WebhookEndpointRetrieveParams", _retrieve, ()),
         Endpoint(
             "POST",
-            path,
-            "WebhookEndpointCreateParams",
-            create,
-            ("url", "enabled_events", "api_version", "description", "metadata", "connect"),
-        ),
-        Endpoint(
-            "GET", path, "WebhookEndpointListParams", lambda call: page(call, call.world.all("webhook_endpoint")), PAGE
-        ),
-        Endpoint(
-            "GET",
-            f"{path}/{{id}}",
-            "WebhookEndpointRetrieveParams",
-            lambda call: call.world.get("webhook_endpoint", call.id),
-            (),
-        ),
-        Endpoint(
-            "POST",
-            f"{path}/{{id}}",
+            f"{_PATH}/{{id}}",
             "WebhookEndpointUpdateParams",
-            update,
+            made.update,
             ("url", "enabled_events", "description", "metadata"),
         ),
-        Endpoint("DELETE", f"{path}/{{id}}", "WebhookEndpointDeleteParams", delete, ()),
+        Endpoint("DELETE", f"{_PATH}/{{id}}", "WebhookEndpointDeleteParams", made.delete, ()),
     )

@@ -43,6 +43,10 @@ class Target:
     key: str | None = None
     """The id of the webhook endpoint object, where one was made over the API."""
 
+    def takes(self, happened: Happened) -> bool:
+        """Whether this kind of event was asked for."""
+        return "*" in self.events or happened.kind in self.events
+
 
 @dataclass
 class Counts:
@@ -87,26 +91,40 @@ class Deliveries:
         """Take what happened since the last time; without a pause send it on its way."""
         for happened in self.world.unsent:
             for target in self.targets:
-                if "*" in target.events or happened.kind in target.events:
+                if target.takes(happened):
                     self._waiting.append((target, happened))
         self.world.unsent.clear()
         if self._waiting and not self.policy.paused:
             self._send(self._batch())
 
-    async def flush(self) -> Json:
-        """Send what waits, also in a pause, and wait until nothing is on its way."""
+    async def flush(self, order: list[str] | None = None) -> Json:
+        """Send what waits, also in a pause, and wait until nothing is on its way.
+
+        `order`: send exactly these events, in this order and as often as they are named; what else waits goes on waiting.
+        ApiError 400 where one is unknown.
+        """
         self.pump()
-        if self._waiting:
+        if order is not None:
+            self._spawn(self._ordered(order), 0.0)
+        elif self._waiting:
             self._send(self._batch())
         while self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
         return self.state()
 
+    def _ordered(self, order: list[str]) -> list[tuple[Target, Happened]]:
+        known = {happened.id: happened for happened in self.world.events}
+        for key in order:
+            if key not in known:
+                raise invalid(f"No such event: '{key}'", param="order")
+        self._waiting = [delivery for delivery in self._waiting if delivery[1].id not in order]
+        return [(target, known[key]) for key in order for target in self.targets if target.takes(known[key])]
+
     def state(self) -> Json:
-        """Counts, policy and targets."""
+        """Counts, policy, targets, and what waits."""
         return {
             **asdict(self.counts),
-            "waiting": len(self._waiting),
+            "waiting": [{"id": happened.id, "type": happened.kind} for _, happened in self._waiting],
             "running": len(self._running),
             "policy": asdict(self.policy),
             "urls": [target.url for target in self.targets],
@@ -197,7 +215,9 @@ class Deliveries:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             async with self._session.post(target.url, data=happened.body, headers=headers) as response:
                 await response.read()
-                return 200 <= response.status < 300
+                if 200 <= response.status < 300:
+                    self.world.delivered.add(happened.id)
+                    return True
         return False
 
 

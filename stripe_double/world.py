@@ -2,6 +2,7 @@
 
 import heapq
 import secrets
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from stripe_double.values import API_VERSION, LIVEMODE, Json
 
 _EVENTS_KEPT_S = 30 * 86_400
 _ID_BYTES = 12
+_CALLS_KEPT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,20 @@ class Answer:
     request: str
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """One request of the API and how it ended. `fault`: what was ordered to go wrong with it."""
+
+    at: int
+    method: str
+    path: str
+    key: str | None
+    account: str | None
+    status: int
+    replayed: bool
+    fault: str | None
 
 
 @dataclass
@@ -62,10 +78,13 @@ class World:
     notes: dict[str, Json] = field(default_factory=dict[str, Json])
     """What the server knows of an object and never answers: a test card's behaviour, an intent's invoice."""
     events: list[Happened] = field(default_factory=list[Happened])
+    delivered: set[str] = field(default_factory=set[str])
+    """The events that an endpoint has taken."""
     unsent: list[Happened] = field(default_factory=list[Happened])
     answers: dict[str, Answer] = field(default_factory=dict[str, Answer])
     agenda: list[tuple[int, int, str, str]] = field(default_factory=list[tuple[int, int, str, str]])
     asked: Asked = field(default_factory=Asked)
+    calls: deque[Called] = field(default_factory=lambda: deque[Called](maxlen=_CALLS_KEPT))
     sequence: int = 0
     changes: int = 0
     """Requests that may have changed something."""
@@ -172,8 +191,10 @@ class World:
         """Forget everything; ids stay unique."""
         for kept in (self.kinds, self.kind_of, self.account_of, self.notes, self.answers):
             kept.clear()
+        self.delivered.clear()
         for told in (self.events, self.unsent, self.agenda):
             told.clear()
+        self.calls.clear()
         self.clock = Clock()
 
     def forget_old(self) -> None:

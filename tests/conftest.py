@@ -9,12 +9,16 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 import redis.asyncio
 
 from app.embedded import EmbeddedServers
+
+if TYPE_CHECKING:
+    from tests.stripe_shop import Shop
 
 _PREFIX = "tollgate-test-"
 _MEMORY = Path("/dev/shm")
@@ -149,3 +153,20 @@ def _remove_left_over(parent: Path) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
         except OSError:
             continue
+
+
+@pytest.fixture(scope="session")
+async def running_stripe_double() -> AsyncIterator["Shop"]:
+    """A Stripe double as a process of its own; imported here, since few runs need it."""
+    from tests.stripe_shop import start_shop
+
+    shop = await start_shop()
+    yield shop
+    await shop.close()
+
+
+@pytest.fixture
+async def stripe_double(running_stripe_double: "Shop") -> "Shop":
+    """The Stripe double, empty, its clock running with the real one; see tests.stripe_shop."""
+    await running_stripe_double.reset()
+    return running_stripe_double

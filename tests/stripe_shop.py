@@ -73,9 +73,18 @@ class Shop:
         """Send events there under a policy: drop, repeat, shuffle, delay_ms, seed, paused, retries."""
         await self.ask("POST", "webhooks", url=url, secret=secret, policy=policy)
 
-    async def flush(self) -> Any:
-        """Send what waits and wait for it."""
-        return await self.ask("POST", "webhooks/flush")
+    async def flush(self, order: list[str] | None = None) -> Any:
+        """Send what waits and wait for it; with `order` exactly these events, in this order."""
+        return await self.ask("POST", "webhooks/flush", **({} if order is None else {"order": order}))
+
+    async def waiting(self) -> list[Any]:
+        """The events that wait, each with id and type."""
+        return (await self.ask("GET", "webhooks"))["waiting"]
+
+    async def calls(self, path: str = "", method: str = "POST") -> list[Any]:
+        """What was asked of the API: method, path, key, status, replayed, fault."""
+        made = (await self.ask("GET", "calls"))["calls"]
+        return [call for call in made if call["method"] == method and path in call["path"]]
 
     async def fault(self, kind: str, path: str, **more: Any) -> None:
         """The next call of `path` (a regular expression): error_before, rate_limit_before, drop_after, timeout_after."""

@@ -1,21 +1,11 @@
-"""One double for the tests of a worker process, as new for each test."""
-
-from collections.abc import AsyncIterator
+"""A short name for the double."""
 
 import pytest
 
-from tests.stripe_shop import Shop, start_shop
-
-
-@pytest.fixture(scope="session")
-async def running_shop() -> AsyncIterator[Shop]:
-    shop = await start_shop()
-    yield shop
-    await shop.close()
+from tests.stripe_shop import Shop
 
 
 @pytest.fixture
-async def shop(running_shop: Shop) -> Shop:
-    """The double, empty, its clock running with the real one."""
-    await running_shop.reset()
-    return running_shop
+async def shop(stripe_double: Shop) -> Shop:
+    """The Stripe double as the root fixture gives it."""
+    return stripe_double

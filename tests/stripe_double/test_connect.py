@@ -51,6 +51,23 @@ async def test_a_transfer_needs_available_money(shop: Shop) -> None:
     assert (books["accounts"][to.id], books["balance"]) == (1000, 2000 - 88 - 1000)
 
 
+async def test_money_is_available_after_two_days_or_at_once(shop: Shop) -> None:
+    to = await account(shop)
+    for card, seen in (("pm_card_visa", "pending"), ("pm_card_bypassPending", "available")):
+        intent = await shop.v1.payment_intents.create_async(
+            {"amount": 1000, "currency": "usd", "payment_method": card, "confirm": True, "off_session": True},
+            {"idempotency_key": card},
+        )
+        charge = await shop.v1.charges.retrieve_async(intent.latest_charge, {"expand": ["balance_transaction"]})
+        assert (charge.balance_transaction.status, charge.balance_transaction.fee) == (seen, 59)
+    balance = await shop.v1.balance.retrieve_async()
+    assert (balance.available[0].amount, balance.pending[0].amount) == (941, 941)
+    await transfer(shop, to.id, 941)
+    await shop.pass_time(days=2)
+    lines = (await shop.v1.balance_transactions.list_async({"type": "charge"})).data
+    assert {line.status for line in lines} == {"available"}
+
+
 async def test_a_payout_arrives_after_two_days(shop: Shop) -> None:
     to = await account(shop)
     await shop.ask("POST", "balance", amount=10_000)

@@ -96,6 +96,12 @@ async def test_retries_of_the_sdk_keep_their_key(shop: Shop) -> None:
     await shop.fault("drop_after", "/v1/customers", method="POST")
     await shop.new_client(max_network_retries=2).v1.customers.create_async({})
     assert len((await shop.v1.customers.list_async()).data) == 1
+    first, second = await shop.calls("/v1/customers")
+    assert first["key"] == second["key"]
+    assert [(c["fault"], c["replayed"], c["status"]) for c in (first, second)] == [
+        ("drop_after", False, 200),
+        (None, True, 200),
+    ]
 
 
 async def test_a_state_file_outlives_the_process(tmp_path: Path) -> None:

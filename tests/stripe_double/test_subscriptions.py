@@ -253,6 +253,16 @@ async def test_cancel_and_resume(shop: Shop) -> None:
         await shop.v1.subscriptions.update_async(subscription.id, {"cancel_at_period_end": False})
 
 
+async def test_cancelled_within_the_hour_of_a_draft_nothing_more_is_charged(shop: Shop) -> None:
+    await shop.reset(now=at(2027, 1, 1))
+    subscription = await shop.subscription(await shop.customer(), await shop.price(2000))
+    await shop.advance(at(2027, 2, 1))
+    await shop.v1.subscriptions.cancel_async(subscription.id)
+    await shop.pass_time(days=9)
+    invoice = await invoice_of(shop, subscription)
+    assert (invoice.status, invoice.auto_advance, (await shop.books())["charged"]) == ("draft", False, 2000)
+
+
 async def test_a_trial_ends_with_the_first_payment(shop: Shop) -> None:
     await shop.reset(now=at(2027, 1, 1))
     subscription = await shop.subscription(await shop.customer(), await shop.price(2000), trial_period_days=14)

@@ -57,7 +57,7 @@ async def test_events_arrive_signed_and_in_order(shop: Shop, inbox: Inbox) -> No
     await shop.customer()
     state = await shop.flush()
     assert inbox.kinds == ["customer.created", "payment_method.attached", "customer.updated"] == await shop.events()
-    assert (state["delivered"], state["failed"], state["waiting"]) == (3, 0, 0)
+    assert (state["delivered"], state["failed"], state["waiting"]) == (3, 0, [])
 
 
 async def test_a_wrong_secret_is_noticed(shop: Shop, inbox: Inbox) -> None:
@@ -78,7 +78,7 @@ async def test_what_is_not_taken_comes_again(shop: Shop, inbox: Inbox) -> None:
 async def test_a_pause_keeps_events_for_the_flush(shop: Shop, inbox: Inbox) -> None:
     await shop.deliver_to(inbox.url, paused=True)
     await shop.customer(None)
-    assert (await shop.ask("GET", "webhooks"))["waiting"] == 1
+    assert [e["type"] for e in await shop.waiting()] == ["customer.created"]
     assert inbox.kinds == []
     await shop.flush()
     assert inbox.kinds == ["customer.created"]
@@ -94,6 +94,27 @@ async def test_shuffled_repeated_and_dropped_by_seed(shop: Shop, inbox: Inbox) -
     in_order = [event for event in made if event in first_times]
     assert set(in_order) < set(made)
     assert in_order != first_times
+
+
+async def test_any_order_can_be_dictated(shop: Shop, inbox: Inbox) -> None:
+    await shop.deliver_to(inbox.url, paused=True)
+    await shop.customer()
+    first, second, third = [e["id"] for e in await shop.waiting()]
+    await shop.flush([third, first, third])
+    assert inbox.ids == [third, first, third]
+    assert [e["id"] for e in await shop.waiting()] == [second]
+    assert (await shop.try_ask("POST", "webhooks/flush", order=["evt_none"]))[0] == 400
+
+
+async def test_the_list_tells_what_was_not_delivered(shop: Shop, inbox: Inbox) -> None:
+    await shop.deliver_to(inbox.url, drop=0.5, seed=5)
+    for _ in range(12):
+        await shop.customer(None)
+    await shop.flush()
+    lost = [e.id for e in (await shop.v1.events.list_async({"delivery_success": False, "limit": 100})).data]
+    taken = [e.id for e in (await shop.v1.events.list_async({"delivery_success": True, "limit": 100})).data]
+    assert (len(lost) + len(taken), set(taken)) == (12, set(inbox.ids))
+    assert lost
 
 
 async def test_delays_let_later_events_overtake(shop: Shop, inbox: Inbox) -> None:
