@@ -7,17 +7,18 @@ given only after its settlement is committed, or journalled on local disk where 
 import logging
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from billing.catalog import CatalogHolder, Snapshot
 from gateway.admission import Admitted, admit
-from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
-from gateway.failures import as_refusal
+from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
+from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import answer_of
-from gateway.rules.outcome import usage_facts
+from gateway.rules.truth import End, Seen, Verdict, verdict
 from gateway.settling import Settling
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
@@ -31,6 +32,9 @@ from providers.errors import ProviderError
 from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
+
+MAX_MESSAGE: Final = 500
+"""Characters of a failure's message that are kept with the call."""
 
 
 class Calls:
@@ -110,15 +114,27 @@ class Calls:
             provider, answer = await answer_of(self._providers, admitted)
         except ProviderError as error:
             refusal = as_refusal(error)
-            await self._settling.release(released(admitted, refusal))
+            told = truth_of(admitted, end_of(error), Seen(), "")
+            await self._settling.release(released(admitted, told, refusal))
             raise called(refusal, admitted) from error
-        usage = usage_facts(answer.usage, admitted.shape, admitted.bound, answer.content_bytes, provider)
-        operation = self.settlement(admitted, usage, answer.body)
+        told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), provider)
+        assert told.usage is not None, "a call that finished is charged"
+        operation = self.settlement(admitted, told, told.usage, answer.body)
         settled = await self._settling.settle(operation)
-        return result_of(admitted, answer.body, usage, operation, settled, now())
+        return result_of(admitted, answer.body, told.usage, operation, settled, now())
 
-    def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
-        """The operation that settles a call which produced output, at the prices of its submit."""
+    def settlement(
+        self,
+        admitted: Admitted,
+        told: Verdict,
+        usage: UsageFacts,
+        body: JsonObject | None,
+        refusal: Refusal | None = None,
+    ) -> Settle:
+        """The operation that settles a call by its verdict, whose `usage` it is, at the prices of its submit.
+
+        `refusal` is why it did not come to a good end.
+        """
         keep = admitted.claim is not None and body is not None
         return Settle(
             call_id=admitted.call_id,
@@ -126,9 +142,16 @@ class Calls:
             workspace_id=admitted.caller.workspace_id,
             cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
             usage=told_of(admitted, usage),
-            status="SUCCEEDED",
+            status=told.status,
+            error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
+            error_message=None if refusal is None else refusal.message[:MAX_MESSAGE],
             sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,
         )
+
+
+def truth_of(admitted: Admitted, end: End, seen: Seen, provider: str) -> Verdict:
+    """What becomes of this call's hold, by the truth table."""
+    return verdict(end, seen, admitted.shape, admitted.bound, provider)
 
 
 def told_of(admitted: Admitted, usage: UsageFacts) -> UsageFacts:
@@ -143,15 +166,17 @@ def called(refusal: Refusal, admitted: Admitted) -> Refusal:
     return refusal
 
 
-def released(admitted: Admitted, refusal: Refusal) -> Release:
-    """The operation that gives a call's hold back because nothing was produced."""
+def released(admitted: Admitted, told: Verdict, refusal: Refusal) -> Release:
+    """The operation that gives a call's hold back, where the verdict is that nothing is charged."""
+    assert told.usage is None, "nothing was produced"
+    assert told.status != "SUCCEEDED", "what succeeded is settled"
     return Release(
         call_id=admitted.call_id,
         wallet_id=admitted.caller.wallet_id,
         workspace_id=admitted.caller.workspace_id,
-        status="CANCELED" if isinstance(refusal, ClientLeft) else "FAILED",
+        status=told.status,
         error_code=refusal.code,
-        error_message=refusal.message[:500],
+        error_message=refusal.message[:MAX_MESSAGE],
     )
 
 

@@ -1,6 +1,7 @@
-"""The one place where a provider's failure becomes what the caller is told."""
+"""The one place where a provider's failure becomes what the caller is told, and how the call ended."""
 
 from gateway.errors import UpstreamFailed, UpstreamRefused, UpstreamTimedOut
+from gateway.rules.truth import End
 from providers.errors import ProviderError, UpstreamRejected, UpstreamTimeout
 
 
@@ -13,3 +14,14 @@ def as_refusal(error: ProviderError) -> UpstreamFailed:
             return UpstreamTimedOut(error.message)
         case _:
             return UpstreamFailed(error.message)
+
+
+def end_of(error: ProviderError) -> End:
+    """How a call ended that this failure ended."""
+    match error:
+        case UpstreamRejected():
+            return End.REFUSED
+        case UpstreamTimeout():
+            return End.TIMED_OUT
+        case _:
+            return End.FAILED
