@@ -14,10 +14,11 @@ from gateway.admission import Admitted, admit
 from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
+from gateway.metrics import note_end
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import answer_of
+from gateway.routing import Routed, Router
 from gateway.rules.truth import End, Seen, Verdict, verdict
 from gateway.settling import Settling
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
@@ -29,7 +30,6 @@ from metering.wallets import wallet_figures
 from models.database import Database
 from providers.base import JsonObject
 from providers.errors import ProviderError
-from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Calls:
         self,
         database: Database,
         catalog: CatalogHolder,
-        providers: Registry,
+        router: Router,
         settling: Settling,
         in_flight: InFlight,
         outputs: Outputs,
@@ -54,7 +54,7 @@ class Calls:
         """The parts of one process, made by app.lifespan."""
         self._database = database
         self._catalog = catalog
-        self._providers = providers
+        self._router = router
         self._settling = settling
         self._in_flight = in_flight
         self._outputs = outputs
@@ -110,17 +110,20 @@ class Calls:
             self._in_flight.remove(admitted.call_id)
 
     async def _answer(self, admitted: Admitted) -> CallResult:
+        routed = Routed([])
         try:
-            provider, answer = await answer_of(self._providers, admitted)
+            answer = await self._router.answer(admitted, routed)
         except ProviderError as error:
             refusal = as_refusal(error)
-            told = truth_of(admitted, end_of(error), Seen(), "")
+            told = truth_of(admitted, end_of(error), Seen(), routed)
             await self._settling.release(released(admitted, told, refusal))
+            note_end(admitted.model.slug, told, 0)
             raise called(refusal, admitted) from error
-        told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), provider)
+        told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
         assert told.usage is not None, "a call that finished is charged"
-        operation = self.settlement(admitted, told, told.usage, answer.body)
+        operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), answer.body)
         settled = await self._settling.settle(operation)
+        note_end(admitted.model.slug, told, operation.cost_micro)
         return result_of(admitted, answer.body, told.usage, operation, settled, now())
 
     def settlement(
@@ -131,7 +134,7 @@ class Calls:
         body: JsonObject | None,
         refusal: Refusal | None = None,
     ) -> Settle:
-        """The operation that settles a call by its verdict, whose `usage` it is, at the prices of its submit.
+        """The operation that settles a call by its verdict, whose `usage` it is as recorded, at the prices of its submit.
 
         `refusal` is why it did not come to a good end.
         """
@@ -141,7 +144,7 @@ class Calls:
             wallet_id=admitted.caller.wallet_id,
             workspace_id=admitted.caller.workspace_id,
             cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
-            usage=told_of(admitted, usage),
+            usage=usage,
             status=told.status,
             error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
             error_message=None if refusal is None else refusal.message[:MAX_MESSAGE],
@@ -149,14 +152,18 @@ class Calls:
         )
 
 
-def truth_of(admitted: Admitted, end: End, seen: Seen, provider: str) -> Verdict:
+def truth_of(admitted: Admitted, end: End, seen: Seen, routed: Routed) -> Verdict:
     """What becomes of this call's hold, by the truth table."""
-    return verdict(end, seen, admitted.shape, admitted.bound, provider)
+    return verdict(end, seen, admitted.shape, admitted.bound, routed.provider)
 
 
-def told_of(admitted: Admitted, usage: UsageFacts) -> UsageFacts:
-    """The usage as it is recorded: a test key's says so."""
-    return replace(usage, details={**(usage.details or {}), "test": True}) if admitted.caller.test else usage
+def recorded(admitted: Admitted, usage: UsageFacts, routed: Routed) -> UsageFacts:
+    """The usage as it is recorded: with the route of a call that was not answered at its first try; a test key's says so."""
+    route = routed.told()
+    if route is None and not admitted.caller.test:
+        return usage
+    test: dict[str, object] = {"test": True} if admitted.caller.test else {}
+    return replace(usage, details={**(usage.details or {}), **(route or {}), **test})
 
 
 def called(refusal: Refusal, admitted: Admitted) -> Refusal:

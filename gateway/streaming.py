@@ -7,18 +7,19 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from gateway.admission import Admitted, admit
 from gateway.call_stream import CallStream
-from gateway.calls import Calls, called, released, result_of, told_of, truth_of
+from gateway.calls import Calls, called, recorded, released, result_of, truth_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
+from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import stream_of
+from gateway.routing import Routed, Router
 from gateway.rules.truth import End, Seen, Verdict
 from gateway.settling import Settling
 from gateway.so_far import SoFar
@@ -29,7 +30,6 @@ from metering.operations import UsageFacts
 from metering.views import Repeat
 from providers.base import JsonObject, StreamChunk, Usage
 from providers.errors import ProviderError
-from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class _Progress:
     """What has been produced so far; the running cost is read from it."""
 
-    provider: str = ""
+    routed: Routed = field(default_factory=lambda: Routed([]))
     content_bytes: int = 0
     bytes_after_usage: int = 0
     usage: Usage | None = None
@@ -64,7 +64,7 @@ class Streams:
     def __init__(
         self,
         calls: Calls,
-        providers: Registry,
+        router: Router,
         settling: Settling,
         in_flight: InFlight,
         repeats: Repeats,
@@ -72,7 +72,7 @@ class Streams:
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._calls = calls
-        self._providers = providers
+        self._router = router
         self._settling = settling
         self._in_flight = in_flight
         self._repeats = repeats
@@ -151,20 +151,17 @@ class Streams:
     async def _forward(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"
     ) -> None:
-        progress.provider, upstream = await stream_of(self._providers, admitted)
-        async with contextlib.aclosing(upstream):
-            async for chunk in upstream:
-                if chunk.parsed is None:
-                    continue
-                progress.take(chunk)
-                if progress.held_back is not None:
-                    await stream.put(StreamedEvent(admitted.call_id, None, progress.held_back))
-                    progress.held_back = None
-                if chunk.usage is not None and not chunk.content_bytes:
-                    progress.held_back = chunk.parsed
-                else:
-                    await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
+        begun = await self._router.stream(admitted, progress.routed)
+        async with contextlib.aclosing(begun.rest):
+            for chunk in begun.head:
+                await _pass_on(admitted, progress, stream, chunk)
                 _open(opened, stream)
+            try:
+                async for chunk in begun.rest:
+                    await _pass_on(admitted, progress, stream, chunk)
+            except ProviderError as error:
+                self._router.broke(progress.routed, error)
+                raise
 
     async def _finish(
         self,
@@ -175,15 +172,17 @@ class Streams:
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
-        told = truth_of(admitted, end, progress.seen(), progress.provider)
+        told = truth_of(admitted, end, progress.seen(), progress.routed)
         if told.usage is None:
             assert refusal is not None, "a call that finished is charged"
             await self._settling.release(released(admitted, told, refusal))
+            note_end(admitted.model.slug, told, 0)
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
             if not opened.done():
                 raise called(refusal, admitted)
             return
-        result = await self._settle(admitted, told, told.usage, refusal, stream.so_far)
+        usage = recorded(admitted, told.usage, progress.routed)
+        result = await self._settle(admitted, told, usage, refusal, stream.so_far)
         if refusal is None:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
@@ -196,15 +195,30 @@ class Streams:
         whole = so_far.body() if so_far is not None and refusal is None else None
         operation = self._calls.settlement(admitted, told, usage, whole, refusal)
         settled = await self._settling.settle(operation)
+        note_end(admitted.model.slug, told, operation.cost_micro)
         return result_of(admitted, None, usage, operation, settled, now())
+
+
+async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, chunk: StreamChunk) -> None:
+    """Hand on a chunk, but for the last one with usage and no output, which waits for the charge it will carry."""
+    if chunk.parsed is None:
+        return
+    progress.take(chunk)
+    if progress.held_back is not None:
+        await stream.put(StreamedEvent(admitted.call_id, None, progress.held_back))
+        progress.held_back = None
+    if chunk.usage is not None and not chunk.content_bytes:
+        progress.held_back = chunk.parsed
+    else:
+        await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
 def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts | None]:
     """What is charged where the process dies now: as if the reader had left."""
-    told = truth_of(admitted, End.LEFT, progress.seen(), progress.provider)
+    told = truth_of(admitted, End.LEFT, progress.seen(), progress.routed)
     if told.usage is None:
         return 0, None
-    usage = told_of(admitted, told.usage)
+    usage = recorded(admitted, told.usage, progress.routed)
     return admitted.rates.cost_micro(usage, admitted.discount_percent), usage
 
 

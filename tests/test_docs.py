@@ -203,10 +203,11 @@ def test_the_table_of_metrics_is_that_of_the_code() -> None:
 
     import app.worker
     import billing.webhooks
+    import gateway.metrics
     import metering.group_commit
     import metering.limiter
 
-    modules = (app.worker, billing.webhooks, metering.group_commit, metering.limiter)
+    modules = (app.worker, billing.webhooks, gateway.metrics, metering.group_commit, metering.limiter)
     assert all(modules)
     made = {}
     for family in REGISTRY.collect():
