@@ -1,6 +1,6 @@
 # Tollgate's commands. `make run` and `make test` do all set-up on a machine with only Python 3.11 (with venv) and make.
 .DEFAULT_GOAL := help
-.PHONY: help run test check coverage lint types imports bench chaos lock audit graphiql clean
+.PHONY: help run test check coverage lint types imports bench chaos faults lock audit graphiql clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -53,6 +53,9 @@ bench: $(READY) ## Measure: ledger, limiter, whole calls (ratios in one run; tak
 
 chaos: $(READY) ## Kill workers, PostgreSQL and Valkey under load, then audit every debit (ARGS="--calls 1000000 --kills 300")
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+faults: $(READY) ## Faulty providers and clients, then every debit derived from the providers' log (ARGS="--calls 10000 --seed 7")
+	$(BIN)/python -m tests.faults $(ARGS)
 
 lock: $(READY) ## Resolve the requirements anew, with hashes and without index addresses
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
