@@ -45,6 +45,8 @@ _CALLS: Final[dict[str, Operation]] = {
 }
 _LISTED_AT_S: Final = 0
 """OpenAI's form wants a time of creation, which a catalog does not know."""
+_FIT: Final = b"x-tollgate-fit"
+"""`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _EVENT: Final = b"data: "
 _END: Final = b"\n\n"
 
@@ -123,7 +125,13 @@ class OpenAIRest:
             concurrent_calls=facts.concurrent_calls,
             test=principal.environment is Environment.TEST,
         )
-        request = CallRequest(model, operation, body, idempotency_key=header(scope, b"idempotency-key"))
+        request = CallRequest(
+            model,
+            operation,
+            body,
+            idempotency_key=header(scope, b"idempotency-key"),
+            fit=header(scope, _FIT) == "true",
+        )
         if operation is Operation.CHAT and body.get("stream") is True:
             await self._stream(await self._streams.open(caller, request), receive, send, headers)
             return

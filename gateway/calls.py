@@ -90,8 +90,18 @@ class Calls:
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
         """
-        admitted = admit(self._catalog.current, caller, request, now())
+        admitted = await self.admitted(caller, request)
         return await self._in_flight.answer_of(self._run(admitted))
+
+    async def admitted(self, caller: Caller, request: CallRequest) -> Admitted:
+        """The call's terms, see gateway.admission.admit; one that is to fit is told what its wallet can pay."""
+        if not request.fit:
+            return admit(self._catalog.current, caller, request, now())
+        at = now()
+        spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
+        if request.max_credits_micro is not None:
+            spendable = min(spendable, request.max_credits_micro)
+        return admit(self._catalog.current, caller, request, at, spendable_micro=spendable)
 
     async def _run(self, admitted: Admitted) -> CallResult:
         async with self._places.taken(admitted.caller):

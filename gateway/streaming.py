@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted
 from gateway.call_stream import CallStream
 from gateway.calls import Calls, called, recorded, released, result_of, truth_of
 from gateway.errors import CallInterrupted, ClientLeft
@@ -86,7 +86,7 @@ class Streams:
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
         Raises what gateway.calls.Calls.call raises.
         """
-        admitted = admit(self._calls.snapshot, caller, request, now())
+        admitted = await self._calls.admitted(caller, request)
         stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))

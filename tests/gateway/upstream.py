@@ -119,7 +119,9 @@ def catalog(alpha: str, beta: str, factor: int = 1, more: str = "") -> str:
 
 
 @asynccontextmanager
-async def theatre(database_url: str, redis_url: str, tmp_path: Path, more: str = "") -> AsyncIterator[Theatre]:
+async def theatre(
+    database_url: str, redis_url: str, tmp_path: Path, more: str = "", credits_micro: int = CREDITS_MICRO
+) -> AsyncIterator[Theatre]:
     async with AsyncExitStack() as stack:
         plays, beta_plays = Stage(), Stage()
         alpha = await stack.enter_async_context(scripted(plays))
@@ -129,7 +131,7 @@ async def theatre(database_url: str, redis_url: str, tmp_path: Path, more: str =
         path = tmp_path / "catalog.toml"
         path.write_text(catalog(alpha.url, beta.url, more=more))
         await apply_catalog(database, path)
-        seeded = await seed_workspace(database, CREDITS_MICRO)
+        seeded = await seed_workspace(database, credits_micro)
         settings = Settings.from_environment(
             {
                 "TOLLGATE_DATABASE_URL": database_url,
