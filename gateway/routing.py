@@ -16,7 +16,7 @@ from billing.views import RouteView
 from gateway.admission import Admitted
 from gateway.breakers import Breakers
 from gateway.failures import Outcome, is_providers_fault, outcome_of
-from gateway.metrics import ATTEMPTS, note_answer
+from gateway.metrics import note_answer, note_failure
 from gateway.rules.circuit import Passage
 from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, in_turn, pause_s
 from kit.records import record
@@ -90,7 +90,7 @@ class Router:
         """A stream that had begun broke off: nobody else can go on with it."""
         last = Try(routed.provider, outcome_of(error))
         routed.tries[-1] = last
-        ATTEMPTS.labels(provider=last.provider, outcome=last.outcome).inc()
+        note_failure(last.provider, last.outcome)
         if is_providers_fault(error):
             self._breakers.failed(last.provider)
 
@@ -155,7 +155,7 @@ class Router:
         except ProviderError as error:
             outcome = outcome_of(error)
             visit.routed.tries.append(Try(name, outcome))
-            ATTEMPTS.labels(provider=name, outcome=outcome).inc()
+            note_failure(name, outcome)
             if is_providers_fault(error):
                 self._breakers.failed(name, trial=visit.trial)
             elif outcome is not Outcome.NOT_CONFIGURED:

@@ -138,7 +138,7 @@ def script_of(seed: int, provider: str, number: int, nth: int, calls: int, *, st
             fault_at = 0
             status = chance.choices([500, 503, 429, 400, 401], (40, 20, 15, 20, 5))[0]
             retry_after = (
-                chance.choice(["", "0.05", "0.3", "20"]) if status in {503, 429} and provider == "beta" else ""
+                chance.choice(["", "0.05", "0.3", "1.5"]) if status in {503, 429} and provider == "beta" else ""
             )
     return Script(
         pieces=pieces,

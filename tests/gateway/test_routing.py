@@ -10,7 +10,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, generate_latest
 
 from billing.views import RouteView
 from gateway.rules.retrying import MAX_PAUSE_S, MAX_WAIT_S, Failure, in_turn, pause_s
@@ -293,3 +293,25 @@ async def test_the_operator_sees_the_route_of_a_call(stage: Theatre, database_ur
     assert answer.headers["x-tollgate-call-id"] == encode_id("call", (await stage.settled())["call_id"])
     [details] = await details_of_call(stage.database, (await stage.settled())["call_id"])
     assert details["route"][-1] == ["beta", "answered"]
+
+
+async def test_metrics_tell_of_models_and_providers_and_of_nobody(stage: Theatre) -> None:
+    def figures() -> list[float]:
+        return [
+            count("tollgate_calls_total", model="duo", status="SUCCEEDED"),
+            count("tollgate_call_tokens_total", model="duo", kind="output"),
+            count("tollgate_call_credits_total", model="duo"),
+            count("tollgate_provider_attempts_total", provider="alpha", outcome="unavailable"),
+            count("tollgate_provider_seconds_count", provider="beta"),
+            count("tollgate_provider_seconds_bucket", provider="beta", le="+Inf"),
+        ]
+
+    before = figures()
+    stage.plays.plays = [failing()]
+    body = asked("duo", messages=[{"role": "user", "content": "a secret word"}])
+    assert (await stage.gate.ask(body)).status == 200
+    assert [after - was for after, was in zip(figures(), before, strict=True)] == [1, 5, 90, 3, 1, 1]
+    assert count("tollgate_calls_in_flight") == 0
+    told = generate_latest().decode()
+    for private in ("secret word", str(stage.gate.seeded.workspace_id), stage.gate.seeded.workspace_id.hex, "tg_live"):
+        assert private not in told
