@@ -138,7 +138,7 @@ class Router:
                 pause = self._pause(visit, error, policy, tries)
                 if pause is None or not _has_time(visit, policy, pause):
                     raise
-                logger.info("provider %s: %s; tried again in %.2f s", route.provider, error.message, pause)
+                logger.info("provider %s is tried again in %.2f s", route.provider, pause)
                 await asyncio.sleep(pause)
 
     async def _try(
@@ -160,7 +160,8 @@ class Router:
                 self._breakers.failed(name, trial=visit.trial)
             elif outcome is not Outcome.NOT_CONFIGURED:
                 self._breakers.succeeded(name, trial=visit.trial)
-            logger.warning("call %s: provider %s failed (%s)", visit.admitted.call_id, name, error.message)
+            # Its message stays out of the log: a provider may quote the prompt in it (D12).
+            logger.warning("call %s: provider %s: %s", visit.admitted.call_id, name, outcome)
             raise
         visit.routed.tries.append(Try(name, Outcome.ANSWERED))
         note_answer(name, time.monotonic() - at)
@@ -173,6 +174,7 @@ class Router:
             wait_s = _LIMITED_S
         if wait_s is not None:
             wait_s = min(wait_s, MAX_RETRY_AFTER_S)
+        if wait_s is not None and policy.circuit_failures:
             self._paused[visit.route.provider, visit.route.upstream_model] = time.monotonic() + wait_s
         failure = Failure(
             repeatable=error.retryable and not visit.trial,

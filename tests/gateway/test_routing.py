@@ -315,3 +315,12 @@ async def test_metrics_tell_of_models_and_providers_and_of_nobody(stage: Theatre
     told = generate_latest().decode()
     for private in ("secret word", str(stage.gate.seeded.workspace_id), stage.gate.seeded.workspace_id.hex, "tg_live"):
         assert private not in told
+
+
+async def test_D12_what_a_provider_says_in_an_error_is_not_logged(stage: Theatre, caplog) -> None:
+    stage.plays.plays = [failing("400 Bad", body=b'{"error": {"message": "cannot read: a secret word"}}')]
+    with caplog.at_level("DEBUG"):
+        answer = await stage.gate.ask(asked("duo"))
+    assert "a secret word" in answer.body["error"]["message"]
+    assert "provider alpha: refused" in caplog.text
+    assert "secret word" not in caplog.text
