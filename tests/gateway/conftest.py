@@ -99,6 +99,8 @@ class Gate:
             sent.append(message)
 
         await self.services.rest(scope, receive, send)
+        if not sent:
+            return Answer(0, {}, b"")  # nobody is there to be answered
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
 

@@ -234,10 +234,11 @@ async def timed_out_during(stage: Theatre) -> Told:
 
 
 async def client_gone_before(stage: Theatre) -> Told:
-    stage.plays.plays = [silent]
-    asking = asyncio.create_task(stage.gate.ask(asked(stream=True)))
+    gone = asyncio.Event()
+    stage.plays.plays = [streaming(event(""), then=silent)]
+    asking = asyncio.create_task(stage.gate.ask(asked(stream=True), leave=gone))
     await until(lambda: stage.alpha.requests)
-    asking.cancel()
+    gone.set()
     await asyncio.wait({asking})
     await asyncio.wait_for(stage.alpha.ended.wait(), 0.9)  # before its time is out: the provider is stopped
     return None
