@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -112,7 +112,7 @@ class Router:
                 error = error or UpstreamUnavailable("the provider keeps failing and is left alone for a while")
                 continue
             try:
-                visit = _Visit(admitted, route, routed, started_at, number < len(routes), passage is Passage.TRIAL)
+                visit = _Visit(admitted, route, routed, started_at, routes[number:], passage is Passage.TRIAL)
                 return await self._visit(visit, ask)
             except ProviderError as failure:
                 error = failure
@@ -182,7 +182,16 @@ class Router:
             unsent=isinstance(error, UpstreamUnavailable) and error.status is None,
             retry_after_s=wait_s,
         )
-        return pause_s(failure, tries, policy.retries, has_next=visit.has_next, chance=self._chance())
+        return pause_s(failure, tries, policy.retries, has_next=self._has_next(visit), chance=self._chance())
+
+    def _has_next(self, visit: "_Visit") -> bool:
+        """Whether one of the routes behind this one would take the call now."""
+        at = time.monotonic()
+        return any(
+            self._breakers.is_closed(route.provider)
+            and self._paused.get((route.provider, route.upstream_model), 0.0) <= at
+            for route in visit.behind
+        )
 
     async def _wait_for_pause(self, visit: "_Visit") -> None:
         """What a provider asked for is kept to: by another route where there is one, else by waiting, or by failing."""
@@ -194,7 +203,7 @@ class Router:
         if left_s <= 0:
             self._paused.pop(key, None)
             return
-        if visit.has_next or left_s > MAX_WAIT_S:
+        if left_s > MAX_WAIT_S or self._has_next(visit):
             visit.routed.tries.append(Try(visit.route.provider, Outcome.LEFT_ALONE))
             raise UpstreamRateLimited(left_s)
         await asyncio.sleep(left_s)
@@ -208,7 +217,7 @@ class _Visit:
     route: RouteView
     routed: Routed
     started_at: float
-    has_next: bool
+    behind: Sequence[RouteView]
     trial: bool
 
 

@@ -216,6 +216,18 @@ async def test_one_that_asks_for_long_is_not_asked_meanwhile(stage: Theatre) -> 
     assert await route_of(stage) == [["alpha", "left_alone"], ["beta", "answered"]]
 
 
+async def test_where_no_other_would_take_the_call_a_short_pause_is_waited_for(stage: Theatre) -> None:
+    stage.beta_plays.plays = [failing("429 Slow", "Retry-After: 30\r\n")]
+    stage.plays.plays = [
+        failing("429 Slow", "Retry-After-Ms: 200\r\n"),
+        failing("429 Slow", "Retry-After-Ms: 200\r\n"),
+        GOOD,
+    ]
+    assert (await stage.gate.ask(asked("duo"))).status == 502
+    assert (await stage.gate.ask(asked("duo"))).status == 200
+    assert (len(stage.alpha.requests), len(stage.beta.requests)) == (3, 1)
+
+
 async def test_the_whole_time_holds_over_all_tries(database_url: str, redis_url: str, tmp_path: Path) -> None:
     more = "retries = 5\ntotal_timeout_s = 2\ncircuit_failures = 0"
     async with theatre(database_url, redis_url, tmp_path, more) as stage:
