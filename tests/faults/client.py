@@ -46,31 +46,39 @@ async def make(call: PlannedCall, urls: list[str], api_key: str) -> list[Attempt
     ports = [int(url.rpartition(":")[2]) for url in urls]
     first = Attempt(call, f"f-{call.number}-0")
     attempts = [first]
-    sends = [_send(first, ports[call.gateway], api_key, call.leave_after_s)]
+    sends = [_send(first, ports[call.gateway], api_key, leaves=True)]
     if call.twice:
         second = Attempt(call, f"f-{call.number}-1")
         attempts.append(second)
-        sends.append(_send(second, ports[(call.gateway + 1) % len(ports)], api_key, None))
+        sends.append(_send(second, ports[(call.gateway + 1) % len(ports)], api_key))
     await asyncio.gather(*sends)
     if call.key is not None and (call.again or first.came is Came.LEFT):
         last = Attempt(call, f"f-{call.number}-2")
         attempts.append(last)
-        await _send(last, ports[(call.gateway + 1) % len(ports)], api_key, None)
+        await _send(last, ports[(call.gateway + 1) % len(ports)], api_key)
     return attempts
 
 
-async def _send(attempt: Attempt, port: int, api_key: str, leave_after_s: float | None) -> None:
+class _Leave(Exception):
+    """This client has seen enough."""
+
+
+async def _send(attempt: Attempt, port: int, api_key: str, *, leaves: bool = False) -> None:
+    leave_after_s = attempt.call.leave_after_s if leaves else None
+    most_writes = attempt.call.leave_after_writes if leaves else None
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S if leave_after_s is None else leave_after_s):
             writer.write(_request(attempt, api_key))
             await writer.drain()
-            await _read(reader, attempt)
+            await _read(reader, attempt, most_writes)
     except TimeoutError:
         if leave_after_s is not None:
             attempt.came = Came.LEFT
         else:
             attempt.error = "no answer in time"
+    except _Leave:
+        attempt.came = Came.LEFT
     except (OSError, EOFError, ValueError) as error:
         attempt.error = repr(error)
     finally:
@@ -88,7 +96,7 @@ def _request(attempt: Attempt, api_key: str) -> bytes:
     return head.encode() + body
 
 
-async def _read(reader: asyncio.StreamReader, attempt: Attempt) -> None:
+async def _read(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int | None) -> None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     attempt.status = int(head[0].split(" ", 2)[1])
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
@@ -96,7 +104,7 @@ async def _read(reader: asyncio.StreamReader, attempt: Attempt) -> None:
         attempt.call_id = decode_id("call", headers["x-tollgate-call-id"]).bytes
     attempt.repeated = headers.get("idempotent-replayed") == "true"
     if headers.get("transfer-encoding") == "chunked":
-        await _read_events(reader, attempt)
+        await _read_events(reader, attempt, most_writes)
         return
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     if attempt.status >= 400:
@@ -109,9 +117,13 @@ async def _read(reader: asyncio.StreamReader, attempt: Attempt) -> None:
         attempt.came = Came.ANSWERED
 
 
-async def _read_events(reader: asyncio.StreamReader, attempt: Attempt) -> None:
+async def _read_events(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int | None) -> None:
+    writes = 0
     while size := int(await reader.readuntil(b"\r\n"), 16):
         _take(attempt, (await reader.readexactly(size + 2))[:-2])
+        writes += 1
+        if writes == most_writes:
+            raise _Leave
     await reader.readuntil(b"\r\n")
 
 

@@ -18,7 +18,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedCall:
-    """One call. `key`: its Idempotency-Key. `leave_after_s`: when its client goes away. `twice`: sent to both gateways at
+    """One call. `key`: its Idempotency-Key. `leave_after_s`, `leave_after_writes` of the gateway's: when its client goes
+    away. `twice`: sent to both gateways at
     once. `again`: sent once more after it was answered."""
 
     number: int
@@ -28,6 +29,7 @@ class PlannedCall:
     gateway: int
     key: str | None
     leave_after_s: float | None
+    leave_after_writes: int | None
     twice: bool
     again: bool
     words: int
@@ -52,7 +54,8 @@ def call_of(seed: int, number: int, wallets: int, gateways: int) -> PlannedCall:
     """The call of this number."""
     chance = random.Random(f"call:{seed}:{number}")
     kind = chance.choices(list(Kind), (45, 45, 10))[0]
-    leaves = chance.random() < 0.12
+    leaves = chance.random() < 0.08
+    leaves_within = kind is Kind.STREAM and not leaves and chance.random() < 0.12
     keyed = chance.random() < 0.4
     return PlannedCall(
         number=number,
@@ -62,6 +65,7 @@ def call_of(seed: int, number: int, wallets: int, gateways: int) -> PlannedCall:
         gateway=chance.randrange(gateways),
         key=f"key-{seed}-{number}" if keyed else None,
         leave_after_s=chance.choice([0.0, chance.uniform(0, 0.05), chance.uniform(0, 0.4)]) if leaves else None,
+        leave_after_writes=chance.randint(1, 8) if leaves_within else None,
         twice=keyed and chance.random() < 0.2,
         again=keyed and chance.random() < 0.2,
         words=chance.randint(1, 40),
@@ -150,7 +154,7 @@ def script_of(seed: int, provider: str, number: int, nth: int, calls: int, *, st
         input_tokens=chance.randint(5, 60),
         doubled=chance.randrange(len(pieces)) if pieces and streamed and chance.random() < 0.08 else None,
         delay_s=chance.choice([0, 0, 0, chance.uniform(0, 0.2)]),
-        chunk_delay_s=chance.choice([0, 0, chance.uniform(0, 0.03)]),
+        chunk_delay_s=chance.choice([0, chance.uniform(0, 0.03), chance.uniform(0.005, 0.05)]),
         tool_call=bool(pieces) and not streamed and chance.random() < 0.1,
         finish_reason=chance.choices(["stop", "length", "content_filter"], (80, 10, 10))[0],
     )
