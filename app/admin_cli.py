@@ -168,6 +168,15 @@ def show(workspace: str) -> None:
 
 
 @admin.command()
+@click.argument("call")
+def show_call(call: str) -> None:
+    """Show a model call: how it ended, what it used and cost, and which providers were tried."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.show_call(call))
+
+
+@admin.command()
 @click.option("--search", default="", help="A part of a name, a slug or an owner's address.")
 @click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="How many at most.")
 def list_workspaces(search: str, limit: int) -> None:

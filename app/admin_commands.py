@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 import click
+import orjson
 
 from accounts import operator
 from accounts.erasure import erase_person
@@ -26,7 +27,7 @@ from billing.refunds import refund_payment
 from billing.services import Billing
 from billing.stripe_payments import StripePayments
 from billing.transfers import review_transfer
-from kit.errors import Refusal, RequestFailure
+from kit.errors import NotFound, Refusal, RequestFailure
 from kit.ids import UnknownIdError, decode_id, encode_id
 from kit.money import format_micro, usd_micro_text, usd_text
 from kit.pages import PageRequest
@@ -34,6 +35,8 @@ from kit.sealing import Sealer, parse_keys
 from metering.ledger import Ledger
 from metering.limiter import Limiter
 from metering.redis_link import connect, connect_node, script_link
+from metering.usage import calls_by_id, details_of_call
+from metering.views import CallView
 from models.database import Database
 from models.enums import GrantKind
 
@@ -176,6 +179,24 @@ def show(workspace: str) -> Work:
     return work
 
 
+def show_call(text: str) -> Work:
+    """`admin show-call`."""
+
+    async def work(desk: Desk) -> None:
+        try:
+            call_id = decode_id("call", text)
+        except UnknownIdError:
+            raise NotFound("no such call; its id begins with call_") from None
+        call = (await calls_by_id(desk.accounts.database, [call_id])).get(call_id)
+        if call is None:
+            raise NotFound("no such call")
+        details = await details_of_call(desk.accounts.database, call_id)
+        for label, value in _call_lines(desk, call, details).items():
+            click.echo(f"{label:<14}{value}")
+
+    return work
+
+
 def list_workspaces(search: str, limit: int) -> Work:
     """`admin list-workspaces`."""
 
@@ -236,6 +257,28 @@ def rotate() -> Work:
         return 1 if any(column.unreadable for column in rotated) else 0
 
     return work
+
+
+def _call_lines(desk: Desk, call: CallView, details: list[dict[str, object]]) -> Mapping[str, object]:
+    lines: dict[str, object] = {
+        "call": encode_id("call", call.id),
+        "workspace": encode_id("ws", call.workspace_id),
+        "model": call.model_slug,
+        "request": call.request_id,
+        "status": call.status,
+        "begun": call.created_at.isoformat(),
+        "ended": "-" if call.completed_at is None else call.completed_at.isoformat(),
+    }
+    if call.error_message is not None:
+        lines["error"] = f"{call.error_code or ''} {call.error_message}".strip()
+    usage = call.usage
+    if usage is not None:
+        lines["provider"] = usage.provider
+        lines["tokens"] = f"{usage.input_tokens} in ({usage.cached_input_tokens} cached), {usage.output_tokens} out"
+        lines["charged"] = desk.amount(usage.charged_micro) + (", estimated" if usage.estimated else "")
+    for each in details:
+        lines |= {name: orjson.dumps(value).decode() for name, value in each.items()}
+    return lines
 
 
 def _lines(desk: Desk, report: WorkspaceReport) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ from app.health import Health
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
 from app.payment_pages import PaymentPages
-from app.ports import Attempts, PromoAttempts, provider_specs, stripe_link
+from app.ports import Attempts, PromoAttempts, circuit_terms, provider_specs, stripe_link
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -38,12 +38,15 @@ from billing.services import Billing
 from billing.stripe_link import StripeLink
 from billing.stripe_payments import StripePayments
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.breakers import Breakers
 from gateway.callers import Workspaces
 from gateway.calls import Calls
 from gateway.in_flight import InFlight
+from gateway.metrics import watch_process
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
+from gateway.routing import Router
 from gateway.settling import Settling
 from gateway.streaming import Streams
 from kit.clock import now
@@ -176,18 +179,23 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         settling = Settling(ledger, journal, in_flight)
         outputs = Outputs(database, sealer)
         repeats = Repeats(database, ledger, outputs)
-        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places)
-        streams = Streams(calls, providers, settling, in_flight, repeats, places)
+        breakers = Breakers(link, circuit_terms(providers))
+        stack.push_async_callback(breakers.close)
+        router = Router(providers, breakers)
+        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places)
+        streams = Streams(calls, router, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
         invalidations.listen(live.hear)
         in_flight.start()
+        watch_process(lambda: in_flight.count, lambda: providers.open_connections)
         stack.push_async_callback(in_flight.drain, DRAIN_S)
         for name, work in (
             ("invalidations", invalidations.run()),
             ("key-uses", key_uses.run()),
             ("live-updates", hub.run()),
             ("catalog-refresh", _follow(catalog)),
+            ("circuits", breakers.run()),
         ):
             stack.push_async_callback(stop, asyncio.create_task(work, name=name))
         resolver_services = ResolverServices(

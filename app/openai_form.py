@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from decimal import Decimal
 
 import orjson
 
-from app.asgi import Headers, Receive
+from app.asgi import ClientGone, Headers, Receive
 from app.openai_errors import of_refusal
 from gateway.streaming import CallStream
 from gateway.views import CallResult, StreamedEnd, StreamedFailure
@@ -114,20 +114,34 @@ def failure_chunk(event: StreamedFailure, credits_per_usd: Decimal) -> JsonObjec
 
 
 @contextlib.asynccontextmanager
-async def watching(receive: Receive, stream: CallStream) -> AsyncGenerator[None]:
-    """While the block runs, a client that disconnects ends the stream's provider call; so does leaving by exception."""
+async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) -> AsyncGenerator[CallStream]:
+    """The stream, once it has begun. A client that disconnects ends the provider's call, before its first output too.
+
+    So does leaving the block by an exception. Raises ClientGone where the client left before the stream had begun.
+    """
+    begun = asyncio.create_task(opening)
 
     async def until_gone() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        stream.leave()
+        if begun.done() and not begun.cancelled() and begun.exception() is None:
+            begun.result().leave()
+        else:
+            begun.cancel()
 
     watcher = asyncio.create_task(until_gone())
     try:
-        yield
-    except BaseException:
-        stream.leave()
-        raise
+        try:
+            stream = await begun
+        except asyncio.CancelledError:
+            if watcher.done():
+                raise ClientGone from None
+            raise
+        try:
+            yield stream
+        except BaseException:
+            stream.leave()
+            raise
     finally:
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -24,7 +24,7 @@ from app.asgi import (
 )
 from app.credentials import Credentials
 from app.openai_errors import body_of, of_failure, of_refusal
-from app.openai_form import answer_body, call_headers, failure_chunk, last_chunks, parse_object, watching
+from app.openai_form import answer_body, call_headers, failure_chunk, last_chunks, parse_object, watched
 from app.throttle import Throttle
 from gateway.admission import sandbox_routes
 from gateway.callers import WorkspaceFacts, Workspaces
@@ -45,6 +45,8 @@ _CALLS: Final[dict[str, Operation]] = {
 }
 _LISTED_AT_S: Final = 0
 """OpenAI's form wants a time of creation, which a catalog does not know."""
+_FIT: Final = b"x-tollgate-fit"
+"""`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _EVENT: Final = b"data: "
 _END: Final = b"\n\n"
 
@@ -123,15 +125,22 @@ class OpenAIRest:
             concurrent_calls=facts.concurrent_calls,
             test=principal.environment is Environment.TEST,
         )
-        request = CallRequest(model, operation, body, idempotency_key=header(scope, b"idempotency-key"))
+        request = CallRequest(
+            model,
+            operation,
+            body,
+            idempotency_key=header(scope, b"idempotency-key"),
+            fit=header(scope, _FIT) == "true",
+        )
         if operation is Operation.CHAT and body.get("stream") is True:
-            await self._stream(await self._streams.open(caller, request), receive, send, headers)
+            async with watched(receive, self._streams.open(caller, request)) as stream:
+                await self._stream(stream, send, headers)
             return
         result = await self._calls.call(caller, request)
         answer = answer_body(result, self._calls.snapshot.credits_per_usd)
         await send_bytes(send, 200, answer, b"application/json", [*headers, *call_headers(result)])
 
-    async def _stream(self, stream: CallStream, receive: Receive, send: Send, headers: Headers) -> None:
+    async def _stream(self, stream: CallStream, send: Send, headers: Headers) -> None:
         rate = self._calls.snapshot.credits_per_usd
         await send(
             {
@@ -146,18 +155,17 @@ class OpenAIRest:
                 ],
             }
         )
-        async with watching(receive, stream):
-            async for event in stream:
-                match event:
-                    case StreamedEvent():
-                        data = event.data if event.data is not None else orjson.dumps(event.parsed)
-                        await send({"type": "http.response.body", "body": _EVENT + data + _END, "more_body": True})
-                    case StreamedEnd():
-                        texts = [_EVENT + orjson.dumps(chunk) + _END for chunk in last_chunks(event, rate)]
-                        await send({"type": "http.response.body", "body": b"".join([*texts, b"data: [DONE]\n\n"])})
-                    case StreamedFailure():
-                        failed = orjson.dumps(failure_chunk(event, rate))
-                        await send({"type": "http.response.body", "body": _EVENT + failed + _END})
+        async for event in stream:
+            match event:
+                case StreamedEvent():
+                    data = event.data if event.data is not None else orjson.dumps(event.parsed)
+                    await send({"type": "http.response.body", "body": _EVENT + data + _END, "more_body": True})
+                case StreamedEnd():
+                    texts = [_EVENT + orjson.dumps(chunk) + _END for chunk in last_chunks(event, rate)]
+                    await send({"type": "http.response.body", "body": b"".join([*texts, b"data: [DONE]\n\n"])})
+                case StreamedFailure():
+                    failed = orjson.dumps(failure_chunk(event, rate))
+                    await send({"type": "http.response.body", "body": _EVENT + failed + _END})
 
     async def _models(self, path: str, scope: Scope, send: Send, headers: Headers) -> None:
         principal, facts = await self._admit(scope, ApiScope.CALLS_READ)

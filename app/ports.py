@@ -6,13 +6,16 @@ from typing import Final
 from accounts.services import AttemptKind
 from app.settings import Settings
 from billing.catalog import CatalogHolder, Snapshot
+from billing.catalog_settings import ProviderKind as CatalogKind
+from billing.catalog_settings import ProviderSpec as CatalogProvider
 from billing.stripe_client import Stripe
 from billing.stripe_link import StripeLink
+from gateway.rules.circuit import CircuitTerms
 from kit.errors import RateLimited
 from metering.limiter import Bucket, BucketKind, Limiter
 from models.database import Database
 from providers.base import Timeouts
-from providers.registry import ProviderKind, ProviderSpec
+from providers.registry import USUAL_POLICY, CallPolicy, ProviderKind, ProviderSpec, Registry
 
 # (attempts at once, attempts an hour) for each kind
 ATTEMPTS: Final[Mapping[AttemptKind, tuple[int, int]]] = {
@@ -30,8 +33,7 @@ PROMO_ATTEMPTS: Final = (10, 60)
 
 
 def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
-    """The catalog's providers as the adapters take them; times that the catalog leaves open are the adapters' own."""
-    usual = Timeouts()
+    """The catalog's providers as the adapters take them; what the catalog leaves open is as in USUAL_POLICY."""
     return [
         ProviderSpec(
             name=spec.name,
@@ -39,12 +41,7 @@ def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
             base_url=spec.base_url,
             base_url_env=spec.base_url_env,
             api_key_env=spec.api_key_env,
-            timeouts=Timeouts(
-                connect_s=spec.connect_timeout_s or usual.connect_s,
-                first_byte_s=spec.first_byte_timeout_s or usual.first_byte_s,
-                idle_s=spec.idle_timeout_s or usual.idle_s,
-                total_s=spec.total_timeout_s or usual.total_s,
-            ),
+            policy=_policy(spec),
         )
         for spec in snapshot.providers
         if spec.kind.value in set(ProviderKind)
@@ -57,6 +54,31 @@ def stripe_link(settings: Settings, database: Database, catalog: CatalogHolder) 
         return None
     stripe = Stripe(settings.stripe_api_key.reveal(), base=settings.stripe_api_base)
     return StripeLink(stripe, database, catalog, settings.public_url)
+
+
+def circuit_terms(providers: Registry) -> dict[str, CircuitTerms]:
+    """When each provider's circuit opens."""
+    return {
+        name: CircuitTerms(policy.circuit_failures, round(policy.circuit_cooldown_s * 1000))
+        for name, policy in providers.policies.items()
+    }
+
+
+def _policy(spec: CatalogProvider) -> CallPolicy:
+    usual, times = USUAL_POLICY, USUAL_POLICY.timeouts
+    # A sandbox fails where its callers ask for it: one of them must not close it to the others.
+    failures = 0 if spec.kind is CatalogKind.SANDBOX else usual.circuit_failures
+    return CallPolicy(
+        timeouts=Timeouts(
+            connect_s=spec.connect_timeout_s or times.connect_s,
+            first_byte_s=spec.first_byte_timeout_s or times.first_byte_s,
+            idle_s=spec.idle_timeout_s or times.idle_s,
+            total_s=spec.total_timeout_s or times.total_s,
+        ),
+        retries=usual.retries if spec.retries is None else spec.retries,
+        circuit_failures=failures if spec.circuit_failures is None else spec.circuit_failures,
+        circuit_cooldown_s=spec.circuit_cooldown_s or usual.circuit_cooldown_s,
+    )
 
 
 class Attempts:

@@ -21,6 +21,9 @@ MAX_TOKENS: Final = 100_000_000
 MAX_REQUESTS_PER_HOUR: Final = 1_000_000_000
 MAX_TIMEOUT_S: Final = 86_400
 MAX_DELAY_MS: Final = 120_000
+MAX_RETRIES: Final = 5
+MAX_CIRCUIT_FAILURES: Final = 1_000
+MAX_COOLDOWN_S: Final = 60
 
 SLUG_FORM: Final = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,126}[a-z0-9])?")
 SLUG_WORDS: Final = "lower-case letters, digits, dots, slashes, - and _, at most 128"
@@ -54,6 +57,9 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         first_byte_timeout_s=section.optional_integer("first_byte_timeout_s", 1, MAX_TIMEOUT_S),
         idle_timeout_s=section.optional_integer("idle_timeout_s", 1, MAX_TIMEOUT_S),
         total_timeout_s=section.optional_integer("total_timeout_s", 1, MAX_TIMEOUT_S),
+        retries=section.optional_integer("retries", 0, MAX_RETRIES),
+        circuit_failures=section.optional_integer("circuit_failures", 0, MAX_CIRCUIT_FAILURES),
+        circuit_cooldown_s=section.optional_integer("circuit_cooldown_s", 1, MAX_COOLDOWN_S),
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
     )

@@ -45,7 +45,7 @@ class Renewal(StrEnum):
 class ProviderSpec:
     """Where models are served. Keys and addresses that differ between sites are named by environment variable.
 
-    `base_url` is the default where `base_url_env` names no variable or one that is not set. Times None: the adapter's.
+    `base_url` is the default where `base_url_env` names no variable or one that is not set. None: as usual.
     """
 
     name: str
@@ -57,6 +57,9 @@ class ProviderSpec:
     first_byte_timeout_s: int | None = None
     idle_timeout_s: int | None = None
     total_timeout_s: int | None = None
+    retries: int | None = None
+    circuit_failures: int | None = None
+    circuit_cooldown_s: int | None = None
     sandbox_delay_ms: int = 0
     sandbox_chunk_delay_ms: int = 0
 

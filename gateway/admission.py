@@ -20,7 +20,7 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
-from gateway.rules.estimate import bound_usage
+from gateway.rules.estimate import bound_usage, fitted_output
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
@@ -37,6 +37,7 @@ _MODALITIES: Final = {
     Operation.EMBEDDING: Modality.EMBEDDING,
     Operation.IMAGE: Modality.IMAGE,
 }
+_LIMIT_NAMES: Final = ("max_completion_tokens", "max_tokens")
 
 
 @record
@@ -56,8 +57,12 @@ class Admitted:
     claim: IdempotencyClaim | None
 
 
-def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
-    """The call's terms. Refusals: ModelNotFound, ModelDisabled, ModelNotInPlan, ModelNotAllowed, ModelNotForTestKeys,
+def admit(
+    snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime, *, spendable_micro: int | None = None
+) -> Admitted:
+    """The call's terms; with `spendable_micro` its output limit is lowered to what that can pay, where it can pay any.
+
+    Refusals: ModelNotFound, ModelDisabled, ModelNotInPlan, ModelNotAllowed, ModelNotForTestKeys,
     ApiNotInPlan (B13, C2), InvalidInput, CallTooDear.
     """
     model = find_model(snapshot, caller, request.model)
@@ -69,6 +74,10 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
     rates = NO_RATES if caller.test else model.rates
     most = rates.highest_micro(bound, discount)
+    claim = _claim(request, test=caller.test)
+    if spendable_micro is not None and most > spendable_micro:
+        request, bound = _fitted(request, bound, rates, discount, shape.choices, spendable_micro)
+        most = rates.highest_micro(bound, discount)
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
@@ -82,8 +91,22 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
         rates=rates,
         discount_percent=discount,
         created_at=at,
-        claim=_claim(request, test=caller.test),
+        claim=claim,
     )
+
+
+def _fitted(
+    request: CallRequest, bound: UsageFacts, rates: Rates, discount: int, choices: int, limit_micro: int
+) -> tuple[CallRequest, UsageFacts]:
+    """The request with a lower output limit, under the name by which it set one; as it was where none is low enough."""
+    if request.operation is not Operation.CHAT:
+        return request, bound
+    each = fitted_output(bound, rates, discount, choices, limit_micro)
+    if each is None:
+        return request, bound
+    named = [name for name in _LIMIT_NAMES if request.body.get(name) is not None] or ["max_tokens"]
+    body = {**request.body, **dict.fromkeys(named, each)}
+    return replace(request, body=body), replace(bound, output_tokens=each * choices)
 
 
 def find_model(snapshot: Snapshot, caller: Caller, slug: str) -> ModelView:

@@ -7,17 +7,19 @@ given only after its settlement is committed, or journalled on local disk where 
 import logging
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from billing.catalog import CatalogHolder, Snapshot
 from gateway.admission import Admitted, admit
-from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
-from gateway.failures import as_refusal
+from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
+from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
+from gateway.metrics import note_end
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import answer_of
-from gateway.rules.outcome import usage_facts
+from gateway.routing import Routed, Router
+from gateway.rules.truth import End, Seen, Verdict, verdict
 from gateway.settling import Settling
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
@@ -28,9 +30,11 @@ from metering.wallets import wallet_figures
 from models.database import Database
 from providers.base import JsonObject
 from providers.errors import ProviderError
-from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
+
+MAX_MESSAGE: Final = 500
+"""Characters of a failure's message that are kept with the call."""
 
 
 class Calls:
@@ -40,7 +44,7 @@ class Calls:
         self,
         database: Database,
         catalog: CatalogHolder,
-        providers: Registry,
+        router: Router,
         settling: Settling,
         in_flight: InFlight,
         outputs: Outputs,
@@ -50,7 +54,7 @@ class Calls:
         """The parts of one process, made by app.lifespan."""
         self._database = database
         self._catalog = catalog
-        self._providers = providers
+        self._router = router
         self._settling = settling
         self._in_flight = in_flight
         self._outputs = outputs
@@ -86,8 +90,18 @@ class Calls:
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
         """
-        admitted = admit(self._catalog.current, caller, request, now())
+        admitted = await self.admitted(caller, request)
         return await self._in_flight.answer_of(self._run(admitted))
+
+    async def admitted(self, caller: Caller, request: CallRequest) -> Admitted:
+        """The call's terms, see gateway.admission.admit; one that is to fit is told what its wallet can pay."""
+        if not request.fit:
+            return admit(self._catalog.current, caller, request, now())
+        at = now()
+        spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
+        if request.max_credits_micro is not None:
+            spendable = min(spendable, request.max_credits_micro)
+        return admit(self._catalog.current, caller, request, at, spendable_micro=spendable)
 
     async def _run(self, admitted: Admitted) -> CallResult:
         async with self._places.taken(admitted.caller):
@@ -106,34 +120,60 @@ class Calls:
             self._in_flight.remove(admitted.call_id)
 
     async def _answer(self, admitted: Admitted) -> CallResult:
+        routed = Routed([])
         try:
-            provider, answer = await answer_of(self._providers, admitted)
+            answer = await self._router.answer(admitted, routed)
         except ProviderError as error:
             refusal = as_refusal(error)
-            await self._settling.release(released(admitted, refusal))
+            told = truth_of(admitted, end_of(error), Seen(), routed)
+            await self._settling.release(released(admitted, told, refusal))
+            note_end(admitted.model.slug, told, 0)
             raise called(refusal, admitted) from error
-        usage = usage_facts(answer.usage, admitted.shape, admitted.bound, answer.content_bytes, provider)
-        operation = self.settlement(admitted, usage, answer.body)
+        told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
+        assert told.usage is not None, "a call that finished is charged"
+        operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), answer.body)
         settled = await self._settling.settle(operation)
-        return result_of(admitted, answer.body, usage, operation, settled, now())
+        note_end(admitted.model.slug, told, operation.cost_micro)
+        return result_of(admitted, answer.body, told.usage, operation, settled, now())
 
-    def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
-        """The operation that settles a call which produced output, at the prices of its submit."""
+    def settlement(
+        self,
+        admitted: Admitted,
+        told: Verdict,
+        usage: UsageFacts,
+        body: JsonObject | None,
+        refusal: Refusal | None = None,
+    ) -> Settle:
+        """The operation that settles a call by its verdict, whose `usage` it is as recorded, at the prices of its submit.
+
+        `refusal` is why it did not come to a good end.
+        """
         keep = admitted.claim is not None and body is not None
         return Settle(
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
             workspace_id=admitted.caller.workspace_id,
             cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
-            usage=told_of(admitted, usage),
-            status="SUCCEEDED",
+            usage=usage,
+            status=told.status,
+            error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
+            error_message=None if refusal is None else refusal.message[:MAX_MESSAGE],
             sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,
         )
 
 
-def told_of(admitted: Admitted, usage: UsageFacts) -> UsageFacts:
-    """The usage as it is recorded: a test key's says so."""
-    return replace(usage, details={**(usage.details or {}), "test": True}) if admitted.caller.test else usage
+def truth_of(admitted: Admitted, end: End, seen: Seen, routed: Routed) -> Verdict:
+    """What becomes of this call's hold, by the truth table."""
+    return verdict(end, seen, admitted.shape, admitted.bound, routed.provider)
+
+
+def recorded(admitted: Admitted, usage: UsageFacts, routed: Routed) -> UsageFacts:
+    """The usage as it is recorded: with the route of a call that was not answered at its first try; a test key's says so."""
+    route = routed.told()
+    if route is None and not admitted.caller.test:
+        return usage
+    test: dict[str, object] = {"test": True} if admitted.caller.test else {}
+    return replace(usage, details={**(usage.details or {}), **(route or {}), **test})
 
 
 def called(refusal: Refusal, admitted: Admitted) -> Refusal:
@@ -143,15 +183,17 @@ def called(refusal: Refusal, admitted: Admitted) -> Refusal:
     return refusal
 
 
-def released(admitted: Admitted, refusal: Refusal) -> Release:
-    """The operation that gives a call's hold back because nothing was produced."""
+def released(admitted: Admitted, told: Verdict, refusal: Refusal) -> Release:
+    """The operation that gives a call's hold back, where the verdict is that nothing is charged."""
+    assert told.usage is None, "nothing was produced"
+    assert told.status != "SUCCEEDED", "what succeeded is settled"
     return Release(
         call_id=admitted.call_id,
         wallet_id=admitted.caller.wallet_id,
         workspace_id=admitted.caller.workspace_id,
-        status="CANCELED" if isinstance(refusal, ClientLeft) else "FAILED",
+        status=told.status,
         error_code=refusal.code,
-        error_message=refusal.message[:500],
+        error_message=refusal.message[:MAX_MESSAGE],
     )
 
 

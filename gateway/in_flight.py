@@ -29,7 +29,7 @@ class Running:
     call_id: UUID
     wallet_id: UUID
     expires_at: datetime
-    read_cost: Callable[[], tuple[int, UsageFacts]] | None = None
+    read_cost: Callable[[], tuple[int, UsageFacts | None]] | None = None
     written_micro: int = 0
 
 

@@ -7,29 +7,29 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted
 from gateway.call_stream import CallStream
-from gateway.calls import Calls, called, released, result_of, told_of
+from gateway.calls import Calls, called, recorded, released, result_of, truth_of
 from gateway.errors import CallInterrupted, ClientLeft
-from gateway.failures import as_refusal
+from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
+from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import stream_of
-from gateway.rules.outcome import usage_facts
+from gateway.routing import Routed, Router
+from gateway.rules.truth import End, Seen, Verdict
 from gateway.settling import Settling
 from gateway.so_far import SoFar
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
-from metering.operations import Settle, UsageFacts
+from metering.operations import UsageFacts
 from metering.views import Repeat
-from providers.base import JsonObject, Usage
+from providers.base import JsonObject, StreamChunk, Usage
 from providers.errors import ProviderError
-from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,24 @@ logger = logging.getLogger(__name__)
 class _Progress:
     """What has been produced so far; the running cost is read from it."""
 
-    provider: str = ""
+    routed: Routed = field(default_factory=lambda: Routed([]))
     content_bytes: int = 0
+    bytes_after_usage: int = 0
     usage: Usage | None = None
     held_back: JsonObject | None = None
+
+    def take(self, chunk: StreamChunk) -> None:
+        """A chunk came: the last usage counts, with what came after it."""
+        self.content_bytes += chunk.content_bytes
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+            self.bytes_after_usage = 0
+        else:
+            self.bytes_after_usage += chunk.content_bytes
+
+    def seen(self) -> Seen:
+        """All of it, for the truth table."""
+        return Seen(self.usage, self.content_bytes, self.bytes_after_usage if self.usage is not None else 0)
 
 
 class Streams:
@@ -50,7 +64,7 @@ class Streams:
     def __init__(
         self,
         calls: Calls,
-        providers: Registry,
+        router: Router,
         settling: Settling,
         in_flight: InFlight,
         repeats: Repeats,
@@ -58,7 +72,7 @@ class Streams:
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._calls = calls
-        self._providers = providers
+        self._router = router
         self._settling = settling
         self._in_flight = in_flight
         self._repeats = repeats
@@ -72,7 +86,7 @@ class Streams:
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
         Raises what gateway.calls.Calls.call raises.
         """
-        admitted = admit(self._calls.snapshot, caller, request, now())
+        admitted = await self._calls.admitted(caller, request)
         stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
@@ -112,63 +126,63 @@ class Streams:
         if admitted.claim is not None:
             self._followable[admitted.call_id] = stream
         try:
-            refusal = await self._produced(admitted, progress, stream, opened)
-            await self._finish(admitted, progress, refusal, stream, opened)
+            end, refusal = await self._produced(admitted, progress, stream, opened)
+            await self._finish(admitted, progress, end, refusal, stream, opened)
         finally:
             self._in_flight.remove(admitted.call_id)
             self._followable.pop(admitted.call_id, None)
 
     async def _produced(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"
-    ) -> Refusal | None:
-        """Forward until the end; the reason when it did not come to a good one."""
+    ) -> tuple[End, Refusal | None]:
+        """Forward until the end: how it ended, and the reason when that is not a good one."""
         task = asyncio.create_task(self._forward(admitted, progress, stream, opened))
         stream.produced_by(task)
         await asyncio.wait({task})
         if task.cancelled():
-            return ClientLeft()
+            return End.LEFT, ClientLeft()
         error = task.exception()
         if error is None:
-            return None
+            return End.FINISHED, None
         if isinstance(error, ProviderError):
-            return as_refusal(error)
+            return end_of(error), as_refusal(error)
         raise error
 
     async def _forward(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"
     ) -> None:
-        progress.provider, upstream = await stream_of(self._providers, admitted)
-        async with contextlib.aclosing(upstream):
-            async for chunk in upstream:
-                if chunk.parsed is None:
-                    continue
-                progress.content_bytes += chunk.content_bytes
-                if progress.held_back is not None:
-                    await stream.put(StreamedEvent(admitted.call_id, None, progress.held_back))
-                    progress.held_back = None
-                if chunk.usage is not None:
-                    progress.usage = chunk.usage
-                    progress.held_back = chunk.parsed
-                else:
-                    await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
+        begun = await self._router.stream(admitted, progress.routed)
+        async with contextlib.aclosing(begun.rest):
+            for chunk in begun.head:
+                await _pass_on(admitted, progress, stream, chunk)
                 _open(opened, stream)
+            try:
+                async for chunk in begun.rest:
+                    await _pass_on(admitted, progress, stream, chunk)
+            except ProviderError as error:
+                self._router.broke(progress.routed, error)
+                raise
 
     async def _finish(
         self,
         admitted: Admitted,
         progress: _Progress,
+        end: End,
         refusal: Refusal | None,
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
-        produced = progress.content_bytes > 0 or progress.usage is not None
-        if refusal is not None and not produced:
-            await self._settling.release(released(admitted, refusal))
+        told = truth_of(admitted, end, progress.seen(), progress.routed)
+        if told.usage is None:
+            assert refusal is not None, "a call that finished is charged"
+            await self._settling.release(released(admitted, told, refusal))
+            note_end(admitted.model.slug, told, 0)
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
             if not opened.done():
                 raise called(refusal, admitted)
             return
-        result = await self._settle(admitted, progress, refusal, stream.so_far)
+        usage = recorded(admitted, told.usage, progress.routed)
+        result = await self._settle(admitted, told, usage, refusal, stream.so_far)
         if refusal is None:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
@@ -176,28 +190,35 @@ class Streams:
         _open(opened, stream)
 
     async def _settle(
-        self, admitted: Admitted, progress: _Progress, refusal: Refusal | None, so_far: SoFar | None
+        self, admitted: Admitted, told: Verdict, usage: UsageFacts, refusal: Refusal | None, so_far: SoFar | None
     ) -> CallResult:
-        usage = usage_facts(progress.usage, admitted.shape, admitted.bound, progress.content_bytes, progress.provider)
         whole = so_far.body() if so_far is not None and refusal is None else None
-        operation = self._calls.settlement(admitted, usage, whole)
-        if refusal is not None:
-            operation = _ended_by(operation, refusal)
+        operation = self._calls.settlement(admitted, told, usage, whole, refusal)
         settled = await self._settling.settle(operation)
+        note_end(admitted.model.slug, told, operation.cost_micro)
         return result_of(admitted, None, usage, operation, settled, now())
 
 
-def _ended_by(operation: Settle, refusal: Refusal) -> Settle:
-    if isinstance(refusal, ClientLeft):
-        return replace(operation, status="CANCELED", error_message=refusal.message)
-    return replace(operation, status="FAILED", error_code=refusal.code, error_message=refusal.message[:500])
+async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, chunk: StreamChunk) -> None:
+    """Hand on a chunk, but for the last one with usage and no output, which waits for the charge it will carry."""
+    if chunk.parsed is None:
+        return
+    progress.take(chunk)
+    if progress.held_back is not None:
+        await stream.put(StreamedEvent(admitted.call_id, None, progress.held_back))
+        progress.held_back = None
+    if chunk.usage is not None and not chunk.content_bytes:
+        progress.held_back = chunk.parsed
+    else:
+        await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
-def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts]:
-    counted = usage_facts(None, admitted.shape, admitted.bound, progress.content_bytes, progress.provider)
-    usage = told_of(admitted, counted)
-    if progress.content_bytes == 0:
-        return 0, usage
+def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts | None]:
+    """What is charged where the process dies now: as if the reader had left."""
+    told = truth_of(admitted, End.LEFT, progress.seen(), progress.routed)
+    if told.usage is None:
+        return 0, None
+    usage = recorded(admitted, told.usage, progress.routed)
     return admitted.rates.cost_micro(usage, admitted.discount_percent), usage
 
 

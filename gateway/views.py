@@ -31,13 +31,17 @@ class Caller:
 
 @record
 class CallRequest:
-    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
+    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
+
+    `fit`: rather than be refused, the call's output limit is lowered to what the wallet (and `max_credits_micro`) can pay.
+    """
 
     model: str
     operation: Operation
     body: JsonObject
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    fit: bool = False
 
 
 @record

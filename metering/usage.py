@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
 from metering.views import CallView, Charges, UsageView
@@ -44,6 +45,9 @@ SELECT call_id, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint, sum
     sum(characters)::bigint, sum(cost_micro)::bigint, sum(charged_micro)::bigint,
     (array_agg(estimated ORDER BY sequence DESC))[1], (array_agg(provider ORDER BY sequence DESC))[1]
 FROM usage_events WHERE call_id = ANY ($1) GROUP BY call_id
+"""
+_DETAILS: Final = """
+SELECT details::text FROM usage_events WHERE call_id = $1 AND details IS NOT NULL ORDER BY sequence
 """
 _CHARGES: Final = """
 SELECT call_id, grant_id, -amount_micro FROM ledger_entries
@@ -110,6 +114,12 @@ async def _views(database: Database, rows: Sequence[asyncpg.Record]) -> list[Cal
     ended = [row["id"] for row in rows if row["completed_at"] is not None]
     usage: Mapping[UUID, UsageView] = await usage_by_call(database, ended) if ended else {}
     return [CallView(*row, usage=usage.get(row["id"])) for row in rows]
+
+
+async def details_of_call(database: Database, call_id: UUID) -> list[dict[str, object]]:
+    """The details of a call's usage events, in order: its route where it was not answered at once, and the like."""
+    rows = await fetch_rows(database, _DETAILS, call_id)
+    return [orjson.loads(row[0]) for row in rows]
 
 
 async def usage_by_call(database: Database, call_ids: Sequence[UUID]) -> Mapping[UUID, UsageView]:

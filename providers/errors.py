@@ -16,6 +16,8 @@ class ProviderError(Exception):
 
     repeatable = True
     elsewhere = True
+    retry_after_s: float | None = None
+    """How long the provider asked to be left alone, at least 0; None where it did not say."""
 
     def __init__(self, message: str, *, produced: bool = False) -> None:
         """`produced` may also be set later, by the one who knows what has been forwarded."""
@@ -42,10 +44,18 @@ class UpstreamTimeout(ProviderError):
 class UpstreamUnavailable(ProviderError):
     """No connection, a reset before the answer, or a 5xx, then `status`."""
 
-    def __init__(self, message: str, *, status: int | None = None, produced: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        produced: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         """`status` is None where there was no answer at all."""
         super().__init__(message, produced=produced)
         self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class ProviderNotConfigured(ProviderError):

@@ -34,7 +34,9 @@ def error_of_status(status: int, body: JsonObject | None, retry_after_s: float |
         return UpstreamRateLimited(retry_after_s)
     if 400 <= status < 500:
         return UpstreamRejected(status, _message_of(body) or f"the provider refused the request ({status})", body)
-    return UpstreamUnavailable(f"the provider answered with status {status}", status=status)
+    return UpstreamUnavailable(
+        f"the provider answered with status {status}", status=status, retry_after_s=retry_after_s
+    )
 
 
 def error_of_object(body: JsonObject) -> ProviderError:

@@ -3,14 +3,33 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from providers.base import Provider, ProviderAnswer, ProviderRequest, ProviderStream, Timeouts
 from providers.errors import ProviderNotConfigured
 from providers.http_client import KeepAliveTransport
+from providers.key_source import KeyMissing, api_key_of
 from providers.openai_compatible import OpenAICompatibleProvider
 from providers.sandbox import SandboxProvider
 from providers.transport import EndpointError, Headers, HttpTransport
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """How calls to a provider are made: its times, how often a call is repeated there, and when it is left alone.
+
+    `circuit_failures` failures within a minute, at least half of its calls, keep calls away for `circuit_cooldown_s`
+    seconds at first; 0 never does.
+    """
+
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retries: int = 2
+    circuit_failures: int = 5
+    circuit_cooldown_s: float = 5.0
+
+
+USUAL_POLICY: Final = CallPolicy()
+"""Of a provider that the catalog says nothing more of."""
 
 
 class ProviderKind(StrEnum):
@@ -25,7 +44,8 @@ class ProviderSpec:
     """A provider as the catalog defines it; secrets are only named.
 
     `base_url_env` names a variable that replaces `base_url` where it is set. `api_key_env` names the variable with
-    the key; None for a provider that wants none. `headers` are sent with every call.
+    the key, or with `_FILE` behind it the variable with the path of a file that holds it; None for a provider that
+    wants none. `headers` are sent with every call.
     """
 
     name: str
@@ -34,7 +54,7 @@ class ProviderSpec:
     base_url_env: str | None = None
     api_key_env: str | None = None
     headers: Headers = field(default=(), repr=False)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    policy: CallPolicy = USUAL_POLICY
 
 
 class UnconfiguredProvider:
@@ -62,9 +82,13 @@ class UnconfiguredProvider:
 class Registry:
     """All providers by name, over one pool of connections that it owns."""
 
-    def __init__(self, providers: Mapping[str, Provider], transport: HttpTransport) -> None:
+    def __init__(
+        self, providers: Mapping[str, Provider], policies: Mapping[str, CallPolicy], transport: HttpTransport
+    ) -> None:
         """See from_specs."""
         self._providers = dict(providers)
+        self.policies: Final = dict(policies)
+        """How calls are made, by the name of the provider."""
         self._transport = transport
 
     @classmethod
@@ -73,7 +97,11 @@ class Registry:
     ) -> "Registry":
         """Never raises for a provider that lacks its key or address: such a one raises when it is called."""
         pool = transport or KeepAliveTransport()
-        return cls({spec.name: _provider_of(spec, env, pool) for spec in specs}, pool)
+        return cls(
+            {spec.name: _provider_of(spec, env, pool) for spec in specs},
+            {spec.name: spec.policy for spec in specs},
+            pool,
+        )
 
     def get(self, name: str) -> Provider:
         """The provider of this name. Raises ProviderNotConfigured where the catalog has none."""
@@ -81,6 +109,11 @@ class Registry:
         if provider is None:
             raise ProviderNotConfigured(f"the catalog has no provider named {name!r}")
         return provider
+
+    @property
+    def open_connections(self) -> int:
+        """Connections to all providers, idle ones included, as far as our own transport has them."""
+        return self._transport.open_connections if isinstance(self._transport, KeepAliveTransport) else 0
 
     def unconfigured(self) -> dict[str, str]:
         """What is missing, by the name of the provider: to be told at start."""
@@ -100,7 +133,7 @@ class Registry:
 def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTransport) -> Provider:
     match spec.kind:
         case ProviderKind.SANDBOX if not _address(spec, env):
-            return SandboxProvider(spec.name, timeouts=spec.timeouts)
+            return SandboxProvider(spec.name, timeouts=spec.policy.timeouts)
         case ProviderKind.SANDBOX:
             return _openai_compatible(spec, env, transport)
         case ProviderKind.OPENAI_COMPATIBLE:
@@ -118,13 +151,10 @@ def _openai_compatible(spec: ProviderSpec, env: Mapping[str, str], transport: Ht
     if not base_url:
         wanted = f"the environment variable {spec.base_url_env}" if spec.base_url_env else "a base_url in the catalog"
         return UnconfiguredProvider(spec.name, f"provider {spec.name!r} needs {wanted}")
-    api_key = None
-    if spec.api_key_env is not None:
-        api_key = env.get(spec.api_key_env, "").strip()
-        if not api_key:
-            return UnconfiguredProvider(
-                spec.name, f"provider {spec.name!r} needs the environment variable {spec.api_key_env}"
-            )
+    try:
+        api_key = None if spec.api_key_env is None else api_key_of(spec.api_key_env, env)
+    except KeyMissing as missing:
+        return UnconfiguredProvider(spec.name, f"provider {spec.name!r} {missing}")
     try:
         return OpenAICompatibleProvider(
             spec.name,
@@ -132,7 +162,7 @@ def _openai_compatible(spec: ProviderSpec, env: Mapping[str, str], transport: Ht
             api_key=api_key,
             transport=transport,
             headers=spec.headers,
-            timeouts=spec.timeouts,
+            timeouts=spec.policy.timeouts,
         )
     except EndpointError as error:
         return UnconfiguredProvider(spec.name, f"provider {spec.name!r} cannot be used: {error}")

@@ -1,6 +1,6 @@
 """The documentation: its links, commands, tables and names hold, and nothing of one machine is in the repository.
 
-`python -m tests.test_docs --write` writes the settings table of docs/operators.md anew.
+`python -m tests.test_docs --write` writes the settings table of docs/operators.md and the table of docs/metering.md anew.
 """
 
 import ast
@@ -17,12 +17,15 @@ from app.asgi import BodyTooLarge
 from app.cli import cli
 from app.throttle import ThrottledRequest
 from app.variables import VARIABLES
+from gateway.rules import truth
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated, Unavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATORS = ROOT / "docs" / "operators.md"
 SETTINGS_BEGIN = "<!-- settings: written by python -m tests.test_docs --write -->\n"
 SETTINGS_END = "<!-- end -->"
+METERING = ROOT / "docs" / "metering.md"
+TRUTH_BEGIN = "<!-- truth: written by python -m tests.test_docs --write -->\n"
 RULES = [f"{letter}{number}" for letter, last in (("A", 11), ("B", 16), ("C", 11), ("D", 12)) for number in range(1, last + 1)]  # fmt: skip
 ROW_OF_A_RULE = re.compile(r"^\| ([A-D][0-9]+) (?:[^|]*\|){3} *([^|]*)\| *([^|]*)\|$", re.MULTILINE)
 BUILT_FROM_OTHERS = "app/static/"
@@ -168,6 +171,12 @@ def test_the_settings_table_is_that_of_the_code() -> None:
     assert written == settings_table(), "run python -m tests.test_docs --write"
 
 
+def test_the_truth_table_is_that_of_the_code() -> None:
+    text = METERING.read_text()
+    written = text[text.index(TRUTH_BEGIN) + len(TRUTH_BEGIN) : text.index(SETTINGS_END)]
+    assert written == truth.table(), "run python -m tests.test_docs --write"
+
+
 def test_the_table_of_errors_is_that_of_the_code() -> None:
     documented = set(
         re.findall(r"^\| (\d{3}) \| (\w+) \| (\w+) \|", (ROOT / "docs" / "partners.md").read_text(), re.MULTILINE)
@@ -194,10 +203,11 @@ def test_the_table_of_metrics_is_that_of_the_code() -> None:
 
     import app.worker
     import billing.webhooks
+    import gateway.metrics
     import metering.group_commit
     import metering.limiter
 
-    modules = (app.worker, billing.webhooks, metering.group_commit, metering.limiter)
+    modules = (app.worker, billing.webhooks, gateway.metrics, metering.group_commit, metering.limiter)
     assert all(modules)
     made = {}
     for family in REGISTRY.collect():
@@ -258,9 +268,13 @@ def test_locks_that_record_addresses_are_not_in_the_repository() -> None:
 
 
 def write() -> None:
-    text = OPERATORS.read_text()
-    begin, end = text.index(SETTINGS_BEGIN) + len(SETTINGS_BEGIN), text.index(SETTINGS_END)
-    OPERATORS.write_text(text[:begin] + settings_table() + text[end:])
+    for page, mark, table in (
+        (OPERATORS, SETTINGS_BEGIN, settings_table()),
+        (METERING, TRUTH_BEGIN, truth.table()),
+    ):
+        text = page.read_text()
+        begin, end = text.index(mark) + len(mark), text.index(SETTINGS_END)
+        page.write_text(text[:begin] + table + text[end:])
 
 
 if __name__ == "__main__":

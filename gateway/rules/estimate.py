@@ -4,12 +4,14 @@ A byte-level tokenizer makes at most one token of a byte, so bytes bound tokens;
 bytes per token for a model (`limits.bytes_per_token`) where its operator has measured one.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from billing.views import ModelView
 from gateway.rules.requests import MESSAGE_OVERHEAD_TOKENS, RequestShape
 from kit.errors import InvalidInput
 from metering.operations import UsageFacts
+from metering.rules.rating import Rates
 from providers.base import Operation
 
 DEFAULT_OUTPUT_TOKENS: Final = 4_096
@@ -31,6 +33,24 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         )
     each = shape.output_tokens if shape.output_tokens is not None else (most or DEFAULT_OUTPUT_TOKENS)
     return _facts(input_tokens=_input_bound(shape, model), output_tokens=each * shape.choices)
+
+
+def fitted_output(bound: UsageFacts, rates: Rates, discount_percent: int, choices: int, limit_micro: int) -> int | None:
+    """The most output tokens a choice whose bound costs `limit_micro` at most; None where not even one fits."""
+
+    def costs(each: int) -> int:
+        return rates.highest_micro(replace(bound, output_tokens=each * choices), discount_percent)
+
+    if costs(1) > limit_micro:
+        return None
+    fits, too_many = 1, bound.output_tokens // choices + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if costs(middle) <= limit_micro:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
 
 
 def _input_bound(shape: RequestShape, model: ModelView) -> int:

@@ -1,8 +1,11 @@
 """`tollgate admin` against a real database: what it does, what it writes down, and how it says no."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,8 +14,10 @@ from click.testing import CliRunner, Result
 from accounts.rules.key_form import digest_of
 from app.cli import cli
 from app.variables import VARIABLES
-from kit.ids import encode_id
+from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer, parse_keys, row_context
+from metering.ledger import Ledger
+from metering.operations import PlaceHold, Settle, UsageFacts
 from models.database import Database
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
@@ -167,6 +172,34 @@ async def test_a_workspace_is_shown_and_found(desk: Desk) -> None:
     assert "no workspace matches" in await desk.done("list-workspaces", "--search", "%")
     for name in ("nothing", "ws_nothing", ""):
         assert "no such workspace" in await desk.refused("show", name)
+
+
+async def test_a_call_is_shown_with_its_route(desk: Desk) -> None:
+    call_id = await settled_call(desk, details={"route": [["alpha", "timed_out"], ["beta", "answered"]]})
+    shown = await desk.done("show-call", encode_id("call", call_id))
+    assert '[["alpha","timed_out"],["beta","answered"]]' in shown
+    assert "7 in (0 cached), 3 out" in shown
+    assert "charged       2 credits" in shown
+    for name in ("call_nothing", "x", encode_id("call", uuid7())):
+        assert "no such call" in await desk.refused("show-call", name)
+
+
+async def settled_call(desk: Desk, details: dict) -> UUID:
+    call_id, seeded = uuid7(), desk.seeded
+    of_call = {"call_id": call_id, "wallet_id": seeded.wallet_id, "workspace_id": seeded.workspace_id}
+    database = await Database.open(desk.environment["TOLLGATE_DATABASE_URL"], max_size=2)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        ledger = await Ledger.open(database)
+        hold = PlaceHold(
+            **of_call, amount_micro=4_000_000, model_slug="m", user_id=None, api_key_id=None, request_id="r",
+            expires_at=datetime.now(UTC) + timedelta(minutes=1), terms={},
+        )  # fmt: skip
+        await ledger.submit(hold)
+        usage = UsageFacts(input_tokens=7, output_tokens=3, provider="beta", details=details)
+        await ledger.submit(Settle(**of_call, cost_micro=2_000_000, usage=usage))
+        await ledger.close()
+    return call_id
 
 
 async def test_two_factor_mail_and_person_are_cleared_at_a_customers_wish(desk: Desk) -> None:

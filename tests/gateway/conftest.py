@@ -70,9 +70,10 @@ class Gate:
     seeded: Seeded
 
     async def ask(
-        self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY, **headers: str
+        self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY,
+        leave: asyncio.Event | None = None, **headers: str
     ) -> Answer:  # fmt: skip
-        """One request; `headers` with underlines for dashes."""
+        """One request; `headers` with underlines for dashes; the client goes away when `leave` is set."""
         sent: list[dict] = []
         raw = b"" if body is None else orjson.dumps(body)
         given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
@@ -91,12 +92,15 @@ class Gate:
         async def receive() -> dict:
             for message in told:
                 return message
-            return await asyncio.Event().wait()  # a client that stays
+            await (leave or asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: dict) -> None:
             sent.append(message)
 
         await self.services.rest(scope, receive, send)
+        if not sent:
+            return Answer(0, {}, b"")  # nobody is there to be answered
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
 

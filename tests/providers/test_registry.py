@@ -50,6 +50,29 @@ async def test_what_is_missing_is_said_when_it_is_called_and_at_start(spec, env,
     await registry.aclose()
 
 
+async def test_a_key_comes_from_a_file_where_the_variable_is_empty(tmp_path):
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    async with scripted(answer(WHOLE)) as upstream:
+        env = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY_FILE": str(file), "OPENAI_API_KEY": ""}
+        registry = Registry.from_specs([OPENAI], env)
+        await registry.get("openai").complete(call())
+        await registry.aclose()
+    assert f"Authorization: Bearer {KEY}\r\n" in upstream.requests[0].head
+
+
+@pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe", b"k" * 20_000])
+async def test_a_file_without_a_key_is_told_without_its_content(tmp_path, content):
+    file = tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    registry = Registry.from_specs([OPENAI], {"OPENAI_API_KEY_FILE": str(file)})
+    reason = registry.unconfigured()["openai"]
+    assert "OPENAI_API_KEY_FILE" in reason
+    assert "kkk" not in reason
+    await registry.aclose()
+
+
 async def test_a_name_that_the_catalog_does_not_have_is_not_configured():
     registry = Registry.from_specs([], {})
     with pytest.raises(ProviderNotConfigured, match="'nobody'"):

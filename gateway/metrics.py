@@ -1,0 +1,155 @@
+"""What is counted about providers and calls for /metrics: by provider and model only, never by who called or what was said.
+
+What every call counts is kept in plain numbers and read when somebody asks: prometheus_client's own counters would take
+ten microseconds of each call.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Final, get_args
+
+from prometheus_client import REGISTRY, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.failures import Outcome
+from gateway.rules.truth import Ground, Verdict
+from kit.money import MICRO
+from metering.operations import EndStatus
+
+SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Upper bounds of the histogram of providers' times."""
+
+CIRCUIT: Final = Gauge(
+    "tollgate_provider_circuit", "Whether a provider is left alone: 0 no, 1 trials may pass, 2 yes.", ["provider"]
+)
+CIRCUIT_FAULTS: Final = Counter(
+    "tollgate_provider_circuit_faults_total", "Times that circuits could not be shared through Redis."
+)
+CUT: Final = Counter("tollgate_usage_cut_total", "Usage reported above a call's bound, and cut.", ["provider", "model"])
+ESTIMATED: Final = Counter(
+    "tollgate_usage_estimated_total", "Calls whose usage was counted here.", ["provider", "model"]
+)
+IN_FLIGHT: Final = Gauge("tollgate_calls_in_flight", "Model calls that run in this process now.")
+CONNECTIONS: Final = Gauge("tollgate_provider_connections", "Connections open to providers, idle ones included.")
+TASKS: Final = Gauge("tollgate_tasks", "Tasks of the event loop.")
+
+
+class _Provider:
+    """One provider's numbers."""
+
+    __slots__ = ("attempts", "seconds", "within")
+
+    def __init__(self) -> None:
+        self.attempts = dict.fromkeys(Outcome, 0)
+        self.within = [0] * (len(SECONDS) + 1)
+        self.seconds = 0.0
+
+
+class _Model:
+    """One model's numbers."""
+
+    __slots__ = ("cached", "cost_micro", "ended", "input", "output", "reasoning")
+
+    def __init__(self) -> None:
+        self.ended: dict[EndStatus, int] = dict.fromkeys(get_args(EndStatus), 0)
+        self.input = self.cached = self.output = self.reasoning = self.cost_micro = 0
+
+
+_providers: Final[dict[str, _Provider]] = {}
+_models: Final[dict[str, _Model]] = {}
+
+
+def note_answer(provider: str, seconds: float) -> None:
+    """A try was answered, or a stream gave its first output, after so long."""
+    found = _providers.get(provider) or _providers.setdefault(provider, _Provider())
+    found.attempts[Outcome.ANSWERED] += 1
+    found.within[bisect_left(SECONDS, seconds)] += 1
+    found.seconds += seconds
+
+
+def note_failure(provider: str, outcome: Outcome) -> None:
+    """A try ended otherwise."""
+    found = _providers.get(provider) or _providers.setdefault(provider, _Provider())
+    found.attempts[outcome] += 1
+
+
+def note_end(model: str, told: Verdict, cost_micro: int) -> None:
+    """A call ended with this verdict, at this cost."""
+    found = _models.get(model) or _models.setdefault(model, _Model())
+    found.ended[told.status] += 1
+    usage = told.usage
+    if usage is None:
+        return
+    found.cost_micro += cost_micro
+    found.input += usage.input_tokens
+    found.cached += usage.cached_input_tokens
+    found.output += usage.output_tokens
+    found.reasoning += usage.reasoning_tokens
+    if usage.estimated:
+        ESTIMATED.labels(provider=usage.provider, model=model).inc()
+        if told.ground is Ground.CUT:
+            CUT.labels(provider=usage.provider, model=model).inc()
+
+
+def watch_process(in_flight: Callable[[], int], connections: Callable[[], int]) -> None:
+    """From now on /metrics tells how many calls run, how many connections stand and how many tasks this event loop has."""
+    loop = asyncio.get_running_loop()
+    IN_FLIGHT.set_function(in_flight)
+    CONNECTIONS.set_function(connections)
+    TASKS.set_function(lambda: len(asyncio.all_tasks(loop)))
+
+
+class _Numbers(Collector):
+    """Turns the numbers into Prometheus' form."""
+
+    def collect(self) -> Iterator[Metric]:
+        """When /metrics is asked."""
+        yield from _of_providers()
+        yield from _of_models()
+
+
+def _of_providers() -> Iterator[Metric]:
+    attempts = CounterMetricFamily(
+        "tollgate_provider_attempts", "Tries at a provider, by how they ended.", labels=["provider", "outcome"]
+    )
+    seconds = HistogramMetricFamily(
+        "tollgate_provider_seconds",
+        "From asking a provider to its answer, or to the first output of a stream.",
+        labels=["provider"],
+    )
+    for name, found in _providers.items():
+        for outcome, count in found.attempts.items():
+            attempts.add_metric([name, outcome], count)
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip((*map(str, SECONDS), "+Inf"), found.within, strict=True):
+            total += count
+            buckets.append((bound, total))
+        seconds.add_metric([name], buckets, found.seconds)
+    yield attempts
+    yield seconds
+
+
+def _of_models() -> Iterator[Metric]:
+    calls = CounterMetricFamily("tollgate_calls", "Model calls that ended, by how.", labels=["model", "status"])
+    tokens = CounterMetricFamily("tollgate_call_tokens", "Tokens of settled calls.", labels=["model", "kind"])
+    cost = CounterMetricFamily("tollgate_call_credits", "Credits that settled calls cost.", labels=["model"])
+    for name, found in _models.items():
+        for status, count in found.ended.items():
+            calls.add_metric([name, status], count)
+        for kind, count in (
+            ("input", found.input),
+            ("cached_input", found.cached),
+            ("output", found.output),
+            ("reasoning", found.reasoning),
+        ):
+            tokens.add_metric([name, kind], count)
+        cost.add_metric([name], found.cost_micro / MICRO)
+    yield calls
+    yield tokens
+    yield cost
+
+
+REGISTRY.register(_Numbers())
