@@ -11,6 +11,8 @@ from billing.catalog_file import parse_catalog, read_catalog
 from billing.catalog_terms import CatalogFile
 from billing.catalog_text import render_catalog, render_change, render_check
 from billing.errors import CatalogErrors, CatalogMissing, CatalogRefused
+from billing.margin_text import render_margins
+from billing.rules.margins import CostsError, margins_of, read_costs
 from kit.clock import now
 from models.database import Database, connection
 
@@ -32,6 +34,26 @@ def show_file(path: Path) -> int:
         return 1
     click.echo(render_catalog(file))
     return 0
+
+
+def show_margins(path: Path, costs: Path | None) -> int:
+    """Print what is left of each model's price on each plan; 1 where the file cannot be read or something loses money."""
+    file = _read(path)
+    if file is None:
+        return 1
+    known = {(cost.slug, cost.meter): cost for cost in file.settings.costs}
+    if costs is not None:
+        try:
+            given = read_costs(costs.read_text(encoding="utf-8-sig"))
+        except (CostsError, OSError, UnicodeDecodeError) as problem:
+            raise click.BadParameter(f"{costs}: {problem}", param_hint="--costs") from problem
+        unknown = sorted({cost.slug for cost in given} - file.models.keys())
+        if unknown:
+            click.echo(f"not in the catalog: {', '.join(unknown)}", err=True)
+        known |= {(cost.slug, cost.meter): cost for cost in given}
+    margins = margins_of(file, list(known.values()))
+    click.echo(render_margins(file, margins), nl=False)
+    return 1 if any(margin.is_loss for margin in margins) else 0
 
 
 async def show_sold(database_url: str) -> int:

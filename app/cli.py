@@ -108,6 +108,23 @@ def apply(file: Path, yes: bool, dry_run: bool) -> None:
 
 
 @catalog.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--costs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Providers' prices as CSV: model, meter, usd, per; they count before the file's own.",
+)
+def margin(file: Path, costs: Path | None) -> None:
+    """Print revenue, cost and margin of each model on each plan; exit code 1 when something is sold under cost.
+
+    What the providers take stands in the catalog, as `cost` beside each price, or in the file of --costs.
+    """
+    from app.catalog_commands import show_margins  # noqa: PLC0415
+
+    sys.exit(show_margins(file, costs))
+
+
+@catalog.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 def show(file: Path | None) -> None:
     """Print a catalog file, or without one what is sold now, as tables."""

@@ -8,7 +8,9 @@ from typing import Final
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
+from billing.margin_text import loss_words
 from billing.rules.entitlements import ALL_MODELS
+from billing.rules.margins import margins_of
 from kit.money import usd_micro_text
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
@@ -265,6 +267,13 @@ def _bounds(model: ModelTerms, path: str) -> Iterator[Finding]:
         yield Finding(f"{path}.max_output_tokens", "is above context_tokens", is_error=False)
 
 
+def _costs(file: CatalogFile) -> Iterator[Finding]:
+    for margin in margins_of(file, file.settings.costs):
+        if margin.is_loss:
+            path = f"{join_path('models', margin.slug)}.prices[{margin.price_index}].cost"
+            yield Finding(path, loss_words(margin), is_error=False)
+
+
 def _retired(file: CatalogFile) -> Iterator[Finding]:
     settings = file.settings
     for code, retirement in settings.retired_plans.items():
@@ -290,5 +299,6 @@ _PARTS: Final[tuple[Callable[[CatalogFile], Iterator[Finding]], ...]] = (
     _features,
     _access,
     _models,
+    _costs,
     _retired,
 )

@@ -5,7 +5,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from models.enums import GrantKind
+from models.enums import GrantKind, Meter
 
 
 class _Record(Protocol):
@@ -122,6 +122,16 @@ class SignUpTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class MeterCost:
+    """What the provider takes for `per` units of a model's meter: for margins, no customer is ever charged by it."""
+
+    slug: str
+    meter: Meter
+    usd_micro: int
+    per: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retirement:
     """What was sold once and is not any more: `successor` is a plan's code, or for a price "plan.price"."""
 
@@ -146,6 +156,7 @@ class CatalogSettings:
     retired_plans: Mapping[str, Retirement] = field(default_factory=dict[str, Retirement])
     retired_prices: Mapping[str, Retirement] = field(default_factory=dict[str, Retirement])
     promo_names: tuple[str, ...] = ()
+    costs: tuple[MeterCost, ...] = ()
 
 
 JsonObject = dict[str, Any]  # Any: what a jsonb column holds; this module is its only writer and reader
@@ -174,6 +185,7 @@ def settings_of(row: JsonObject) -> CatalogSettings:
         retired_plans=_retirements(row.get("retired_plans", {})),
         retired_prices=_retirements(row.get("retired_prices", {})),
         promo_names=tuple(row.get("promo_names", ())),
+        costs=tuple(_of(MeterCost, cost, meter=Meter(cost["meter"])) for cost in row.get("costs", ())),
     )
 
 
