@@ -16,10 +16,14 @@ MAX_RECIPIENTS: Final = 50
 _RECIPIENTS: Final = """
 SELECT u.id, u.email, w.name FROM members m JOIN users u ON u.id = m.user_id JOIN workspaces w ON w.id = m.workspace_id
     LEFT JOIN workspace_alerts a ON a.workspace_id = w.id
-WHERE m.workspace_id = $1 AND m.removed_at IS NULL AND m.role IN ('OWNER', 'ADMIN', 'BILLING') AND u.erased_at IS NULL
-    AND u.email_verified_at IS NOT NULL AND w.deleted_at IS NULL AND coalesce(a.by_mail, true)
+WHERE m.workspace_id = $1 AND m.removed_at IS NULL AND m.role = ANY ($3) AND u.erased_at IS NULL
+    AND u.email_verified_at IS NOT NULL AND w.deleted_at IS NULL AND ($4 OR coalesce(a.by_mail, true))
 ORDER BY m.joined_at LIMIT $2
 """
+_ALL: Final = ("OWNER", "ADMIN", "BILLING")
+_WHO_PAY: Final = ("OWNER", "BILLING")
+_TO_DO: Final = frozenset({EventKind.AUTO_RECHARGE_ACTION_REQUIRED})
+"""What somebody has to do, or nothing goes on: transactional, whatever the workspace's alerts are set to."""
 _SUBJECTS: Final = {
     EventKind.CREDITS_USED: "{percent} % of this cycle's credits are used",
     EventKind.CREDITS_EXPIRING: "{remaining} credits expire in {days} days",
@@ -27,6 +31,7 @@ _SUBJECTS: Final = {
     EventKind.BALANCE_RECOVERED: "The balance is above {figure} credits again",
     EventKind.SPEND_LIMIT_REACHED: "{percent} % of a spending limit are used",
     EventKind.AUTO_RECHARGE_SUSPENDED: "Auto-recharge was turned off",
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "Confirm a payment of ${amount}",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
 """What is worth a mail; the rest is told by webhook only."""
@@ -37,6 +42,8 @@ _DETAILS: Final = {
     EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
     EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed. Check the payment method and turn it on again.",
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Until then no credits are"
+    " bought, and calls are refused when none are left.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
 }
 
@@ -50,12 +57,18 @@ class AlertMails:
         self._product = product_name
 
     async def __call__(self, conn: PoolConnection, event: EventView) -> None:
-        """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none."""
+        """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none.
+
+        What somebody has to do goes to owners and billing members, whatever is set.
+        """
         subject = _SUBJECTS.get(event.kind)
         if subject is None:
             return
         facts = dict(event.facts)
-        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS):
+        to_do = event.kind in _TO_DO
+        roles = _WHO_PAY if to_do else _ALL
+        link = facts.get("actionUrl")
+        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS, roles, to_do):
             user_id: UUID = row["id"]
             mail = Mail(
                 to=row["email"],
@@ -65,6 +78,8 @@ class AlertMails:
                     _DETAILS[event.kind].format(**facts),
                     f"{now():%Y-%m-%d %H:%M} UTC",
                 ),
-                kind=MailKind.BALANCE_ALERTS,
+                link=None if link is None else str(link),
+                link_text=None if link is None else "Confirm the payment",
+                kind=MailKind.TRANSACTIONAL if to_do else MailKind.BALANCE_ALERTS,
             )
             await enqueue(conn, self._sealer, mail, workspace_id=event.workspace_id, dedupe_key=f"{event.id}:{user_id}")

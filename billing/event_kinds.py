@@ -17,6 +17,8 @@ class EventKind(StrEnum):
     SPEND_LIMIT_REACHED = "spend_limit.reached"
     SPEND_LIMIT_RECOVERED = "spend_limit.recovered"
     AUTO_RECHARGE_SUSPENDED = "auto_recharge.suspended"
+    AUTO_RECHARGE_ACTION_REQUIRED = "auto_recharge.action_required"
+    PAYMENT_UNAPPLIED = "payment.unapplied"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -31,6 +33,7 @@ class EventTerms:
 
 _WORKSPACE: Final = {"workspaceId": "the workspace"}
 _PERCENT: Final = {**_WORKSPACE, "percent": "the line, of the cycle's credits"}
+_PAYMENT: Final = {**_WORKSPACE, "paymentId": "the payment", "amount": "its amount, in dollars"}
 _LIMIT: Final = {
     **_WORKSPACE,
     "subjectKind": "API_KEY, MEMBER or WORKSPACE",
@@ -62,6 +65,14 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
     EventKind.SPEND_LIMIT_RECOVERED: EventTerms("A new period began, or the limit was raised", _LIMIT),
     EventKind.AUTO_RECHARGE_SUSPENDED: EventTerms(
         "Auto-recharge was turned off, as payments failed", {**_WORKSPACE, "reason": "why"}
+    ),
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: EventTerms(
+        "A recharge waits until somebody confirms it at the bank; auto-recharge stands still meanwhile",
+        {**_PAYMENT, "actionUrl": "where it is confirmed"},
+    ),
+    EventKind.PAYMENT_UNAPPLIED: EventTerms(
+        "Money came for which there is no place any more, such as a checkout that was replaced; the operator decides",
+        _PAYMENT,
     ),
     EventKind.WEBHOOK_DISABLED: EventTerms(
         "An endpoint was turned off, as it failed for five days or answered 410",
