@@ -10,6 +10,7 @@ from billing.event_kinds import EventKind
 from billing.events import EventView
 from kit.clock import now
 from kit.sealing import Sealer
+from models.enums import FreeCreditsRefusal
 from models.pool import PoolConnection
 
 MAX_RECIPIENTS: Final = 50
@@ -32,6 +33,7 @@ _SUBJECTS: Final = {
     EventKind.SPEND_LIMIT_REACHED: "{percent} % of a spending limit are used",
     EventKind.AUTO_RECHARGE_SUSPENDED: "Auto-recharge was turned off",
     EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "Confirm a payment of ${amount}",
+    EventKind.FREE_CREDITS_REFUSED: "This workspace gets no free credits",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
 """What is worth a mail; the rest is told by webhook only."""
@@ -44,7 +46,15 @@ _DETAILS: Final = {
     EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed. Check the payment method and turn it on again.",
     EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Until then no credits are"
     " bought, and calls are refused when none are left.",
+    EventKind.FREE_CREDITS_REFUSED: "{words} Everything else of the plan is yours, and credits can be bought. If you think"
+    " that this is wrong, ask us.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
+}
+
+_WORDS: Final = {
+    FreeCreditsRefusal.ADDRESS_RANGE: "Many new workspaces came from your network today.",
+    FreeCreditsRefusal.MAIL_DOMAIN: "Many new workspaces came from your mail domain today.",
+    FreeCreditsRefusal.PAYMENT_FINGERPRINT: "Another workspace has had free credits with this payment method.",
 }
 
 
@@ -65,6 +75,8 @@ class AlertMails:
         if subject is None:
             return
         facts = dict(event.facts)
+        if event.kind is EventKind.FREE_CREDITS_REFUSED:
+            facts["words"] = _WORDS[FreeCreditsRefusal(str(facts["reason"]))]
         to_do = event.kind in _TO_DO
         roles = _WHO_PAY if to_do else _ALL
         link = facts.get("actionUrl")

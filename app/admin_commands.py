@@ -20,9 +20,11 @@ from accounts.workspaces import workspaces_of_user
 from app.ports import Attempts
 from app.settings import Settings
 from billing.catalog import CatalogHolder, Snapshot
+from billing.free_credits import refused_workspaces
+from billing.payment_rows import unapplied_payments
 from kit.errors import Refusal, RequestFailure
 from kit.ids import encode_id
-from kit.money import format_micro, usd_text
+from kit.money import format_micro, usd_micro_text, usd_text
 from kit.pages import PageRequest
 from kit.sealing import Sealer, parse_keys
 from metering.ledger import Ledger
@@ -128,6 +130,48 @@ def give_plan(workspace: str, plan: str | None, reason: str) -> Work:
         found = await operator.find_workspace(desk.accounts, workspace)
         given = await operator.give_workspace_plan(desk.accounts, desk.snapshot, found.id, plan, reason)
         click.echo(f"{found.slug} has the plan {given.code} ({given.name}) where no subscription gives another")
+
+    return work
+
+
+def list_refused(limit: int) -> Work:
+    """`admin list-refused`."""
+
+    async def work(desk: Desk) -> None:
+        found = await refused_workspaces(desk.accounts.database, limit)
+        for line in found:
+            when = line.decided_at.isoformat(timespec="seconds")
+            click.echo(f"{encode_id('ws', line.workspace_id)}  {line.slug}  {line.refusal.value}  {when}")
+        if not found:
+            click.echo("no workspace was refused free credits")
+
+    return work
+
+
+def allow_free_credits(workspace: str, reason: str) -> Work:
+    """`admin allow-free-credits`."""
+
+    async def work(desk: Desk) -> None:
+        found = await operator.find_workspace(desk.accounts, workspace)
+        await operator.allow_free_credits(desk.accounts, found.id, reason)
+        click.echo(f"{found.slug} gets free credits from its next cycle on; `tollgate admin grant` gives some now")
+
+    return work
+
+
+def list_unapplied(limit: int) -> Work:
+    """`admin list-unapplied`."""
+
+    async def work(desk: Desk) -> None:
+        payments = await unapplied_payments(desk.accounts.database, limit)
+        for payment in payments:
+            when = payment.created_at.isoformat(timespec="seconds")
+            click.echo(
+                f"{encode_id('pay', payment.id)}  {encode_id('ws', payment.workspace_id)}  {payment.purpose.value}"
+                f"  ${usd_micro_text(payment.amount_usd_micro)}  {when}"
+            )
+        if not payments:
+            click.echo("every payment that came has had its effect")
 
     return work
 

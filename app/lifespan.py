@@ -32,6 +32,7 @@ from app.ports import Attempts, PromoAttempts, provider_specs
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
+from billing.free_credits import FreeCredits
 from billing.payment_port import NoPayments
 from billing.services import Billing
 from billing.webhook_endpoints import WebhookEndpoints
@@ -142,6 +143,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         invalidations.listen(_forgetting(workspaces))
         throttle = Throttle(limiter)
         credentials = Credentials(principals, throttle, settings.trusted_proxies)
+        billing = Billing(
+            database=database,
+            ledger=ledger,
+            catalog=catalog,
+            payments=NoPayments(),
+            attempts=PromoAttempts(limiter),
+            secret_key=settings.secret_key.reveal().encode(),
+        )
         accounts = Accounts(
             database=database,
             sealer=sealer,
@@ -150,14 +159,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             attempts=Attempts(limiter),
             plans=CatalogPlans(database, catalog),
             public_url=settings.public_url,
-        )
-        billing = Billing(
-            database=database,
-            ledger=ledger,
-            catalog=catalog,
-            payments=NoPayments(),
-            attempts=PromoAttempts(limiter),
-            secret_key=settings.secret_key.reveal().encode(),
+            free_credits=FreeCredits(billing),
         )
         identity = await _identity_verifier(settings, stack)
 

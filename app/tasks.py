@@ -13,6 +13,7 @@ from billing.alerts import look_at_wallets
 from billing.auto_recharge import recharge_due
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
+from billing.free_credits import forget_origins
 from billing.services import Billing
 from billing.webhooks import deliver_webhooks
 from metering.idempotency import purge_keys
@@ -65,6 +66,7 @@ def worker_tasks(services: Services) -> list[Task]:
         *money_tasks(services.billing),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
+        Task("forget-origins", every_s=3600.0, limit=1_000, run=database(forget_origins)),
         Task("roll-up-usage", every_s=15.0, limit=200, run=database(roll_up)),
         Task("look-at-wallets", every_s=1.0, limit=100, run=database(look_at_wallets)),
         Task("dispatch-events", every_s=1.0, limit=100, run=events),

@@ -113,12 +113,18 @@ class PublishingTerms:
 
 @dataclass(frozen=True, slots=True)
 class SignUpTerms:
-    """Credits given once to a new workspace, with the limits against abuse."""
+    """Credits given once, with a person's first workspace, and how many new workspaces may have free credits at all.
 
-    credits_micro: int
+    `credits_micro` None: nothing beyond what plans and trials give. `public_domains`: of mail providers, beside those
+    known anyway, whose addresses are anybody's and not counted by domain.
+    """
+
+    credits_micro: int | None = None
     expires_after_days: int | None = None
-    per_address_range_a_day: int | None = None
-    per_domain_a_day: int | None = None
+    per_address_range_a_day: int = 20
+    per_domain_a_day: int = 50
+    per_payment_fingerprint: int = 1
+    public_domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,7 @@ def settings_of(row: JsonObject) -> CatalogSettings:
         auto_recharge=_optional(AutoRechargeTerms, row.get("auto_recharge")),
         transfers=_optional(TransferTerms, row.get("transfers")),
         publishing=_optional(PublishingTerms, row.get("publishing")),
-        sign_up=_optional(SignUpTerms, row.get("sign_up")),
+        sign_up=_sign_up(row.get("sign_up")),
         retired_plans=_retirements(row.get("retired_plans", {})),
         retired_prices=_retirements(row.get("retired_prices", {})),
         promo_names=tuple(row.get("promo_names", ())),
@@ -197,6 +203,14 @@ def _of(record: type[T], row: JsonObject, /, **instead: object) -> T:
 
 def _optional(kind: type[T], row: JsonObject | None) -> T | None:
     return None if row is None else _of(kind, row)
+
+
+def _sign_up(row: JsonObject | None) -> SignUpTerms | None:
+    """None stood for "no limit" in earlier releases; the defaults hold there now."""
+    if row is None:
+        return None
+    given = {key: value for key, value in row.items() if value is not None}
+    return _of(SignUpTerms, given, public_domains=tuple(row.get("public_domains", ())))
 
 
 def _retirements(rows: JsonObject) -> dict[str, Retirement]:

@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     AUTO_RECHARGE_SUSPENDED = "auto_recharge.suspended"
     AUTO_RECHARGE_ACTION_REQUIRED = "auto_recharge.action_required"
     PAYMENT_UNAPPLIED = "payment.unapplied"
+    FREE_CREDITS_REFUSED = "free_credits.refused"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -73,6 +74,10 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
     EventKind.PAYMENT_UNAPPLIED: EventTerms(
         "Money came for which there is no place any more, such as a checkout that was replaced; the operator decides",
         _PAYMENT,
+    ),
+    EventKind.FREE_CREDITS_REFUSED: EventTerms(
+        "Credits of a sign-up, a trial or a free plan were withheld, as many workspaces of one origin have had theirs",
+        {**_WORKSPACE, "reason": "ADDRESS_RANGE, MAIL_DOMAIN or PAYMENT_FINGERPRINT"},
     ),
     EventKind.WEBHOOK_DISABLED: EventTerms(
         "An endpoint was turned off, as it failed for five days or answered 410",

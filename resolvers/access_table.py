@@ -119,6 +119,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Workspace.invitations": _workspace(Action.INVITATIONS_READ),
     "Workspace.plan": _workspace(Action.PLAN_READ),
     "Workspace.subscription": _workspace(Action.PLAN_READ),
+    "Workspace.freeCreditsRefused": _workspace(Action.PLAN_READ),
     "Workspace.wallet": _workspace(Action.WALLET_READ),
     "Workspace.apiKeys": _workspace(Action.KEYS_READ),
     "Workspace.calls": _workspace(Action.CALLS_READ),

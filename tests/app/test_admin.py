@@ -208,3 +208,33 @@ async def test_a_change_is_told_to_running_gateways_or_said_not_to_be(desk: Desk
     result = await desk.run("revoke-key", key, "--yes", TOLLGATE_REDIS_URL="redis://127.0.0.1:1")
     assert result.exit_code == 0
     assert "Redis is away" in result.output
+
+
+async def test_workspaces_refused_free_credits_are_listed_and_allowed(desk: Desk) -> None:
+    assert "no workspace was refused" in await desk.done("list-refused")
+    await desk.pg.execute(
+        "INSERT INTO free_credit_verdicts (workspace_id, allowed, refusal, decided_at)"
+        " VALUES ($1, false, 'MAIL_DOMAIN', '2027-01-31T10:00Z')",
+        desk.seeded.workspace_id,
+    )
+    workspace = encode_id("ws", desk.seeded.workspace_id)
+    listed = await desk.done("list-refused")
+    assert workspace in listed
+    assert "MAIL_DOMAIN  2027-01-31T10:00:00+00:00" in listed
+    await desk.refused("allow-free-credits", workspace)  # no reason
+    assert "from its next cycle on" in await desk.done("allow-free-credits", workspace, "--reason", "a school")
+    assert "no workspace was refused" in await desk.done("list-refused")
+    assert "free_credits.allow" in await desk.actions()
+    assert "was not refused" in await desk.refused("allow-free-credits", workspace, "--reason", "again")
+
+
+async def test_payments_without_a_place_are_listed(desk: Desk) -> None:
+    assert "every payment that came has had its effect" in await desk.done("list-unapplied")
+    payment = await desk.pg.fetchval(
+        "INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, created_at, updated_at)"
+        " VALUES (gen_random_uuid(), $1, 'SUBSCRIPTION', 15000000, 'SUCCEEDED', now(), now()) RETURNING id",
+        desk.seeded.workspace_id,
+    )
+    listed = await desk.done("list-unapplied")
+    assert encode_id("pay", payment) in listed
+    assert "SUBSCRIPTION  $15.00" in listed
