@@ -266,6 +266,7 @@ QUESTIONS = dict(
                 "alertSettings": "{ byMail }",
                 "auditLog": "{ nodes { id } }",
                 "spendLimits": "{ limit }",
+                "freeCreditsRefused": "",
             }.items()
         ],
         *[
