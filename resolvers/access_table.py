@@ -53,6 +53,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Query.creditPacks": PUBLIC,
     "Query.models": PUBLIC,
     "Query.models(availableTo:)": _workspace(Action.PLAN_READ),
+    "Query.planModels": PUBLIC,
     "Query.model": PUBLIC,
     "Query.estimateCall": _workspace(Action.CALLS_MAKE),
     "Query.rateLimit": VIEWER,
@@ -164,6 +165,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Price.plan": SHOWN,
     "Model.prices": SHOWN,
     "Model.plans": PUBLIC,
+    "PlanModelsRow.plans": SHOWN,
     "ModelPrice.usd": SHOWN,
 }
 """Every field that runs a resolver. `ModelCall.output` is shown to the call's own caller as well (A11)."""
