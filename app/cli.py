@@ -57,14 +57,19 @@ def serve() -> None:
 
 
 @cli.command()
-@click.option("--once", is_flag=True, help="Do what is due and stop, for cron.")
-def worker(once: bool) -> None:
+@click.option("--once", is_flag=True, help="Do what is due and stop, for cron; exit code 1 when a task failed.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve /metrics, /healthz and /readyz of this process at this port of TOLLGATE_HOST.",
+)
+def worker(once: bool, metrics_port: int | None) -> None:
     """Work that is due: lapsed holds, expired credits, mail. Any number of workers may run."""
     from app.run import run_worker  # noqa: PLC0415
 
     settings = _settings()
     settings.check_complete()
-    asyncio.run(run_worker(settings, once=once))
+    asyncio.run(run_worker(settings, once=once, metrics_port=metrics_port))
 
 
 @cli.command()

@@ -7,10 +7,11 @@ from accounts.housekeeping import BATCH, sweep
 from accounts.mail.outbox import deliver_mail
 from accounts.workspace_deletion import purge_deleted_workspaces
 from app.lifespan import Services
-from app.worker import Task
+from app.worker import BACKLOG, Task
 from billing.advance import advance_due
 from billing.alerts import look_at_wallets
 from billing.auto_recharge import recharge_due
+from billing.backlog import backlog_seconds
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
 from billing.free_credits import forget_origins
@@ -62,7 +63,13 @@ def worker_tasks(services: Services) -> list[Task]:
     async def events(limit: int) -> int:
         return await dispatch_events(services.database, mails, limit=limit)
 
+    async def backlog(_limit: int) -> int:
+        for queue, seconds in (await backlog_seconds(services.database)).items():
+            BACKLOG.labels(queue).set(seconds)
+        return 0
+
     return [
+        Task("measure-backlog", every_s=15.0, limit=1, run=backlog),
         *money_tasks(services.billing),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
