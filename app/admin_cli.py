@@ -196,6 +196,15 @@ def list_workspaces(search: str, limit: int) -> None:
 
 
 @admin.command()
+@click.argument("workspace", required=False)
+def rebuild_usage(workspace: str | None) -> None:
+    """Compute the usage roll-ups of a workspace, or of all, anew from the events. Reports stay right meanwhile."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.rebuild_usage(workspace))
+
+
+@admin.command()
 @click.argument("person")
 @_yes
 def reset_two_factor(person: str, yes: bool) -> None:

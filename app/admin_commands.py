@@ -30,6 +30,7 @@ from kit.sealing import Sealer, parse_keys
 from metering.ledger import Ledger
 from metering.limiter import Limiter
 from metering.redis_link import connect, connect_node, script_link
+from metering.rollups import rebuild
 from models.database import Database
 from models.enums import GrantKind
 
@@ -208,6 +209,16 @@ def list_workspaces(search: str, limit: int) -> Work:
             click.echo(f"{encode_id('ws', line.id)}  {line.slug}  {format_micro(line.balance_micro)} credits  {owners}")
         if not lines:
             click.echo("no workspace matches")
+
+    return work
+
+
+def rebuild_usage(workspace: str | None) -> Work:
+    """`admin rebuild-usage`."""
+
+    async def work(desk: Desk) -> None:
+        found = None if workspace is None else (await operator.find_workspace(desk.accounts, workspace)).id
+        click.echo(f"{await rebuild(desk.accounts.database, found)} quarters of an hour were computed anew")
 
     return work
 

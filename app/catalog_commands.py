@@ -4,17 +4,24 @@ from pathlib import Path
 
 import click
 
+from app.ports import NoAttempts
 from app.settings import Settings
+from billing.catalog import CatalogHolder
 from billing.catalog_apply import CatalogChange, PromoCodes, apply, plan_changes
 from billing.catalog_check import check
 from billing.catalog_file import parse_catalog, read_catalog
+from billing.catalog_move import move_subscriptions
 from billing.catalog_terms import CatalogFile
 from billing.catalog_text import render_catalog, render_change, render_check
 from billing.errors import CatalogErrors, CatalogMissing, CatalogRefused
 from billing.margin_text import render_margins
+from billing.payment_port import NoPayments
 from billing.rules.margins import CostsError, margins_of, read_costs
+from billing.services import Billing
 from kit.clock import now
+from metering.ledger import Ledger
 from models.database import Database, connection
+from models.enums import GrantKind
 
 
 def check_file(path: Path) -> int:
@@ -70,8 +77,11 @@ async def show_sold(database_url: str) -> int:
         await database.close()
 
 
-async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool) -> int:
-    """Show the difference, ask, and apply; 1 when the file is wrong or would strand a subscriber."""
+async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool, move: bool = False) -> int:
+    """Show the difference, ask, and apply; 1 when the file is wrong or would strand a subscriber.
+
+    `move`: running subscriptions of the same price have the new terms at once, also those that an earlier file left behind.
+    """
     assert settings.database_url is not None, "checked by the command"
     file = _read(path)
     if file is None:
@@ -82,12 +92,16 @@ async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool
         click.echo(render_change(change))
         if change.refusals:
             return 1
-        if dry_run or not change.changed:
+        if dry_run or not (change.changed or move):
             return 0
-        if not yes and not click.confirm("Apply this?"):
+        question = "Apply this, and move running subscriptions onto it now?" if move else "Apply this?"
+        if not yes and not click.confirm(question):
             return 1
         await _apply(database, file, settings)
-        click.echo("applied; every process takes it up within seconds")
+        if change.changed:
+            click.echo("applied; every process takes it up within seconds")
+        if move:
+            click.echo(f"{await _move(database)} running subscriptions have the new terms now")
         return 0
     except (CatalogErrors, CatalogRefused) as error:
         click.echo(str(error), err=True)
@@ -111,6 +125,16 @@ async def apply_at_start(settings: Settings) -> None:
         raise click.ClickException(str(error)) from error
     finally:
         await database.close()
+
+
+async def _move(database: Database) -> int:
+    catalog = CatalogHolder(database)
+    snapshot = await catalog.reload()
+    ledger = await Ledger.open(database, earnings_rank=snapshot.burn_ranks[GrantKind.EARNINGS])
+    try:
+        return await move_subscriptions(Billing(database, ledger, catalog, NoPayments(), NoAttempts(), b""))
+    finally:
+        await ledger.close()
 
 
 async def _apply(database: Database, file: CatalogFile, settings: Settings) -> CatalogChange:

@@ -102,14 +102,22 @@ def check(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and stop.")
-def apply(file: Path, yes: bool, dry_run: bool) -> None:
-    """Show the difference between a catalog file and what is sold now, ask, and apply it."""
+@click.option(
+    "--move",
+    is_flag=True,
+    help="Running subscriptions that pay the same for the same period have the new terms at once, not at their renewal.",
+)
+def apply(file: Path, yes: bool, dry_run: bool, move: bool) -> None:
+    """Show the difference between a catalog file and what is sold now, ask, and apply it.
+
+    Running subscriptions stay on the terms they were sold until they renew, unless --move is given.
+    """
     from app.catalog_commands import apply_file  # noqa: PLC0415
 
     settings = _settings()
     if settings.database_url is None:
         raise click.ClickException("TOLLGATE_DATABASE_URL is not set")
-    sys.exit(asyncio.run(apply_file(settings, file, yes=yes, dry_run=dry_run)))
+    sys.exit(asyncio.run(apply_file(settings, file, yes=yes, dry_run=dry_run, move=move)))
 
 
 @catalog.command()

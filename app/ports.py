@@ -59,6 +59,13 @@ class Attempts:
         await _take(self._limiter, f"{kind}:{key}", ATTEMPTS[kind], key)
 
 
+class NoAttempts:
+    """billing's AttemptLimiter where nobody guesses: the command line."""
+
+    async def take(self, key: str) -> None:
+        """Always allowed."""
+
+
 class PromoAttempts:
     """billing's AttemptLimiter: guesses at promo codes, by whoever guesses."""
 

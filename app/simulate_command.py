@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from app.ports import NoAttempts
 from app.scratch_database import scratch_database
 from app.settings import Settings
 from app.tasks import money_tasks
@@ -165,7 +166,7 @@ async def _on_stage(database: Database, asked: Asked, script: _Script, clock: Vi
     payments = SimulatedPayments(decline_from)
     ledger = await Ledger.open(database, earnings_rank=snapshot.burn_ranks[GrantKind.EARNINGS])
     try:
-        billing = Billing(database, ledger, catalog, payments, _NoAttempts(), b"")
+        billing = Billing(database, ledger, catalog, payments, NoAttempts(), b"")
         simulation = Simulation(
             billing=billing,
             payments=payments,
@@ -201,13 +202,6 @@ def _scenario(billing: Billing, asked: Asked, script: _Script, stage: Stage) -> 
         recharge=script.recharge,
         cancel_at=None if asked.cancel_after is None else add_months(script.start, asked.cancel_after),
     )
-
-
-class _NoAttempts:
-    """Nobody guesses promo codes here."""
-
-    async def take(self, key: str) -> None:
-        """Always allowed."""
 
 
 class _Progress:

@@ -238,3 +238,18 @@ async def test_payments_without_a_place_are_listed(desk: Desk) -> None:
     listed = await desk.done("list-unapplied")
     assert encode_id("pay", payment) in listed
     assert "SUBSCRIPTION  $15.00" in listed
+
+
+async def test_usage_is_computed_anew_from_its_events(desk: Desk) -> None:
+    await desk.pg.execute(
+        "INSERT INTO usage_events (call_id, workspace_id, wallet_id, model_slug, modality, requests, cost_micro,"
+        " charged_micro, estimated, provider, created_at)"
+        " SELECT gen_random_uuid(), $1, $1, 'm', 'TEXT', 1, 5, 5, false, 'p', timestamptz '2026-01-01' + n * interval '20 min'"
+        " FROM generate_series(1, 3) n",
+        desk.seeded.workspace_id,
+    )
+    assert "3 quarters" in await desk.done("rebuild-usage")
+    await desk.pg.execute("DELETE FROM usage_rollups")
+    assert "3 quarters" in await desk.done("rebuild-usage", desk.workspace)
+    assert await desk.pg.fetchval("SELECT sum(charged_micro) FROM usage_rollups") == 15
+    assert "no such workspace" in await desk.refused("rebuild-usage", "nothing")
