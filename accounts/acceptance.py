@@ -69,7 +69,7 @@ async def accept_as_new(
         )
         if fresh is None:
             raise AccountExists
-        opened = await open_account(conn, actor, user.id)
+        opened = await open_account(conn, actor, user.id, judge=accounts.free_credits)
         person = Actor(ActorKind.USER, user.id, actor.address, actor.request_id, actor.user_agent)
         member_id = await _join(conn, person, await _by_token(conn, token), user.id, entitlements)
         tokens = await start_session(accounts, conn, actor, opened)

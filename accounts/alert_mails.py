@@ -10,16 +10,23 @@ from billing.event_kinds import EventKind
 from billing.events import EventView
 from kit.clock import now
 from kit.sealing import Sealer
+from models.enums import FreeCreditsRefusal
 from models.pool import PoolConnection
 
 MAX_RECIPIENTS: Final = 50
 _RECIPIENTS: Final = """
 SELECT u.id, u.email, w.name FROM members m JOIN users u ON u.id = m.user_id JOIN workspaces w ON w.id = m.workspace_id
     LEFT JOIN workspace_alerts a ON a.workspace_id = w.id
-WHERE m.workspace_id = $1 AND m.removed_at IS NULL AND m.role IN ('OWNER', 'ADMIN', 'BILLING') AND u.erased_at IS NULL
-    AND u.email_verified_at IS NOT NULL AND w.deleted_at IS NULL AND coalesce(a.by_mail, true)
+WHERE m.workspace_id = $1 AND m.removed_at IS NULL AND m.role = ANY ($3) AND u.erased_at IS NULL
+    AND u.email_verified_at IS NOT NULL AND w.deleted_at IS NULL AND ($4 OR coalesce(a.by_mail, true))
 ORDER BY m.joined_at LIMIT $2
 """
+_ALL: Final = ("OWNER", "ADMIN", "BILLING")
+_WHO_PAY: Final = ("OWNER", "BILLING")
+_TO_DO: Final = frozenset(
+    {EventKind.AUTO_RECHARGE_ACTION_REQUIRED, EventKind.PAYMENT_FAILED, EventKind.SUBSCRIPTION_PAST_DUE}
+)
+"""What somebody has to do, or nothing goes on: transactional, whatever the workspace's alerts are set to."""
 _SUBJECTS: Final = {
     EventKind.CREDITS_USED: "{percent} % of this cycle's credits are used",
     EventKind.CREDITS_EXPIRING: "{remaining} credits expire in {days} days",
@@ -32,6 +39,8 @@ _SUBJECTS: Final = {
     EventKind.SUBSCRIPTION_PAST_DUE: "The plan is not paid",
     EventKind.SUBSCRIPTION_ENDED: "The subscription has ended",
     EventKind.TRANSFER_UPDATED: "Transfer of ${amountUsd}: {status}",
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "Confirm a payment of ${amount}",
+    EventKind.FREE_CREDITS_REFUSED: "This workspace gets no free credits",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
 """What is worth a mail; the rest is told by webhook only."""
@@ -43,11 +52,21 @@ _DETAILS: Final = {
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
     EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed ({reason}). Check the payment method and turn it on again.",
     EventKind.PAYMENT_METHOD_REFUSED: "Prepaid and gift cards cannot be used ({last4}). Save another card or account.",
-    EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. Pay or confirm it here: {url}",
+    EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. It can be paid or confirmed on the page below.",
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
     EventKind.SUBSCRIPTION_ENDED: "Its credits end with it; what was bought on top is kept. Subscribe again at any time.",
     EventKind.TRANSFER_UPDATED: "It is visible in the workspace until it is paid.",
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Until then no credits are"
+    " bought, and calls are refused when none are left.",
+    EventKind.FREE_CREDITS_REFUSED: "{words} Everything else of the plan is yours, and credits can be bought. If you think"
+    " that this is wrong, ask us.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
+}
+
+_WORDS: Final = {
+    FreeCreditsRefusal.ADDRESS_RANGE: "Many new workspaces came from your network today.",
+    FreeCreditsRefusal.MAIL_DOMAIN: "Many new workspaces came from your mail domain today.",
+    FreeCreditsRefusal.PAYMENT_FINGERPRINT: "Another workspace has had free credits with this payment method.",
 }
 
 
@@ -60,12 +79,20 @@ class AlertMails:
         self._product = product_name
 
     async def __call__(self, conn: PoolConnection, event: EventView) -> None:
-        """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none."""
+        """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none.
+
+        What somebody has to do goes to owners and billing members, whatever is set.
+        """
         subject = _SUBJECTS.get(event.kind)
         if subject is None:
             return
         facts = dict(event.facts)
-        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS):
+        if event.kind is EventKind.FREE_CREDITS_REFUSED:
+            facts["words"] = _WORDS[FreeCreditsRefusal(str(facts["reason"]))]
+        to_do = event.kind in _TO_DO
+        roles = _WHO_PAY if to_do else _ALL
+        link = facts.get("actionUrl") or (facts.get("url") if event.kind is EventKind.PAYMENT_FAILED else None)
+        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS, roles, to_do):
             user_id: UUID = row["id"]
             mail = Mail(
                 to=row["email"],
@@ -75,6 +102,8 @@ class AlertMails:
                     _DETAILS[event.kind].format(**facts),
                     f"{now():%Y-%m-%d %H:%M} UTC",
                 ),
-                kind=MailKind.BALANCE_ALERTS,
+                link=None if link is None else str(link),
+                link_text=None if link is None else "To the payment",
+                kind=MailKind.TRANSACTIONAL if to_do else MailKind.BALANCE_ALERTS,
             )
             await enqueue(conn, self._sealer, mail, workspace_id=event.workspace_id, dedupe_key=f"{event.id}:{user_id}")

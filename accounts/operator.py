@@ -20,6 +20,7 @@ from accounts.users import insert_user, open_account
 from accounts.views import Actor, ActorKind, ApiKeyView, UserView, WorkspaceView
 from accounts.workspace_deletion import wallet_id_of
 from accounts.workspaces import workspace_by_slug, workspaces_by_ids
+from billing import free_credits
 from billing.catalog import Snapshot
 from billing.plans import give_plan, plan_of
 from billing.views import PlanView
@@ -163,6 +164,21 @@ async def give_workspace_plan(
         )
     await accounts.invalidations.publish(Change(ChangeKind.WORKSPACE, workspace_id))
     return plan
+
+
+async def allow_free_credits(accounts: Accounts, workspace_id: UUID, reason: str) -> None:
+    """Let a workspace that was refused have free credits from its next cycle on. NotFound where it was not refused."""
+    async with transaction(accounts.database) as conn:
+        await free_credits.allow_free_credits(conn, workspace_id, now())
+        await audit.record(
+            conn,
+            OPERATOR,
+            "free_credits.allow",
+            "workspace",
+            workspace_id,
+            workspace_id=workspace_id,
+            facts={"reason": printable(reason, MAX_REASON_LENGTH, field="reason")},
+        )
 
 
 async def revoke_key(accounts: Accounts, key_id: UUID) -> ApiKeyView:

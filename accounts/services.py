@@ -11,6 +11,7 @@ from accounts.passwords import PasswordHasher
 from billing.rules.entitlements import Entitlements
 from kit.sealing import Sealer
 from models.database import Database
+from models.pool import PoolConnection
 
 
 class AttemptKind(StrEnum):
@@ -41,9 +42,27 @@ class PlanReader(Protocol):
         ...
 
 
+class FreeCreditsJudge(Protocol):
+    """Judges whether a new workspace may have free credits; app wires billing.free_credits to it."""
+
+    async def judge(
+        self,
+        conn: PoolConnection,
+        workspace_id: UUID,
+        wallet_id: UUID,
+        owner_id: UUID,
+        *,
+        address: str | None,
+        email_key: str,
+        first: bool,
+    ) -> None:
+        """In the transaction that makes the workspace. `first`: the person's first one."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The services and settings that this room's verbs need."""
+    """The services and settings that this room's verbs need. `free_credits` None: nobody is judged, as by the operator."""
 
     database: Database
     sealer: Sealer
@@ -52,6 +71,7 @@ class Accounts:
     attempts: AttemptLimiter
     plans: PlanReader
     public_url: str
+    free_credits: FreeCreditsJudge | None = None
     product_name: str = "Tollgate"
     access_lifetime: timedelta = timedelta(minutes=15)
     session_lifetime: timedelta = timedelta(days=30)

@@ -66,7 +66,7 @@ async def sign_in_with_token(
     identity = await verifier.verify(token)
     async with transaction(accounts.database) as conn:
         row = await conn.fetchrow(_BY_SUBJECT, identity.issuer, identity.subject)
-        user = await _linked(conn, actor, identity) if row is None else user_view(row)
+        user = await _linked(accounts, conn, actor, identity) if row is None else user_view(row)
     tokens = await _finish(accounts, actor, user, code, None)
     assert tokens is not None, "no password was checked"
     return tokens
@@ -108,7 +108,7 @@ async def _has_changed(conn: PoolConnection, user: UserView, digest: str) -> boo
     return stored != digest
 
 
-async def _linked(conn: PoolConnection, actor: Actor, identity: Identity) -> UserView:
+async def _linked(accounts: Accounts, conn: PoolConnection, actor: Actor, identity: Identity) -> UserView:
     if identity.email is None or not identity.email_verified:
         raise IdentityRefused("The identity provider did not confirm an e-mail address of yours.")
     try:
@@ -129,7 +129,7 @@ async def _linked(conn: PoolConnection, actor: Actor, identity: Identity) -> Use
         raise IdentityRefused("This e-mail address belongs to another identity of the provider.")
     person = Actor(ActorKind.USER, user.id, actor.address, actor.request_id)
     await audit.record(conn, person, "user.link_identity", "user", user.id, facts={"issuer": identity.issuer})
-    return await open_account(conn, actor, user.id)
+    return await open_account(conn, actor, user.id, judge=accounts.free_credits)
 
 
 async def _rehash(accounts: Accounts, row: Record, password: str) -> None:

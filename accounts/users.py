@@ -19,7 +19,7 @@ from accounts.people import COLUMNS, user_view
 from accounts.rules.emails import EmailAddress, parse_email
 from accounts.rules.names import clean_name
 from accounts.rules.passwords import check_new_password
-from accounts.services import Accounts, AttemptKind
+from accounts.services import Accounts, AttemptKind, FreeCreditsJudge
 from accounts.sessions import end_sessions, start_session
 from accounts.user_tokens import drop_tokens, make_token, owner_of_token, use_token
 from accounts.views import Actor, ActorKind, SessionTokens, UserView
@@ -96,7 +96,7 @@ async def verify_email(accounts: Accounts, actor: Actor, token: str) -> SessionT
             pending.name,
             pending.password_digest,
         )
-        user = await open_account(conn, actor, user_id)
+        user = await open_account(conn, actor, user_id, judge=accounts.free_credits)
         return await start_session(accounts, conn, actor, user)
 
 
@@ -129,7 +129,7 @@ async def complete_password_reset(accounts: Accounts, actor: Actor, token: str, 
     async with transaction(accounts.database) as conn:
         await use_token(conn, token, TokenPurpose.RESET_PASSWORD)
         await _set_password(accounts, conn, actor, user_view(row), digest)
-        await open_account(conn, actor, user_id)
+        await open_account(conn, actor, user_id, judge=accounts.free_credits)
         await end_sessions(conn, user_id, "PASSWORD_RESET")
     await accounts.invalidations.publish(Change(ChangeKind.USER, user_id))
 
@@ -180,7 +180,9 @@ async def insert_user(conn: PoolConnection, address: EmailAddress, name: str) ->
     return user
 
 
-async def open_account(conn: PoolConnection, actor: Actor, user_id: UUID) -> UserView:
+async def open_account(
+    conn: PoolConnection, actor: Actor, user_id: UUID, *, judge: FreeCreditsJudge | None = None
+) -> UserView:
     """Mark the address as proven and, the first time, make the person's first workspace."""
     row = await _locked(conn, user_id)
     user = user_view(row)
@@ -190,7 +192,7 @@ async def open_account(conn: PoolConnection, actor: Actor, user_id: UUID) -> Use
     await conn.execute("UPDATE users SET email_verified_at = $2, updated_at = $2 WHERE id = $1", user_id, now())
     await drop_tokens(conn, user_id, TokenPurpose.VERIFY_EMAIL)
     await audit.record(conn, person, "user.verify_email", "user", user_id)
-    await open_workspace(conn, person, user_id, user.name)
+    await open_workspace(conn, person, user_id, user.name, judge=judge, first=True)
     return user_view(await _locked(conn, user_id))
 
 

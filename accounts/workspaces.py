@@ -13,6 +13,7 @@ from accounts.errors import NotFoundHere, SlugTaken, TooMany
 from accounts.rules.names import clean_name
 from accounts.rules.roles import Role
 from accounts.rules.slugs import candidates, parse_slug
+from accounts.services import FreeCreditsJudge
 from accounts.views import Actor, WorkspaceView
 from kit.clock import now
 from kit.errors import Refusal
@@ -32,7 +33,9 @@ _VIEW: Final = (
 )
 
 
-async def create_workspace(database: Database, actor: Actor, owner_id: UUID, name: str) -> WorkspaceView:
+async def create_workspace(
+    database: Database, actor: Actor, owner_id: UUID, name: str, *, judge: FreeCreditsJudge | None = None
+) -> WorkspaceView:
     """A workspace with its wallet, owned by the user; TooMany beyond MAX_OWNED."""
     async with transaction(database) as conn:
         await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", owner_id)
@@ -43,11 +46,22 @@ async def create_workspace(database: Database, actor: Actor, owner_id: UUID, nam
         )
         if owned >= MAX_OWNED:
             raise TooMany("workspaces of yours", MAX_OWNED)
-        return await open_workspace(conn, actor, owner_id, name)
+        return await open_workspace(conn, actor, owner_id, name, judge=judge)
 
 
-async def open_workspace(conn: PoolConnection, actor: Actor, owner_id: UUID, name: str) -> WorkspaceView:
-    """The same in the caller's transaction: workspace, wallet, membership as OWNER."""
+async def open_workspace(
+    conn: PoolConnection,
+    actor: Actor,
+    owner_id: UUID,
+    name: str,
+    *,
+    judge: FreeCreditsJudge | None = None,
+    first: bool = False,
+) -> WorkspaceView:
+    """The same in the caller's transaction: workspace, wallet, membership as OWNER, and what is said of free credits.
+
+    `first`: it is the person's first one.
+    """
     cleaned = clean_name(name)
     at = now()
     workspace_id, wallet_id = uuid7(), uuid7()
@@ -74,6 +88,10 @@ async def open_workspace(conn: PoolConnection, actor: Actor, owner_id: UUID, nam
         at,
     )
     await audit.record(conn, actor, "workspace.create", "workspace", workspace_id, workspace_id=workspace_id)
+    if judge is not None:
+        key: str = await conn.fetchval("SELECT email_key FROM users WHERE id = $1", owner_id)
+        address = actor.address
+        await judge.judge(conn, workspace_id, wallet_id, owner_id, address=address, email_key=key, first=first)
     row = await conn.fetchrow(f"{_VIEW} AND w.id = $2", owner_id, workspace_id)
     return _required(row)
 

@@ -140,6 +140,37 @@ def give_plan(workspace: str, plan: str | None, to_default: bool, reason: str) -
     _do(admin_commands.give_plan(workspace, plan, reason))
 
 
+_limit = click.option("--limit", type=click.IntRange(1, 1_000), default=50, show_default=True, help="How many at most.")
+
+
+@admin.command()
+@_limit
+def list_refused(limit: int) -> None:
+    """List workspaces that get no free credits, the latest first: from where too many came, or whose card had some."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.list_refused(limit))
+
+
+@admin.command()
+@click.argument("workspace")
+@_reason
+def allow_free_credits(workspace: str, reason: str) -> None:
+    """Let a refused workspace have free credits from its next cycle on."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.allow_free_credits(workspace, reason))
+
+
+@admin.command()
+@_limit
+def list_unapplied(limit: int) -> None:
+    """List payments for which there was no place any more: give the money back, or credits for it."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.list_unapplied(limit))
+
+
 @admin.command()
 @click.argument("key")
 @_yes
@@ -184,6 +215,15 @@ def list_workspaces(search: str, limit: int) -> None:
     from app import admin_commands  # noqa: PLC0415
 
     _do(admin_commands.list_workspaces(search, limit))
+
+
+@admin.command()
+@click.argument("workspace", required=False)
+def rebuild_usage(workspace: str | None) -> None:
+    """Compute the usage roll-ups of a workspace, or of all, anew from the events. Reports stay right meanwhile."""
+    from app import admin_commands  # noqa: PLC0415
+
+    _do(admin_commands.rebuild_usage(workspace))
 
 
 @admin.command()

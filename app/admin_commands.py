@@ -22,7 +22,9 @@ from accounts.workspaces import workspaces_of_user
 from app.ports import Attempts, PromoAttempts, stripe_link
 from app.settings import Settings
 from billing.catalog import CatalogHolder, Snapshot
+from billing.free_credits import refused_workspaces
 from billing.payment_port import NoPayments
+from billing.payment_rows import unapplied_payments
 from billing.refunds import refund_payment
 from billing.services import Billing
 from billing.stripe_payments import StripePayments
@@ -35,6 +37,7 @@ from kit.sealing import Sealer, parse_keys
 from metering.ledger import Ledger
 from metering.limiter import Limiter
 from metering.redis_link import connect, connect_node, script_link
+from metering.rollups import rebuild
 from metering.usage import calls_by_id, details_of_call
 from metering.views import CallView
 from models.database import Database
@@ -157,6 +160,48 @@ def give_plan(workspace: str, plan: str | None, reason: str) -> Work:
     return work
 
 
+def list_refused(limit: int) -> Work:
+    """`admin list-refused`."""
+
+    async def work(desk: Desk) -> None:
+        found = await refused_workspaces(desk.accounts.database, limit)
+        for line in found:
+            when = line.decided_at.isoformat(timespec="seconds")
+            click.echo(f"{encode_id('ws', line.workspace_id)}  {line.slug}  {line.refusal.value}  {when}")
+        if not found:
+            click.echo("no workspace was refused free credits")
+
+    return work
+
+
+def allow_free_credits(workspace: str, reason: str) -> Work:
+    """`admin allow-free-credits`."""
+
+    async def work(desk: Desk) -> None:
+        found = await operator.find_workspace(desk.accounts, workspace)
+        await operator.allow_free_credits(desk.accounts, found.id, reason)
+        click.echo(f"{found.slug} gets free credits from its next cycle on; `tollgate admin grant` gives some now")
+
+    return work
+
+
+def list_unapplied(limit: int) -> Work:
+    """`admin list-unapplied`."""
+
+    async def work(desk: Desk) -> None:
+        payments = await unapplied_payments(desk.accounts.database, limit)
+        for payment in payments:
+            when = payment.created_at.isoformat(timespec="seconds")
+            click.echo(
+                f"{encode_id('pay', payment.id)}  {encode_id('ws', payment.workspace_id)}  {payment.purpose.value}"
+                f"  ${usd_micro_text(payment.amount_usd_micro)}  {when}"
+            )
+        if not payments:
+            click.echo("every payment that came has had its effect")
+
+    return work
+
+
 def revoke_key(text: str) -> Work:
     """`admin revoke-key`."""
 
@@ -207,6 +252,16 @@ def list_workspaces(search: str, limit: int) -> Work:
             click.echo(f"{encode_id('ws', line.id)}  {line.slug}  {format_micro(line.balance_micro)} credits  {owners}")
         if not lines:
             click.echo("no workspace matches")
+
+    return work
+
+
+def rebuild_usage(workspace: str | None) -> Work:
+    """`admin rebuild-usage`."""
+
+    async def work(desk: Desk) -> None:
+        found = None if workspace is None else (await operator.find_workspace(desk.accounts, workspace)).id
+        click.echo(f"{await rebuild(desk.accounts.database, found)} quarters of an hour were computed anew")
 
     return work
 

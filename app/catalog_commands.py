@@ -4,18 +4,25 @@ from pathlib import Path
 
 import click
 
-from app.ports import stripe_link
+from app.ports import NoAttempts, stripe_link
 from app.settings import Settings
 from app.stripe_commands import tell_prices
 from billing.catalog import CatalogHolder
 from billing.catalog_apply import CatalogChange, PromoCodes, apply, plan_changes
 from billing.catalog_check import check
 from billing.catalog_file import parse_catalog, read_catalog
+from billing.catalog_move import move_subscriptions
 from billing.catalog_terms import CatalogFile
 from billing.catalog_text import render_catalog, render_change, render_check
 from billing.errors import CatalogErrors, CatalogMissing, CatalogRefused
+from billing.margin_text import render_margins
+from billing.payment_port import NoPayments
+from billing.rules.margins import CostsError, margins_of, read_costs
+from billing.services import Billing
 from kit.clock import now
+from metering.ledger import Ledger
 from models.database import Database, connection
+from models.enums import GrantKind
 
 
 def check_file(path: Path) -> int:
@@ -37,6 +44,26 @@ def show_file(path: Path) -> int:
     return 0
 
 
+def show_margins(path: Path, costs: Path | None) -> int:
+    """Print what is left of each model's price on each plan; 1 where the file cannot be read or something loses money."""
+    file = _read(path)
+    if file is None:
+        return 1
+    known = {(cost.slug, cost.meter): cost for cost in file.settings.costs}
+    if costs is not None:
+        try:
+            given = read_costs(costs.read_text(encoding="utf-8-sig"))
+        except (CostsError, OSError, UnicodeDecodeError) as problem:
+            raise click.BadParameter(f"{costs}: {problem}", param_hint="--costs") from problem
+        unknown = sorted({cost.slug for cost in given} - file.models.keys())
+        if unknown:
+            click.echo(f"not in the catalog: {', '.join(unknown)}", err=True)
+        known |= {(cost.slug, cost.meter): cost for cost in given}
+    margins = margins_of(file, list(known.values()))
+    click.echo(render_margins(file, margins), nl=False)
+    return 1 if any(margin.is_loss for margin in margins) else 0
+
+
 async def show_sold(database_url: str) -> int:
     """Print the catalog in force as tables."""
     database = await Database.open(database_url)
@@ -51,8 +78,11 @@ async def show_sold(database_url: str) -> int:
         await database.close()
 
 
-async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool) -> int:
-    """Show the difference, ask, and apply; 1 when the file is wrong or would strand a subscriber."""
+async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool, move: bool = False) -> int:
+    """Show the difference, ask, and apply; 1 when the file is wrong or would strand a subscriber.
+
+    `move`: running subscriptions of the same price have the new terms at once, also those that an earlier file left behind.
+    """
     assert settings.database_url is not None, "checked by the command"
     file = _read(path)
     if file is None:
@@ -63,12 +93,16 @@ async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool
         click.echo(render_change(change))
         if change.refusals:
             return 1
-        if dry_run or not change.changed:
+        if dry_run or not (change.changed or move):
             return 0
-        if not yes and not click.confirm("Apply this?"):
+        question = "Apply this, and move running subscriptions onto it now?" if move else "Apply this?"
+        if not yes and not click.confirm(question):
             return 1
         await _apply(database, file, settings)
-        click.echo("applied; every process takes it up within seconds")
+        if change.changed:
+            click.echo("applied; every process takes it up within seconds")
+        if move:
+            click.echo(f"{await _move(database)} running subscriptions have the new terms now")
         return await _tell_stripe(settings, database, yes=yes)
     except (CatalogErrors, CatalogRefused) as error:
         click.echo(str(error), err=True)
@@ -103,6 +137,16 @@ async def _tell_stripe(settings: Settings, database: Database, *, yes: bool) -> 
         return await tell_prices(link, yes=yes)
     finally:
         await link.stripe.aclose()
+
+
+async def _move(database: Database) -> int:
+    catalog = CatalogHolder(database)
+    snapshot = await catalog.reload()
+    ledger = await Ledger.open(database, earnings_rank=snapshot.burn_ranks[GrantKind.EARNINGS])
+    try:
+        return await move_subscriptions(Billing(database, ledger, catalog, NoPayments(), NoAttempts(), b""))
+    finally:
+        await ledger.close()
 
 
 async def _apply(database: Database, file: CatalogFile, settings: Settings) -> CatalogChange:

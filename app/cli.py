@@ -1,4 +1,4 @@
-"""The command line: `tollgate run`, `serve`, `worker`, `migrate`, `catalog`, `reconcile`, `admin`, `settings`."""
+"""The command line: `tollgate run`, `serve`, `worker`, `migrate`, `catalog`, `simulate`, `reconcile`, `admin`, `settings`."""
 
 import asyncio
 import os
@@ -65,14 +65,19 @@ def serve() -> None:
 
 
 @cli.command()
-@click.option("--once", is_flag=True, help="Do what is due and stop, for cron.")
-def worker(once: bool) -> None:
+@click.option("--once", is_flag=True, help="Do what is due and stop, for cron; exit code 1 when a task failed.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve /metrics, /healthz and /readyz of this process at this port of TOLLGATE_HOST.",
+)
+def worker(once: bool, metrics_port: int | None) -> None:
     """Work that is due: lapsed holds, expired credits, mail. Any number of workers may run."""
     from app.run import run_worker  # noqa: PLC0415
 
     settings = _settings()
     settings.check_complete()
-    asyncio.run(run_worker(settings, once=once))
+    asyncio.run(run_worker(settings, once=once, metrics_port=metrics_port))
 
 
 @cli.command()
@@ -105,14 +110,39 @@ def check(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and stop.")
-def apply(file: Path, yes: bool, dry_run: bool) -> None:
-    """Show the difference between a catalog file and what is sold now, ask, and apply it."""
+@click.option(
+    "--move",
+    is_flag=True,
+    help="Running subscriptions that pay the same for the same period have the new terms at once, not at their renewal.",
+)
+def apply(file: Path, yes: bool, dry_run: bool, move: bool) -> None:
+    """Show the difference between a catalog file and what is sold now, ask, and apply it.
+
+    Running subscriptions stay on the terms they were sold until they renew, unless --move is given.
+    """
     from app.catalog_commands import apply_file  # noqa: PLC0415
 
     settings = _settings()
     if settings.database_url is None:
         raise click.ClickException("TOLLGATE_DATABASE_URL is not set")
-    sys.exit(asyncio.run(apply_file(settings, file, yes=yes, dry_run=dry_run)))
+    sys.exit(asyncio.run(apply_file(settings, file, yes=yes, dry_run=dry_run, move=move)))
+
+
+@catalog.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--costs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Providers' prices as CSV: model, meter, usd, per; they count before the file's own.",
+)
+def margin(file: Path, costs: Path | None) -> None:
+    """Print revenue, cost and margin of each model on each plan; exit code 1 when something is sold under cost.
+
+    What the providers take stands in the catalog, as `cost` beside each price, or in the file of --costs.
+    """
+    from app.catalog_commands import show_margins  # noqa: PLC0415
+
+    sys.exit(show_margins(file, costs))
 
 
 @catalog.command()
@@ -127,6 +157,48 @@ def show(file: Path | None) -> None:
     if settings.database_url is None:
         raise click.ClickException("name a FILE, or set TOLLGATE_DATABASE_URL to show what is sold now")
     sys.exit(asyncio.run(show_sold(settings.database_url.reveal())))
+
+
+@cli.command()
+@click.argument("catalog", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--plan", required=True, help="The plan's code, such as team.")
+@click.option("--price", help="The price's code, such as yearly; the plan's first where it is left out.")
+@click.option("--usage", required=True, metavar="PATTERN", help="What is used; see below.")
+@click.option("--months", type=click.IntRange(1, 120), default=14, show_default=True, help="How long it goes on.")
+@click.option("--start", type=click.DateTime(["%Y-%m-%d"]), help="The first day, UTC; today where it is left out.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Chance of bursty use: the same for one seed.")
+@click.option(
+    "--calls-per-day", type=click.IntRange(1, 7), default=2, show_default=True, help="A day's use is split over them."
+)
+@click.option("--top-up", "top_ups", multiple=True, metavar="USD[@DAY]", help="Adds credit by hand; may be repeated.")
+@click.option("--pack", "packs", multiple=True, metavar="CODE[@DAY]", help="Buys a pack; may be repeated.")
+@click.option("--recharge", metavar="THRESHOLD:AMOUNT", help="Turns auto-recharge on, in dollars.")
+@click.option("--cancel-after", type=click.IntRange(0, 120), metavar="MONTHS", help="Cancels the subscription then.")
+@click.option("--decline-after", type=click.IntRange(0, 120), metavar="MONTHS", help="Declines every charge from then.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Draws the timeline into this file.")
+def simulate(catalog: Path, **asked: object) -> None:
+    """Play a plan of a CATALOG file against a usage pattern, and print what happens: grants, use, resets, charges.
+
+    The real code runs on a virtual clock and on a scratch database, which is dropped at the end: on the server of
+    TOLLGATE_DATABASE_URL, or on an embedded one. Payments are simulated; no provider is called.
+
+    \b
+    PATTERN is one of
+      steady:50/day        50 credits each day
+      weekday:50/day       Monday to Friday
+      bursty:50/day        on average; one day in five, five times as much
+      growth:50/day+10%    10 % more each month
+      none
+      FILE.csv             columns day (0 is the first) or date, and credits
+
+    \b
+    tollgate simulate catalogs/team-workspaces.toml --plan team --price yearly \\
+        --usage bursty:60/day --svg team.svg
+    """  # noqa: D301 -- click reads the character \b: keep these lines as they are
+    from app import simulate_command  # noqa: PLC0415
+
+    wanted = simulate_command.Asked(catalog=catalog, **asked)  # pyright: ignore[reportArgumentType] -- click gives what the options say
+    sys.exit(asyncio.run(simulate_command.simulate(_settings(), wanted)))
 
 
 cli.add_command(admin)

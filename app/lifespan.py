@@ -33,6 +33,7 @@ from app.ports import Attempts, PromoAttempts, circuit_terms, provider_specs, st
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
+from billing.free_credits import FreeCredits
 from billing.payment_port import NoPayments
 from billing.services import Billing
 from billing.stripe_link import StripeLink
@@ -150,15 +151,6 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         invalidations.listen(_forgetting(workspaces))
         throttle = Throttle(limiter)
         credentials = Credentials(principals, throttle, settings.trusted_proxies)
-        accounts = Accounts(
-            database=database,
-            sealer=sealer,
-            hasher=PasswordHasher(),
-            invalidations=invalidations,
-            attempts=Attempts(limiter),
-            plans=CatalogPlans(database, catalog),
-            public_url=settings.public_url,
-        )
         payment_link = stripe_link(settings, database, catalog)
         if payment_link is not None:
             stack.push_async_callback(payment_link.stripe.aclose)
@@ -169,6 +161,16 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             payments=NoPayments() if payment_link is None else StripePayments(payment_link),
             attempts=PromoAttempts(limiter),
             secret_key=settings.secret_key.reveal().encode(),
+        )
+        accounts = Accounts(
+            database=database,
+            sealer=sealer,
+            hasher=PasswordHasher(),
+            invalidations=invalidations,
+            attempts=Attempts(limiter),
+            plans=CatalogPlans(database, catalog),
+            public_url=settings.public_url,
+            free_credits=FreeCredits(billing),
         )
         identity = await _identity_verifier(settings, stack)
 

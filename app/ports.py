@@ -53,7 +53,8 @@ def stripe_link(settings: Settings, database: Database, catalog: CatalogHolder) 
     if settings.stripe_api_key is None:
         return None
     stripe = Stripe(settings.stripe_api_key.reveal(), base=settings.stripe_api_base)
-    return StripeLink(stripe, database, catalog, settings.public_url)
+    secret = b"" if settings.secret_key is None else settings.secret_key.reveal().encode()
+    return StripeLink(stripe, database, catalog, settings.public_url, secret)
 
 
 def circuit_terms(providers: Registry) -> dict[str, CircuitTerms]:
@@ -91,6 +92,13 @@ class Attempts:
     async def take(self, kind: AttemptKind, key: str) -> None:
         """Raises RateLimited when the kind's bucket of this key is empty."""
         await _take(self._limiter, f"{kind}:{key}", ATTEMPTS[kind], key)
+
+
+class NoAttempts:
+    """billing's AttemptLimiter where nobody guesses: the command line."""
+
+    async def take(self, key: str) -> None:
+        """Always allowed."""
 
 
 class PromoAttempts:

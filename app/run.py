@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Final
 
 import click
@@ -21,7 +21,8 @@ from app.main import Tollgate
 from app.seed import Demo, seed_demo
 from app.settings import Settings
 from app.tasks import worker_tasks
-from app.worker import Worker
+from app.worker import TasksFailed, Worker
+from app.worker_page import worker_page
 from models.migrate import migrate
 
 GRACE_S: Final = 30
@@ -174,19 +175,33 @@ def serve_gateway(settings: Settings) -> None:
     )
 
 
-async def run_worker(settings: Settings, *, once: bool) -> None:
-    """`tollgate worker`: until a signal, or with `once` until nothing is due."""
+async def run_worker(settings: Settings, *, once: bool, metrics_port: int | None = None) -> None:
+    """`tollgate worker`: until a signal, or with `once` until nothing is due; its figures at `metrics_port`."""
     async with open_services(settings) as services:
         worker = Worker(worker_tasks(services))
         if once:
-            for name, done in (await worker.run_once()).items():
-                click.echo(f"{name}: {done}")
+            await _once(worker)
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, worker.stop)
-        click.echo("the worker runs; Ctrl-C stops it", err=True)
-        await worker.run()
+        async with worker_page(services.health, settings.host, metrics_port):
+            click.echo("the worker runs; Ctrl-C stops it", err=True)
+            await worker.run()
+
+
+async def _once(worker: Worker) -> None:
+    try:
+        done = await worker.run_once()
+    except TasksFailed as failure:
+        _say_done(failure.done)
+        raise click.ClickException(str(failure)) from failure
+    _say_done(done)
+
+
+def _say_done(done: Mapping[str, int]) -> None:
+    for name, count in done.items():
+        click.echo(f"{name}: {count}")
 
 
 def _options(settings: Settings) -> dict[str, object]:

@@ -7,12 +7,15 @@ from accounts.housekeeping import BATCH, sweep
 from accounts.mail.outbox import deliver_mail
 from accounts.workspace_deletion import purge_deleted_workspaces
 from app.lifespan import Services
-from app.worker import Task
+from app.worker import BACKLOG, Task
 from billing.advance import advance_due
 from billing.alerts import look_at_wallets
 from billing.auto_recharge import recharge_due
+from billing.backlog import backlog_seconds
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
+from billing.free_credits import forget_origins
+from billing.services import Billing
 from billing.stripe_inbox import purge_inbox, work_inbox
 from billing.stripe_inbox import sweep as sweep_events
 from billing.stripe_reconcile import ask_for_payments
@@ -24,17 +27,30 @@ from metering.reaper import purge_outputs, reap_holds, sweep_grants
 from metering.rollups import roll_up
 
 
+def money_tasks(billing: Billing) -> list[Task]:
+    """What keeps credits and subscriptions going, for the worker and for `tollgate simulate`."""
+
+    def ledger(work: Callable[..., Awaitable[int]]) -> Callable[[int], Awaitable[int]]:
+        return lambda limit: work(billing.database, billing.ledger, limit=limit)
+
+    def verbs(work: Callable[..., Awaitable[int]]) -> Callable[[int], Awaitable[int]]:
+        return lambda limit: work(billing, limit=limit)
+
+    return [
+        Task("reap-holds", every_s=1.0, limit=200, run=ledger(reap_holds)),
+        Task("expire-grants", every_s=5.0, limit=200, run=ledger(sweep_grants)),
+        Task("advance-subscriptions", every_s=5.0, limit=100, run=verbs(advance_due)),
+        Task("subscribe-by-default", every_s=30.0, limit=100, run=verbs(subscribe_by_default)),
+        Task("settle-frozen", every_s=60.0, limit=100, run=verbs(settle_frozen)),
+        Task("recharge", every_s=3.0, limit=50, run=verbs(recharge_due)),
+    ]
+
+
 def worker_tasks(services: Services) -> list[Task]:
     """Every task of the product; each is bounded by its limit and safe beside itself."""
 
-    def ledger(work: Callable[..., Awaitable[int]]) -> Callable[[int], Awaitable[int]]:
-        return lambda limit: work(services.database, services.ledger, limit=limit)
-
     def database(work: Callable[..., Awaitable[int]]) -> Callable[[int], Awaitable[int]]:
         return lambda limit: work(services.database, limit=limit)
-
-    def billing(work: Callable[..., Awaitable[int]]) -> Callable[[int], Awaitable[int]]:
-        return lambda limit: work(services.billing, limit=limit)
 
     async def mail(limit: int) -> int:
         done = await deliver_mail(services.database, services.sealer, services.mailer, services.sender, limit)
@@ -52,15 +68,17 @@ def worker_tasks(services: Services) -> list[Task]:
     async def events(limit: int) -> int:
         return await dispatch_events(services.database, mails, limit=limit)
 
+    async def backlog(_limit: int) -> int:
+        for queue, seconds in (await backlog_seconds(services.database)).items():
+            BACKLOG.labels(queue).set(seconds)
+        return 0
+
     return [
-        Task("reap-holds", every_s=1.0, limit=200, run=ledger(reap_holds)),
-        Task("expire-grants", every_s=5.0, limit=200, run=ledger(sweep_grants)),
+        Task("measure-backlog", every_s=15.0, limit=1, run=backlog),
+        *money_tasks(services.billing),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
-        Task("advance-subscriptions", every_s=5.0, limit=100, run=billing(advance_due)),
-        Task("subscribe-by-default", every_s=30.0, limit=100, run=billing(subscribe_by_default)),
-        Task("settle-frozen", every_s=60.0, limit=100, run=billing(settle_frozen)),
-        Task("recharge", every_s=3.0, limit=50, run=billing(recharge_due)),
+        Task("forget-origins", every_s=3600.0, limit=1_000, run=database(forget_origins)),
         Task("roll-up-usage", every_s=15.0, limit=200, run=database(roll_up)),
         Task("look-at-wallets", every_s=1.0, limit=100, run=database(look_at_wallets)),
         Task("dispatch-events", every_s=1.0, limit=100, run=events),

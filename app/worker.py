@@ -7,7 +7,7 @@ did its limit is run again at once, so that a backlog drains.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ MAX_ROUNDS: Final = 1_000
 
 _DONE: Final = Counter("tollgate_worker_done", "Items that the worker's tasks have done.", ["task"])
 _FAILED: Final = Counter("tollgate_worker_failures", "Rounds of a task that failed.", ["task"])
+BACKLOG: Final = Gauge("tollgate_worker_backlog_seconds", "How long the oldest due item has waited.", ["queue"])
 _LATE: Final = Gauge("tollgate_worker_lag_seconds", "How late the task's last round began.", ["task"])
 
 
@@ -33,6 +34,15 @@ class Task:
     every_s: float
     limit: int
     run: Callable[[int], Awaitable[int]]
+
+
+class TasksFailed(Exception):
+    """Some tasks of a single round failed; the log says why. `done`: what the others did."""
+
+    def __init__(self, names: Sequence[str], done: Mapping[str, int]) -> None:
+        """`names` of the tasks."""
+        super().__init__(f"failed: {', '.join(names)}; the log says why")
+        self.done = dict(done)
 
 
 class Worker:
@@ -54,10 +64,21 @@ class Worker:
                 group.create_task(self._repeat(task), name=f"worker-{task.name}")
 
     async def run_once(self) -> dict[str, int]:
-        """Every task until nothing more is due; what each has done. Raises what a task raises."""
+        """Every task until nothing more is due; what each has done.
+
+        One that fails does not keep the others from their turn: then TasksFailed is raised, once all had theirs.
+        """
         done: dict[str, int] = {}
+        failed: list[str] = []
         for task in self._tasks:
-            done[task.name] = await self._drain(task)
+            try:
+                done[task.name] = await self._drain(task)
+            except Exception:  # a process edge, as below
+                _FAILED.labels(task.name).inc()
+                logger.exception("worker task %s failed", task.name)
+                failed.append(task.name)
+        if failed:
+            raise TasksFailed(failed, done)
         return done
 
     async def _repeat(self, task: Task) -> None:

@@ -27,9 +27,11 @@ from billing.rules.alerts import (
     look_below,
     sorted_lines,
 )
+from billing.services import Note, unnoted
 from kit.clock import now
 from kit.errors import InvalidInput
 from kit.ids import uuid7
+from kit.money import format_micro
 from models.database import Database, connection, transaction
 from models.pool import PoolConnection
 
@@ -104,7 +106,9 @@ async def alert_settings(database: Database, workspace_id: UUID) -> AlertSetting
     return AlertSettings(tuple(row[0]), tuple(row[1]), row[2], row[3])
 
 
-async def change_alert_settings(database: Database, workspace_id: UUID, settings: AlertSettings) -> AlertSettings:
+async def change_alert_settings(
+    database: Database, workspace_id: UUID, settings: AlertSettings, *, note: Note = unnoted
+) -> AlertSettings:
     """Set all of them, and look at once. InvalidInput."""
     percents = _checked("cycle_percents", settings.cycle_percents, 100)
     days = _checked("expiry_days", settings.expiry_days, MAX_EXPIRY_DAYS)
@@ -113,6 +117,13 @@ async def change_alert_settings(database: Database, workspace_id: UUID, settings
     async with transaction(database) as conn:
         figure = settings.low_balance_micro
         await conn.execute(_CHANGE, workspace_id, list(percents), list(days), figure, settings.by_mail)
+        facts = {
+            "cycle_percents": ", ".join(map(str, percents)),
+            "expiry_days": ", ".join(map(str, days)),
+            "low_balance": "none" if figure is None else format_micro(figure),
+            "by_mail": str(settings.by_mail).lower(),
+        }
+        await note(conn, "alert_settings.update", "workspace", workspace_id, facts)
     return AlertSettings(percents, days, figure, settings.by_mail)
 
 

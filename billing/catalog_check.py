@@ -6,9 +6,11 @@ from itertools import chain
 from typing import Final
 
 from billing.catalog_reader import join_path, meant, shown
-from billing.catalog_settings import ProviderKind, Renewal
+from billing.catalog_settings import CatalogSettings, ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
+from billing.margin_text import loss_words
 from billing.rules.entitlements import ALL_MODELS
+from billing.rules.margins import margins_of
 from kit.money import usd_micro_text
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
@@ -156,11 +158,15 @@ def _features(file: CatalogFile) -> Iterator[Finding]:
         if settings.top_up.bonus and settings.top_up.bonus[-1].from_usd_micro > settings.top_up.max_usd_micro:
             yield Finding("top_up.bonus", "the last step begins above the largest top-up", is_error=False)
     granted = any(price.credits_micro for plan in plans for price in plan.prices)
-    if settings.top_up is None and not file.packs and not granted and settings.sign_up is None:
+    if settings.top_up is None and not file.packs and not granted and not _sign_up_credits(settings):
         yield Finding("", "there is no way to get credits: no [top_up], no packs, no price with credits, no [sign_up]")
     for promo in file.promos.values():
         if promo.bonus_percent is not None and settings.top_up is None:
             yield Finding(f"promo.{promo.name}.bonus_percent", "a bonus on top-ups needs [top_up]")
+
+
+def _sign_up_credits(settings: CatalogSettings) -> int | None:
+    return None if settings.sign_up is None else settings.sign_up.credits_micro
 
 
 def _access(file: CatalogFile) -> Iterator[Finding]:
@@ -265,6 +271,13 @@ def _bounds(model: ModelTerms, path: str) -> Iterator[Finding]:
         yield Finding(f"{path}.max_output_tokens", "is above context_tokens", is_error=False)
 
 
+def _costs(file: CatalogFile) -> Iterator[Finding]:
+    for margin in margins_of(file, file.settings.costs):
+        if margin.is_loss:
+            path = f"{join_path('models', margin.slug)}.prices[{margin.price_index}].cost"
+            yield Finding(path, loss_words(margin), is_error=False)
+
+
 def _retired(file: CatalogFile) -> Iterator[Finding]:
     settings = file.settings
     for code, retirement in settings.retired_plans.items():
@@ -290,5 +303,6 @@ _PARTS: Final[tuple[Callable[[CatalogFile], Iterator[Finding]], ...]] = (
     _features,
     _access,
     _models,
+    _costs,
     _retired,
 )

@@ -71,6 +71,7 @@ def read_terms(values: dict[str, object], source: str, findings: Findings) -> Ca
     credits_per_usd = _credits_per_usd(top)
     promos = read_promos(top)
     retired_plans, retired_prices = read_retired(top)
+    models, costs = read_models(top, credits_per_usd)
     catalog = CatalogFile(
         file_name=findings.file_name,
         source=source,
@@ -80,7 +81,7 @@ def read_terms(values: dict[str, object], source: str, findings: Findings) -> Ca
         default_plan=top.text("default_plan", longest=64),
         plans=read_plans(top),
         packs=read_packs(top),
-        models=read_models(top, credits_per_usd),
+        models=models,
         promos=promos,
         settings=CatalogSettings(
             burn_order=read_burn_order(top),
@@ -93,6 +94,7 @@ def read_terms(values: dict[str, object], source: str, findings: Findings) -> Ca
             retired_plans=retired_plans,
             retired_prices=retired_prices,
             promo_names=tuple(promos),
+            costs=costs,
         ),
     )
     top.finish()

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from billing.catalog_reader import NAME_FORM, Section, shown
-from billing.catalog_settings import ProviderKind, ProviderSpec
+from billing.catalog_settings import MeterCost, ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
 from billing.rules.entitlements import STANDARD_TIER
 from billing.views import ModelLimits, RouteView
@@ -36,10 +36,11 @@ def read_providers(top: Section) -> tuple[ProviderSpec, ...]:
     return tuple(_provider(name, section) for name, section in top.named("providers", "name", most=MAX_PROVIDERS))
 
 
-def read_models(top: Section, credits_per_usd: Decimal) -> dict[str, ModelTerms]:
-    """Every `[models.<slug>]`."""
+def read_models(top: Section, credits_per_usd: Decimal) -> tuple[dict[str, ModelTerms], tuple[MeterCost, ...]]:
+    """Every `[models.<slug>]`, and what their providers take, which is no term of sale."""
     sections = top.named("models", "slug", most=MAX_MODELS, form=SLUG_FORM, words=SLUG_WORDS)
-    return {slug: _model(slug, section, credits_per_usd) for slug, section in sections}
+    costs: list[MeterCost] = []
+    return {slug: _model(slug, section, credits_per_usd, costs) for slug, section in sections}, tuple(costs)
 
 
 def _provider(name: str, section: Section) -> ProviderSpec:
@@ -80,11 +81,13 @@ def _is_base_url(text: str) -> bool:
         return False
 
 
-def _model(slug: str, section: Section, credits_per_usd: Decimal) -> ModelTerms:
+def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[MeterCost]) -> ModelTerms:
     tier = section.optional_match("tier", NAME_FORM, "a short lower-case word such as basic")
     prices: list[MeterPriceTerms] = []
     for price in section.tables("prices", most=len(Meter)):
-        terms = _price(price, credits_per_usd)
+        terms, cost_usd_micro = _price(price, credits_per_usd)
+        if cost_usd_micro is not None:
+            costs.append(MeterCost(slug, terms.meter, cost_usd_micro, terms.per))
         if any(terms.meter is other.meter for other in prices):
             price.add("meter", f"the meter {terms.meter} has a price already")
         prices.append(terms)
@@ -127,7 +130,7 @@ def _routes(model: Section) -> tuple[RouteView, ...]:
     return tuple(routes)
 
 
-def _price(section: Section, credits_per_usd: Decimal) -> MeterPriceTerms:
+def _price(section: Section, credits_per_usd: Decimal) -> tuple[MeterPriceTerms, int | None]:
     meter = section.choice("meter", Meter)
     credits_micro = section.optional_amount("credits", positive=False)
     usd_micro = section.optional_amount("usd", positive=False)
@@ -138,8 +141,9 @@ def _price(section: Section, credits_per_usd: Decimal) -> MeterPriceTerms:
     if credits_micro is None and usd_micro is not None:
         credits_micro = _exact_credits(section, usd_micro, credits_per_usd)
     terms = MeterPriceTerms(meter, credits_micro or 0, section.integer("per", 1, MAX_PER, default=1))
+    cost_usd_micro = section.optional_amount("cost", positive=False)
     section.finish()
-    return terms
+    return terms, cost_usd_micro
 
 
 def _exact_credits(section: Section, usd_micro: int, credits_per_usd: Decimal) -> int:

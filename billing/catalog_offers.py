@@ -26,6 +26,8 @@ MAX_RETIRED: Final = 1_000
 MAX_MONTHS: Final = 120
 MAX_DAYS: Final = 3_650
 MAX_BONUS_PERCENT: Final = 1_000
+MAX_A_DAY: Final = 1_000_000
+MAX_PUBLIC_DOMAINS: Final = 1_000
 DIGEST_FORM: Final = re.compile(r"[0-9a-f]{64}")
 PRICE_NAME_FORM: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -119,11 +121,18 @@ def read_sign_up(top: Section) -> SignUpTerms | None:
     section = top.table("sign_up")
     if section is None:
         return None
+    usual = SignUpTerms()
     terms = SignUpTerms(
-        credits_micro=section.amount("credits"),
+        credits_micro=section.optional_amount("credits"),
         expires_after_days=section.optional_integer("expires_after_days", 1, MAX_DAYS),
-        per_address_range_a_day=section.optional_integer("per_address_range_a_day", 1),
-        per_domain_a_day=section.optional_integer("per_domain_a_day", 1),
+        per_address_range_a_day=section.integer(
+            "per_address_range_a_day", 0, MAX_A_DAY, default=usual.per_address_range_a_day
+        ),
+        per_domain_a_day=section.integer("per_domain_a_day", 0, MAX_A_DAY, default=usual.per_domain_a_day),
+        per_payment_fingerprint=section.integer(
+            "per_payment_fingerprint", 0, MAX_A_DAY, default=usual.per_payment_fingerprint
+        ),
+        public_domains=section.texts("public_domains", most=MAX_PUBLIC_DOMAINS),
     )
     section.finish()
     return terms

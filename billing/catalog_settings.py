@@ -5,7 +5,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from models.enums import GrantKind
+from models.enums import GrantKind, Meter
 
 
 class _Record(Protocol):
@@ -116,12 +116,28 @@ class PublishingTerms:
 
 @dataclass(frozen=True, slots=True)
 class SignUpTerms:
-    """Credits given once to a new workspace, with the limits against abuse."""
+    """Credits given once, with a person's first workspace, and how many new workspaces may have free credits at all.
 
-    credits_micro: int
+    `credits_micro` None: nothing beyond what plans and trials give. `public_domains`: of mail providers, beside those
+    known anyway, whose addresses are anybody's and not counted by domain.
+    """
+
+    credits_micro: int | None = None
     expires_after_days: int | None = None
-    per_address_range_a_day: int | None = None
-    per_domain_a_day: int | None = None
+    per_address_range_a_day: int = 20
+    per_domain_a_day: int = 50
+    per_payment_fingerprint: int = 1
+    public_domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MeterCost:
+    """What the provider takes for `per` units of a model's meter: for margins, no customer is ever charged by it."""
+
+    slug: str
+    meter: Meter
+    usd_micro: int
+    per: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,7 @@ class CatalogSettings:
     retired_plans: Mapping[str, Retirement] = field(default_factory=dict[str, Retirement])
     retired_prices: Mapping[str, Retirement] = field(default_factory=dict[str, Retirement])
     promo_names: tuple[str, ...] = ()
+    costs: tuple[MeterCost, ...] = ()
 
 
 JsonObject = dict[str, Any]  # Any: what a jsonb column holds; this module is its only writer and reader
@@ -173,10 +190,11 @@ def settings_of(row: JsonObject) -> CatalogSettings:
         auto_recharge=_optional(AutoRechargeTerms, row.get("auto_recharge")),
         transfers=_optional(TransferTerms, row.get("transfers")),
         publishing=_optional(PublishingTerms, row.get("publishing")),
-        sign_up=_optional(SignUpTerms, row.get("sign_up")),
+        sign_up=_sign_up(row.get("sign_up")),
         retired_plans=_retirements(row.get("retired_plans", {})),
         retired_prices=_retirements(row.get("retired_prices", {})),
         promo_names=tuple(row.get("promo_names", ())),
+        costs=tuple(_of(MeterCost, cost, meter=Meter(cost["meter"])) for cost in row.get("costs", ())),
     )
 
 
@@ -188,6 +206,14 @@ def _of(record: type[T], row: JsonObject, /, **instead: object) -> T:
 
 def _optional(kind: type[T], row: JsonObject | None) -> T | None:
     return None if row is None else _of(kind, row)
+
+
+def _sign_up(row: JsonObject | None) -> SignUpTerms | None:
+    """None stood for "no limit" in earlier releases; the defaults hold there now."""
+    if row is None:
+        return None
+    given = {key: value for key, value in row.items() if value is not None}
+    return _of(SignUpTerms, given, public_domains=tuple(row.get("public_domains", ())))
 
 
 def _retirements(rows: JsonObject) -> dict[str, Retirement]:

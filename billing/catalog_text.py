@@ -8,6 +8,7 @@ from billing.catalog_check import Finding
 from billing.catalog_terms import CatalogFile, MeterPriceTerms, ModelTerms, PlanTerms
 from billing.rules.catalog_words import pack_words, price_words
 from billing.rules.entitlements import FEATURE_NAMES
+from billing.rules.text_table import text_table
 from kit.money import format_micro, usd_text
 from models.enums import Meter
 
@@ -52,13 +53,13 @@ def render_catalog(file: CatalogFile) -> str:
     """A catalog for people: plans, which plan gives which model (C4), packs, and models with their prices."""
     parts = [
         f"{file.name}: {file.credits_per_usd.normalize():f} credits = $1; default plan {file.default_plan}",
-        _table(["plan", "features", "requests an hour", "storage", "kept", "support"], _plan_rows(file)),
-        _table(["plan", "price"], _plan_price_rows(file)),
+        text_table(["plan", "features", "requests an hour", "storage", "kept", "support"], _plan_rows(file)),
+        text_table(["plan", "price"], _plan_price_rows(file)),
         render_plan_models(file),
     ]
     if file.packs:
-        parts.append(_table(["pack", "terms"], [[pack.code, pack_words(pack)] for pack in file.packs.values()]))
-    parts.append(_table(["model", "kind", "meter", "credits", "USD", "per"], _price_rows(file)))
+        parts.append(text_table(["pack", "terms"], [[pack.code, pack_words(pack)] for pack in file.packs.values()]))
+    parts.append(text_table(["model", "kind", "meter", "credits", "USD", "per"], _price_rows(file)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -68,7 +69,7 @@ def render_plan_models(file: CatalogFile) -> str:
     rows = [
         [model.slug, model.modality.value, *(_given(plan, model) for plan in plans)] for model in file.models.values()
     ]
-    return _table(["model", "kind", *(plan.code for plan in plans)], rows)
+    return text_table(["model", "kind", *(plan.code for plan in plans)], rows)
 
 
 def _plans_by_rank(file: CatalogFile) -> list[PlanTerms]:
@@ -131,12 +132,3 @@ def _price_cells(file: CatalogFile, price: MeterPriceTerms) -> list[str]:
         usd_text(price.credits_micro, file.credits_per_usd),
         per,
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)

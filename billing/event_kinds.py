@@ -22,6 +22,9 @@ class EventKind(StrEnum):
     SUBSCRIPTION_PAST_DUE = "subscription.past_due"
     SUBSCRIPTION_ENDED = "subscription.ended"
     TRANSFER_UPDATED = "transfer.updated"
+    AUTO_RECHARGE_ACTION_REQUIRED = "auto_recharge.action_required"
+    PAYMENT_UNAPPLIED = "payment.unapplied"
+    FREE_CREDITS_REFUSED = "free_credits.refused"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
 
@@ -36,6 +39,7 @@ class EventTerms:
 
 _WORKSPACE: Final = {"workspaceId": "the workspace"}
 _PERCENT: Final = {**_WORKSPACE, "percent": "the line, of the cycle's credits"}
+_PAYMENT: Final = {**_WORKSPACE, "paymentId": "the payment", "amount": "its amount, in dollars"}
 _LIMIT: Final = {
     **_WORKSPACE,
     "subjectKind": "API_KEY, MEMBER or WORKSPACE",
@@ -100,6 +104,18 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
             "amountUsd": "how much",
             "failureCode": "why it failed, or null",
         },
+    ),
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: EventTerms(
+        "A recharge waits until somebody confirms it at the bank; auto-recharge stands still meanwhile",
+        {**_PAYMENT, "actionUrl": "where it is confirmed"},
+    ),
+    EventKind.PAYMENT_UNAPPLIED: EventTerms(
+        "Money came for which there is no place any more, such as a checkout that was replaced; the operator decides",
+        _PAYMENT,
+    ),
+    EventKind.FREE_CREDITS_REFUSED: EventTerms(
+        "Credits of a sign-up, a trial or a free plan were withheld, as many workspaces of one origin have had theirs",
+        {**_WORKSPACE, "reason": "ADDRESS_RANGE, MAIL_DOMAIN or PAYMENT_FINGERPRINT"},
     ),
     EventKind.WEBHOOK_DISABLED: EventTerms(
         "An endpoint was turned off, as it failed for five days or answered 410",

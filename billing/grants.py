@@ -8,6 +8,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from billing.catalog import Snapshot
+from billing.free_credits import may_have_free_credits
 from billing.rules.grant_schedule import CycleGrant, cycle_unit, grant_at, leftover_micro
 from billing.rules.standing import gives_plan
 from billing.rules.subscription_states import TRIALING
@@ -17,7 +18,7 @@ from billing.subscription_rows import Subscription
 from kit.ids import uuid7
 from metering.operations import Clawback, Expire, Freeze, Grant, Operation, Thaw
 from metering.views import Outcome, Posted, Rejected
-from models.enums import GrantKind
+from models.enums import GrantKind, PricePeriod
 from models.pool import PoolConnection
 
 SCHEDULE_SOURCE: Final = "SUBSCRIPTION"
@@ -39,11 +40,16 @@ async def give_cycle_grant(
     """The grant that is due at this instant of the schedule, once whoever asks: its number is its unique key.
 
     The cycle before ends at the same instant; what it left over comes along where the price says so. A cycle that is
-    over already (the worker was away) is granted and expires in one, so that the history has no gap.
+    over already (the worker was away) is granted and expires in one, so that the history has no gap. Free credits that
+    the workspace may not have are left out, and the schedule goes on.
     """
     life = subscription.life
     due = grant_at(life.anchor_at, life.price, at, life.period_end, trial=life.status is TRIALING)
     if due is None:
+        return
+    trial = life.status is TRIALING
+    free = trial or life.price.period is PricePeriod.FREE
+    if free and not await may_have_free_credits(conn, billing, subscription.workspace_id, now, trial=trial):
         return
     ending = await conn.fetch(_ENDING, subscription.wallet_id, subscription.id, at)
     payment_id: UUID | None = await conn.fetchval(_PAYMENT, subscription.id)

@@ -1,12 +1,13 @@
 """Applies what a payment provider tells: the one routine through which a payment has its effect, once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from billing.errors import UnknownPayment
+from billing.event_kinds import EventKind
+from billing.events import emit
 from billing.payment_port import ActionNeeded, Charged, ChargeResult, Declined
 from billing.payment_rows import Payment, mark_applied, note_payment, open_payment, payment_by_id, payment_view
 from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
@@ -16,15 +17,13 @@ from billing.services import Billing
 from billing.subscription_rows import lock_wallet, subscription_by_id
 from billing.views import PaymentView
 from kit import clock
-from kit.ids import uuid7
+from kit.ids import encode_id
+from kit.money import usd_micro_text
 from models.database import transaction
 from models.enums import PaymentPurpose, PaymentStatus
 from models.pool import PoolConnection
 
 TAKEN_BACK: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
-UNAPPLIED_KIND: Final = "payment.unapplied"
-_TELL: Final = """INSERT INTO outbox_events (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (kind, dedupe_key) DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,7 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
             await give_due_grants(conn, billing, payment)
         else:
             await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)
-            facts = {"payment_id": payment.id, "amount_usd_micro": payment.amount_usd_micro}
-            await _tell(conn, payment.workspace_id, UNAPPLIED_KIND, str(payment.id), facts, now)
+            await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
         return Applied(payment_view(await _read(conn, payment_id)), changed=changed)
 
 
@@ -98,8 +96,7 @@ async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object
             await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)
             if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
                 await suspend_recharge(conn, payment.workspace_id, "authentication_required", now)
-                facts = {"payment_id": payment.id, "action_url": url}
-                await _tell(conn, payment.workspace_id, "auto_recharge.action_required", str(payment.id), facts, now)
+                await _tell(conn, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, payment, actionUrl=url)
         return payment_view(await _read(conn, payment_id))
 
 
@@ -169,7 +166,7 @@ async def _note(billing: Billing, payment_id: UUID, *, object_id: str | None) ->
         return payment_view(await _read(conn, payment_id))
 
 
-async def _tell(
-    conn: PoolConnection, workspace_id: UUID, kind: str, dedupe_key: str, facts: Mapping[str, object], now: datetime
-) -> None:
-    await conn.execute(_TELL, uuid7(), workspace_id, kind, dedupe_key, facts, now)
+async def _tell(conn: PoolConnection, kind: EventKind, payment: Payment, **more: str) -> None:
+    """Once for each payment, with the fact itself."""
+    facts = {"paymentId": encode_id("pay", payment.id), "amount": usd_micro_text(payment.amount_usd_micro), **more}
+    await emit(conn, kind, payment.workspace_id, facts, dedupe_key=str(payment.id))

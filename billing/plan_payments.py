@@ -5,11 +5,12 @@ from uuid import UUID
 
 from billing.advance import advance, change
 from billing.catalog import Snapshot
+from billing.free_credits import may_have_free_credits
 from billing.grants import post_all
 from billing.payment_rows import Payment
 from billing.rules.grant_schedule import cycle_of
 from billing.rules.proration import credits_due_micro
-from billing.rules.subscription_states import ENDED, PAST_DUE, Event, target_of
+from billing.rules.subscription_states import ENDED, PAST_DUE, TRIALING, Event, target_of
 from billing.rules.subscription_steps import Life, paid, past_due, with_price
 from billing.services import Billing
 from billing.subscription_rows import Subscription, live_subscription, price_by_id, subscription_by_id
@@ -70,6 +71,9 @@ async def change_price_now(
     added = credits_due_micro(life.anchor_at, life.price, price, at, life.period_end)
     after = await change(conn, billing, snapshot, current, current.with_life(with_price(life, price, clock.now())))
     _, expires_at = cycle_of(life.anchor_at, price, clock.now(), life.period_end)
+    if added and life.status is TRIALING:
+        may = await may_have_free_credits(conn, billing, current.workspace_id, clock.now(), trial=True)
+        added = added if may else 0
     if added:
         grant_id = uuid7()
         grant = Grant(

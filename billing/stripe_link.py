@@ -1,6 +1,6 @@
 """What the files that speak with Stripe share: the account, the tables, the catalog and our own address."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -19,12 +19,13 @@ _SAVE: Final = """UPDATE workspaces SET stripe_customer_id = coalesce(stripe_cus
 
 @dataclass(frozen=True, slots=True)
 class StripeLink:
-    """`public_url`: where customers come back to when a caller names no page of its own."""
+    """`public_url`: where customers come back to when a caller names no page of its own. `secret_key` digests fingerprints."""
 
     stripe: Stripe
     database: Database
     catalog: CatalogHolder
     public_url: str
+    secret_key: bytes = field(default=b"", repr=False)
 
     @property
     def return_url(self) -> str:

@@ -1,12 +1,12 @@
 """Payment methods at Stripe: fetched and written here, made the default, removed; prepaid cards are refused (D8)."""
 
-import hashlib
 from typing import Final
 from uuid import UUID
 
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_methods import HeldMethod, PaymentMethodView, write_methods
+from billing.rules.free_credits import fingerprint_digest
 from billing.rules.stripe_values import id_of, number, part, required_id, text
 from billing.stripe_client import StripeJson, StripeRefused
 from billing.stripe_link import StripeLink, known_customer, next_fetch
@@ -42,7 +42,7 @@ async def sync_methods(link: StripeLink, workspace_id: UUID) -> None:
         default = required_id(newest)
         await set_default_at_stripe(link, workspace_id, customer, default)
     await write_methods(
-        link.database, workspace_id, [_held(method) for method in kept], default, fetch_number=fetch_number
+        link.database, workspace_id, [_held(link, method) for method in kept], default, fetch_number=fetch_number
     )
 
 
@@ -95,7 +95,7 @@ def _is_prepaid(method: StripeJson) -> bool:
     return text(method, "card", "funding") == "prepaid"
 
 
-def _held(method: StripeJson) -> HeldMethod:
+def _held(link: StripeLink, method: StripeJson) -> HeldMethod:
     kind = text(method, "type") or "card"
     details = part(method, kind)
     fingerprint = text(details, "fingerprint")
@@ -106,5 +106,5 @@ def _held(method: StripeJson) -> HeldMethod:
         last4=text(details, "last4"),
         exp_month=number(details, "exp_month"),
         exp_year=number(details, "exp_year"),
-        fingerprint_digest=None if fingerprint is None else hashlib.sha256(fingerprint.encode()).digest(),
+        fingerprint_digest=None if fingerprint is None else fingerprint_digest(link.secret_key, fingerprint),
     )

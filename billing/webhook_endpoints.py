@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from asyncpg import Record
@@ -15,6 +16,7 @@ from billing.events import emit
 from billing.rules.egress import Network
 from billing.rules.standard_webhooks import SECRET_BYTES, secret_text
 from billing.rules.webhook_retries import DisabledReason
+from billing.services import Note, unnoted
 from billing.webhook_errors import EndpointDisabled, TooManyEndpoints, UnknownEventKind
 from billing.webhooks import STOP
 from kit.clock import now
@@ -24,6 +26,7 @@ from kit.pages import Page, PageRequest, decode_cursor, encode_cursor
 from kit.sealing import Sealer, row_context
 from models.database import Database, connection, transaction
 
+_SUBJECT: Final = "webhook_endpoint"
 MAX_ENDPOINTS: Final = 20
 MAX_DESCRIPTION: Final = 200
 _CHOOSABLE: Final = frozenset(EventKind) - {EventKind.WEBHOOK_TEST}
@@ -52,7 +55,7 @@ WHERE id = $1 AND deleted_at IS NULL RETURNING {_COLUMNS}
 """  # noqa: S608  likewise
 _DELETE: Final = """
 UPDATE webhook_endpoints SET deleted_at = $2, secret_encrypted = '', previous_secret_encrypted = NULL
-WHERE id = $1 AND deleted_at IS NULL
+WHERE id = $1 AND deleted_at IS NULL RETURNING true
 """
 _ROTATE: Final = f"""
 UPDATE webhook_endpoints SET secret_encrypted = $2, key_version = $3, previous_secret_encrypted = $4, previous_until = $5
@@ -121,7 +124,7 @@ class WebhookEndpoints:
         self._allowed = tuple(allowed)
 
     async def create(
-        self, workspace_id: UUID, url: str, event_kinds: Sequence[str], description: str
+        self, workspace_id: UUID, url: str, event_kinds: Sequence[str], description: str, *, note: Note = unnoted
     ) -> EndpointSecret:
         """UrlRefused, UnknownEventKind, TooManyEndpoints."""
         kinds = _known(event_kinds)
@@ -136,6 +139,7 @@ class WebhookEndpoints:
             row = await conn.fetchrow(
                 _INSERT, endpoint_id, workspace_id, url, words, kinds, sealed, self._sealer.current_version, now()
             )
+            await note(conn, "webhook.create", _SUBJECT, endpoint_id, {"host": _host(url), "events": ", ".join(kinds)})
         return EndpointSecret(_view(row), secret_text(raw))
 
     async def of_workspace(self, workspace_id: UUID) -> list[EndpointView]:
@@ -156,6 +160,7 @@ class WebhookEndpoints:
         event_kinds: Sequence[str] | None,
         description: str | None,
         enabled: bool | None,
+        note: Note = unnoted,
     ) -> EndpointView:
         """Change what is given; enabling forgets its failures. UrlRefused, UnknownEventKind, NotFound."""
         kinds = None if event_kinds is None else _known(event_kinds)
@@ -167,15 +172,22 @@ class WebhookEndpoints:
             row = await conn.fetchrow(_UPDATE, endpoint_id, url, words, kinds, enabled, now(), by_hand)
             if enabled is False:
                 await conn.execute(STOP, endpoint_id, now(), "the endpoint was disabled")
-        return _view(row)
+            view = _view(row)
+            facts: dict[str, str] = {} if url is None else {"host": _host(url)}
+            facts |= {} if kinds is None else {"events": ", ".join(kinds)}
+            facts |= {} if enabled is None else {"enabled": str(enabled).lower()}
+            await note(conn, "webhook.update", _SUBJECT, endpoint_id, facts)
+        return view
 
-    async def delete(self, endpoint_id: UUID) -> None:
-        """Nothing is sent any more; its secret is gone at once."""
+    async def delete(self, endpoint_id: UUID, *, note: Note = unnoted) -> None:
+        """Nothing is sent any more; its secret is gone at once. A repeat changes nothing."""
         async with transaction(self._database) as conn:
-            await conn.execute(_DELETE, endpoint_id, now())
+            if not await conn.fetchval(_DELETE, endpoint_id, now()):
+                return
             await conn.execute(STOP, endpoint_id, now(), "the endpoint was deleted")
+            await note(conn, "webhook.delete", _SUBJECT, endpoint_id, {})
 
-    async def rotate(self, endpoint_id: UUID) -> EndpointSecret:
+    async def rotate(self, endpoint_id: UUID, *, note: Note = unnoted) -> EndpointSecret:
         """A new secret; the old one signs beside it for OVERLAP. NotFound."""
         raw = os.urandom(SECRET_BYTES)
         sealed = self._sealer.seal(raw, row_context("webhook_endpoints", "secret_encrypted", endpoint_id))
@@ -192,6 +204,7 @@ class WebhookEndpoints:
             )
             version = self._sealer.current_version
             row = await conn.fetchrow(_ROTATE, endpoint_id, sealed, version, before, now() + OVERLAP)
+            await note(conn, "webhook.rotate_secret", _SUBJECT, endpoint_id, {})
         return EndpointSecret(_view(row), secret_text(raw))
 
     async def deliveries(self, endpoint_id: UUID, request: PageRequest) -> Page[DeliveryView]:
@@ -212,16 +225,18 @@ class WebhookEndpoints:
             raise NotFound("there is no such delivery")
         return DeliveryView(*row)
 
-    async def replay(self, delivery_id: UUID) -> DeliveryView:
+    async def replay(self, delivery_id: UUID, *, note: Note = unnoted) -> DeliveryView:
         """Send it again now, with all its attempts before it. EndpointDisabled, NotFound."""
         found = await self.delivery(delivery_id)
         if (await self.get(found.endpoint_id)).disabled_at is not None:
             raise EndpointDisabled
         async with transaction(self._database) as conn:
             await conn.execute(_REPLAY, delivery_id, now())
+            facts = {"delivery": str(delivery_id), "event": found.kind}
+            await note(conn, "webhook.replay", _SUBJECT, found.endpoint_id, facts)
         return await self.delivery(delivery_id)
 
-    async def send_test(self, endpoint_id: UUID) -> DeliveryView:
+    async def send_test(self, endpoint_id: UUID, *, note: Note = unnoted) -> DeliveryView:
         """Send the endpoint an event that says nothing, to try it. EndpointDisabled, NotFound."""
         endpoint = await self.get(endpoint_id)
         if endpoint.disabled_at is not None:
@@ -237,6 +252,7 @@ class WebhookEndpoints:
                 event_id,
                 at,
             )
+            await note(conn, "webhook.send_test", _SUBJECT, endpoint_id, {"delivery": str(delivery_id)})
         return await self.delivery(delivery_id)
 
     async def _check(self, url: str) -> None:
@@ -250,6 +266,11 @@ def _known(kinds: Sequence[str]) -> list[str]:
         if kind not in _CHOOSABLE:
             raise UnknownEventKind(kind)
     return sorted(set(kinds))
+
+
+def _host(url: str) -> str:
+    """What the log keeps of an address: its path may hold a secret of the receiver's."""
+    return urlsplit(url).hostname or ""
 
 
 def _described(text: str) -> str:

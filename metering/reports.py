@@ -21,6 +21,7 @@ import orjson
 
 from kit.errors import InvalidInput
 from kit.pages import Page, PageRequest
+from kit.records import record
 from metering.rules.intervals import DAY, QUARTER, UsageInterval, bucket_starts, floor_to
 from models.database import Database, connection
 
@@ -28,8 +29,6 @@ MAX_BUCKETS: Final = 10_000
 """Hours, days or months of one report."""
 MAX_ROWS: Final = 10_000
 """Buckets with usage times groups: what one report holds."""
-MAX_DAYS: Final = 100_000
-"""More than lie between the two ends of what may be asked."""
 _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _NOBODY: Final = UUID(int=0)
@@ -54,7 +53,7 @@ _FINE: Final = frozenset({UsageDimension.MEMBER, UsageDimension.API_KEY})
 """What the running sums of days do not know."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UsageBucketView:
     """One group's usage in one bucket; a dimension that was not asked for is None, as is a caller without a user or key."""
 
@@ -137,10 +136,8 @@ async def usage_report(database: Database, workspace_id: UUID, query: UsageQuery
             f"this report has more than {MAX_ROWS} rows: ask for a shorter range, longer intervals or fewer dimensions",
             field=["group_by"],
         )
-    buckets = sorted((_bucket(row, starts) for row in rows), key=_sort_key)
-    return UsageReportView(
-        sum(each.calls for each in buckets), sum(each.charged_micro for each in buckets), tuple(buckets)
-    )
+    buckets = _buckets(rows, starts, dimensions)
+    return UsageReportView(sum(each.calls for each in buckets), sum(each.charged_micro for each in buckets), buckets)
 
 
 def _edges(query: UsageQuery) -> list[datetime]:
@@ -154,8 +151,9 @@ def _parts_of_days(
 ) -> tuple[list[datetime], list[int], list[int], list[int]]:
     """The range cut where buckets and UTC days begin: each part's day, its first quarter, the one behind, its bucket."""
     begin, end = floor_to(query.begin, QUARTER), floor_to(query.end, QUARTER)
-    midnights = bucket_starts(begin, end, UsageInterval.DAY, ZoneInfo("UTC"), MAX_DAYS)
-    cuts = sorted({begin, end, *starts[1:], *midnights[1:]})
+    midnight = floor_to(begin, DAY)
+    midnights = [midnight + number * DAY for number in range(1, -((midnight - end) // DAY))]
+    cuts = sorted({begin, end, *starts[1:], *midnights})
     days: list[datetime] = []
     firsts: list[int] = []
     behinds: list[int] = []
@@ -169,21 +167,35 @@ def _parts_of_days(
     return days, firsts, behinds, buckets
 
 
-def _bucket(row: asyncpg.Record, starts: Sequence[datetime]) -> UsageBucketView:
-    bucket: int = row["bucket"]
-    of = dict(row.items())
-    user_id, key_id = of.get("user_id"), of.get("api_key_id")
-    return UsageBucketView(
-        start=starts[bucket - 1],
-        model_slug=of.get("model_slug"),
-        user_id=None if user_id == _NOBODY else user_id,
-        api_key_id=None if key_id == _NOBODY else key_id,
-        modality=of.get("modality"),
-        calls=of["calls"],
-        input_tokens=of["input_tokens"],
-        output_tokens=of["output_tokens"],
-        charged_micro=of["charged_micro"],
+def _buckets(
+    rows: Sequence[asyncpg.Record], starts: Sequence[datetime], dimensions: Sequence[UsageDimension]
+) -> tuple[UsageBucketView, ...]:
+    """In the order of `_sort_key`. A row is the bucket's number, the dimensions in their order, and four sums.
+
+    A year by day has thousands of rows: each is read by place, and sorted as PostgreSQL gave it.
+    """
+    width = 1 + len(dimensions)
+    places = {dimension: place for place, dimension in enumerate(dimensions, start=1)}
+    model, member, key, modality = (places.get(each) for each in UsageDimension)
+
+    def start_of(bucket: int) -> datetime:
+        return starts[bucket - 1]
+
+    return tuple(
+        UsageBucketView(
+            start_of(row[0]),
+            row[model] if model else None,
+            _somebody(row[member]) if member else None,
+            _somebody(row[key]) if key else None,
+            row[modality] if modality else None,
+            *row[width:],
+        )
+        for row in sorted(rows, key=lambda row: row[:width])
     )
+
+
+def _somebody(found: UUID) -> UUID | None:
+    return None if found == _NOBODY else found
 
 
 _SortKey = tuple[datetime, str, str, str, str]

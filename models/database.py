@@ -29,6 +29,7 @@ MODEL_MODULES: Final = (
     "models.calls",
     "models.payments",
     "models.promo",
+    "models.free_credits",
     "models.events",
     "models.alerts",
     "models.webhooks",

@@ -212,3 +212,11 @@ class TransferStatus(StrEnum):
     PAID = "PAID"
     FAILED = "FAILED"
     REVERSED = "REVERSED"
+
+
+class FreeCreditsRefusal(StrEnum):
+    """Why a workspace gets no free credits."""
+
+    ADDRESS_RANGE = "ADDRESS_RANGE"
+    MAIL_DOMAIN = "MAIL_DOMAIN"
+    PAYMENT_FINGERPRINT = "PAYMENT_FINGERPRINT"

@@ -53,6 +53,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Query.creditPacks": PUBLIC,
     "Query.models": PUBLIC,
     "Query.models(availableTo:)": _workspace(Action.PLAN_READ),
+    "Query.planModels": PUBLIC,
     "Query.model": PUBLIC,
     "Query.estimateCall": _workspace(Action.CALLS_MAKE),
     "Query.previewPlanChange": _workspace(Action.BILLING_READ),
@@ -128,6 +129,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Workspace.invitations": _workspace(Action.INVITATIONS_READ),
     "Workspace.plan": _workspace(Action.PLAN_READ),
     "Workspace.subscription": _workspace(Action.PLAN_READ),
+    "Workspace.freeCreditsRefused": _workspace(Action.PLAN_READ),
     "Workspace.wallet": _workspace(Action.WALLET_READ),
     "Workspace.paymentMethods": _workspace(Action.BILLING_READ),
     "Workspace.invoices": _workspace(Action.BILLING_READ),
@@ -177,6 +179,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Price.plan": SHOWN,
     "Model.prices": SHOWN,
     "Model.plans": PUBLIC,
+    "PlanModelsRow.plans": SHOWN,
     "ModelPrice.usd": SHOWN,
 }
 """Every field that runs a resolver. `ModelCall.output` is shown to the call's own caller as well (A11)."""

@@ -1,6 +1,7 @@
 """What is on offer: plans, prices, packs and models, all from the catalog in memory."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,6 +14,14 @@ from kit.pages import Page
 from resolvers.access import permitted, require, unseen
 from resolvers.context import RequestContext
 from resolvers.pages import page_of, page_request
+
+
+@dataclass(frozen=True, slots=True)
+class PlanModelsView:
+    """A row of the table of plans and models: with each plan its discount in percent, None where it does not give it."""
+
+    model: ModelView
+    cells: tuple[tuple[PlanView, int | None], ...]
 
 
 def snapshot_of(context: RequestContext) -> Snapshot:
@@ -58,6 +67,19 @@ async def models(
         and (giving is None or model.id in giving.models)
     ]
     return page_of(offered, _slug, request)
+
+
+async def plan_models(
+    context: RequestContext, *, first: int | None, after: str | None, modality: str | None
+) -> Page[PlanModelsView]:
+    """Every model that can be called with every plan on offer to the viewer, by slug (C4); no query is made for it."""
+    columns = await plans(context)
+    rows = [
+        PlanModelsView(model, tuple((plan, plan.models.get(model.id)) for plan in columns))
+        for model in snapshot_of(context).models
+        if model.enabled and (modality is None or model.modality == modality)
+    ]
+    return page_of(rows, lambda row: row.model.slug, page_request(first, after))
 
 
 def model_by_slug(context: RequestContext, slug: str) -> ModelView | None:

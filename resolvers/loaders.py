@@ -10,6 +10,7 @@ from accounts.people import users_by_ids, workspaces_shared
 from accounts.views import ApiKeyView, Principal, UserView, WorkspaceView
 from accounts.workspaces import workspaces_by_ids
 from billing.auto_recharge import AutoRechargeView, auto_recharges_of
+from billing.free_credits import free_credit_refusals
 from billing.invoices import InvoiceView, invoices_by_ids
 from billing.payment_methods import PaymentMethodView, methods_by_ids, methods_of
 from billing.payment_rows import payments_by_ids
@@ -99,6 +100,11 @@ class Loaders:
         return Batch(self._auto_recharges)
 
     @cached_property
+    def free_credit_refusals(self) -> Batch[UUID, str]:
+        """By workspace that gets no free credits: why."""
+        return Batch(self._free_credit_refusals)
+
+    @cached_property
     def users(self) -> Batch[UUID, UserView]:
         """Erased ones included."""
         return Batch(self._users)
@@ -158,6 +164,9 @@ class Loaders:
 
     def _auto_recharges(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, AutoRechargeView]]:
         return auto_recharges_of(self._services.billing, workspace_ids)
+
+    def _free_credit_refusals(self, workspace_ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, str]]:
+        return free_credit_refusals(self._services.database, workspace_ids)
 
     def _users(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, UserView]]:
         return users_by_ids(self._services.database, ids)

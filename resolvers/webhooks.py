@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from accounts.audit import Noting
 from accounts.rules.roles import Action
 from billing.alerts import AlertSettings, alert_settings, change_alert_settings
 from billing.webhook_endpoints import DeliveryView, EndpointSecret, EndpointView
@@ -34,7 +35,8 @@ async def create(
     """A new endpoint with its secret. UrlRefused, UnknownEventKind, TooManyEndpoints."""
     key = key_of(context, "ws", workspace_id)
     await require(context, Action.WEBHOOKS_WRITE, key)
-    return await context.services.webhooks.create(key, url, events, description or "")
+    note = Noting(context.actor, key)
+    return await context.services.webhooks.create(key, url, events, description or "", note=note)
 
 
 async def update(
@@ -49,27 +51,32 @@ async def update(
     """Change what is given. UrlRefused, UnknownEventKind."""
     found = await _writable(context, endpoint_id)
     return await context.services.webhooks.update(
-        found.id, url=url, event_kinds=events, description=description, enabled=enabled
+        found.id,
+        url=url,
+        event_kinds=events,
+        description=description,
+        enabled=enabled,
+        note=Noting(context.actor, found.workspace_id),
     )
 
 
 async def delete(context: RequestContext, *, endpoint_id: str) -> str:
     """Gone; its id."""
     found = await _writable(context, endpoint_id)
-    await context.services.webhooks.delete(found.id)
+    await context.services.webhooks.delete(found.id, note=Noting(context.actor, found.workspace_id))
     return endpoint_id
 
 
 async def rotate(context: RequestContext, *, endpoint_id: str) -> EndpointSecret:
     """A new secret; the old one signs beside it for a day."""
     found = await _writable(context, endpoint_id)
-    return await context.services.webhooks.rotate(found.id)
+    return await context.services.webhooks.rotate(found.id, note=Noting(context.actor, found.workspace_id))
 
 
 async def send_test(context: RequestContext, *, endpoint_id: str) -> DeliveryView:
     """An event to try the endpoint with. EndpointDisabled."""
     found = await _writable(context, endpoint_id)
-    return await context.services.webhooks.send_test(found.id)
+    return await context.services.webhooks.send_test(found.id, note=Noting(context.actor, found.workspace_id))
 
 
 async def replay(context: RequestContext, *, delivery_id: str) -> DeliveryView:
@@ -81,7 +88,7 @@ async def replay(context: RequestContext, *, delivery_id: str) -> DeliveryView:
     except NotFound as error:
         raise unseen() from error
     await require(context, Action.WEBHOOKS_WRITE, endpoint.workspace_id, seen_with=Action.WEBHOOKS_READ)
-    return await context.services.webhooks.replay(key)
+    return await context.services.webhooks.replay(key, note=Noting(context.actor, endpoint.workspace_id))
 
 
 async def alerts_of(context: RequestContext, workspace_id: UUID) -> AlertSettings:
@@ -112,7 +119,8 @@ async def update_alerts(
         low_balance_micro=before.low_balance_micro if isinstance(low_balance_micro, Unchanged) else low_balance_micro,
         by_mail=before.by_mail if by_mail is None else by_mail,
     )
-    return await change_alert_settings(context.services.database, key, wanted)
+    note = Noting(context.actor, key)
+    return await change_alert_settings(context.services.database, key, wanted, note=note)
 
 
 async def _writable(context: RequestContext, endpoint_id: str) -> EndpointView:

@@ -72,6 +72,12 @@ async def plan(context: RequestContext, workspace: WorkspaceView) -> PlanView | 
     return await context.loaders.plans.load(workspace.id)
 
 
+async def free_credits_refused(context: RequestContext, workspace: WorkspaceView) -> str | None:
+    """Why it gets no free credits; None where it may have them."""
+    await require(context, Action.PLAN_READ, workspace.id)
+    return await context.loaders.free_credit_refusals.load(workspace.id)
+
+
 async def wallet(context: RequestContext, workspace: WorkspaceView) -> WalletView | None:
     """The workspace's wallet as it stands now."""
     await require(context, Action.WALLET_READ, workspace.id)
@@ -94,7 +100,8 @@ async def own_rate_limit(context: RequestContext) -> BucketState | None:
 async def create(context: RequestContext, *, name: str) -> WorkspaceView:
     """A workspace owned by the signed-in person. TooMany, InvalidInput."""
     user_id = signed_in(context)
-    return await rooms.create_workspace(context.services.database, context.actor, user_id, name)
+    judge = context.services.accounts.free_credits
+    return await rooms.create_workspace(context.services.database, context.actor, user_id, name, judge=judge)
 
 
 async def update(

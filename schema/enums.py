@@ -18,6 +18,7 @@ from metering.reports import UsageDimension
 from metering.rules.intervals import UsageInterval
 from models.enums import (
     CallStatus,
+    FreeCreditsRefusal,
     FrozenReason,
     GrantCadence,
     GrantKind,
@@ -39,6 +40,7 @@ __all__ = [
     "EntryKind",
     "Environment",
     "EventKind",
+    "FreeCreditsRefusal",
     "FrozenReason",
     "GrantCadence",
     "GrantKind",
@@ -397,4 +399,14 @@ _described(
     "EventKind",
     "What a workspace can be told of",
     {kind.name: terms.meaning for kind, terms in CATALOGUE.items()},
+)
+_described(
+    FreeCreditsRefusal,
+    "FreeCreditsRefusal",
+    "Why a workspace gets no free credits",
+    {
+        "ADDRESS_RANGE": "Many new workspaces came from the same network on that day",
+        "MAIL_DOMAIN": "Many new workspaces came from the same mail domain on that day",
+        "PAYMENT_FINGERPRINT": "Another workspace has had free credits with the same payment method",
+    },
 )

@@ -17,6 +17,7 @@ from schema.types.catalog import CreditPack, Model, Plan
 from schema.types.estimates import CallEstimate
 from schema.types.nodes import Entity, entity_of, node_of
 from schema.types.payments import PlanChangePreviewPayload
+from schema.types.plan_models import PlanModelsRow
 from schema.types.workspaces import RateLimitStatus, Viewer, Workspace
 
 NodeId = Annotated[strawberry.ID, strawberry.argument(description="A global id")]
@@ -102,6 +103,18 @@ class Query:
             info.context, first=first, after=after, modality=given(modality), available_to=given(available_to)
         )
         return None if page is None else connection_of(page, Model.of)
+
+    @listed("Which plan on offer gives which model, as one table: a row for each model; needs no sign-in")
+    async def plan_models(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = strawberry.UNSET,
+        modality: OfModality = strawberry.UNSET,
+    ) -> Connection[PlanModelsRow] | None:
+        """A page of rows."""
+        page = await catalog.plan_models(info.context, first=first, after=after, modality=given(modality))
+        return connection_of(page, PlanModelsRow.of)
 
     @strawberry.field(description="A model by its slug")
     def model(self, info: Info, slug: ModelSlug) -> Model | None:

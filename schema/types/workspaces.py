@@ -25,7 +25,7 @@ from resolvers import (
     workspaces,
 )
 from schema.cost import Cost, sized
-from schema.enums import ActorKind, CallStatus, Role, UsageInterval
+from schema.enums import ActorKind, CallStatus, FreeCreditsRefusal, Role, UsageInterval
 from schema.federation import BY_ID
 from schema.inputs.values import as_tuple, given
 from schema.node import Info, Node
@@ -144,6 +144,12 @@ class Workspace(Node):
         """The subscription."""
         view = await billing.subscription_of(info.context, self.view)
         return None if view is None else PlanSubscription.of(view)
+
+    @strawberry.field(description="Why it gets no free credits of a sign-up, a trial or a free plan; null where it may")
+    async def free_credits_refused(self, info: Info) -> FreeCreditsRefusal | None:
+        """The reason."""
+        reason = await workspaces.free_credits_refused(info.context, self.view)
+        return None if reason is None else FreeCreditsRefusal(reason)
 
     @strawberry.field(description="Its credits")
     async def wallet(self, info: Info) -> Wallet | None:

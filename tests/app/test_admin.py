@@ -241,3 +241,48 @@ async def test_a_change_is_told_to_running_gateways_or_said_not_to_be(desk: Desk
     result = await desk.run("revoke-key", key, "--yes", TOLLGATE_REDIS_URL="redis://127.0.0.1:1")
     assert result.exit_code == 0
     assert "Redis is away" in result.output
+
+
+async def test_workspaces_refused_free_credits_are_listed_and_allowed(desk: Desk) -> None:
+    assert "no workspace was refused" in await desk.done("list-refused")
+    await desk.pg.execute(
+        "INSERT INTO free_credit_verdicts (workspace_id, allowed, refusal, decided_at)"
+        " VALUES ($1, false, 'MAIL_DOMAIN', '2027-01-31T10:00Z')",
+        desk.seeded.workspace_id,
+    )
+    workspace = encode_id("ws", desk.seeded.workspace_id)
+    listed = await desk.done("list-refused")
+    assert workspace in listed
+    assert "MAIL_DOMAIN  2027-01-31T10:00:00+00:00" in listed
+    await desk.refused("allow-free-credits", workspace)  # no reason
+    assert "from its next cycle on" in await desk.done("allow-free-credits", workspace, "--reason", "a school")
+    assert "no workspace was refused" in await desk.done("list-refused")
+    assert "free_credits.allow" in await desk.actions()
+    assert "was not refused" in await desk.refused("allow-free-credits", workspace, "--reason", "again")
+
+
+async def test_payments_without_a_place_are_listed(desk: Desk) -> None:
+    assert "every payment that came has had its effect" in await desk.done("list-unapplied")
+    payment = await desk.pg.fetchval(
+        "INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, created_at, updated_at)"
+        " VALUES (gen_random_uuid(), $1, 'SUBSCRIPTION', 15000000, 'SUCCEEDED', now(), now()) RETURNING id",
+        desk.seeded.workspace_id,
+    )
+    listed = await desk.done("list-unapplied")
+    assert encode_id("pay", payment) in listed
+    assert "SUBSCRIPTION  $15.00" in listed
+
+
+async def test_usage_is_computed_anew_from_its_events(desk: Desk) -> None:
+    await desk.pg.execute(
+        "INSERT INTO usage_events (call_id, workspace_id, wallet_id, model_slug, modality, requests, cost_micro,"
+        " charged_micro, estimated, provider, created_at)"
+        " SELECT gen_random_uuid(), $1, $1, 'm', 'TEXT', 1, 5, 5, false, 'p', timestamptz '2026-01-01' + n * interval '20 min'"
+        " FROM generate_series(1, 3) n",
+        desk.seeded.workspace_id,
+    )
+    assert "3 quarters" in await desk.done("rebuild-usage")
+    await desk.pg.execute("DELETE FROM usage_rollups")
+    assert "3 quarters" in await desk.done("rebuild-usage", desk.workspace)
+    assert await desk.pg.fetchval("SELECT sum(charged_micro) FROM usage_rollups") == 15
+    assert "no such workspace" in await desk.refused("rebuild-usage", "nothing")

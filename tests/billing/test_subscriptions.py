@@ -128,7 +128,7 @@ async def test_a_payment_for_a_checkout_that_was_replaced_is_kept_for_the_operat
         assert await customer.available() == 4000
         told = await pg.fetch("SELECT payload FROM outbox_events WHERE kind = 'payment.unapplied'")
         assert len(told) == 1
-        assert str(forgotten) in told[0]["payload"]
+        assert encode_id("pay", forgotten) in told[0]["payload"]
 
 
 async def test_without_a_payment_provider_paid_plans_are_refused_and_nothing_is_written(database, pg):

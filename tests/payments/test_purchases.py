@@ -217,7 +217,7 @@ async def test_a_recharge_that_needs_the_customer_sends_a_link_and_finishes_by_i
         [payment] = [row for row in await guest.payments() if row["status"] == "ACTION_REQUIRED"]
         assert payment["action_url"]
         told = await pg.fetchval(
-            "SELECT payload->>'action_url' FROM outbox_events WHERE kind = 'auto_recharge.action_required'"
+            "SELECT payload->>'actionUrl' FROM outbox_events WHERE kind = 'auto_recharge.action_required'"
         )
         assert told == payment["action_url"]
         assert (await auto_recharge_of(house.billing, guest.id)).state is RechargeState.SUSPENDED

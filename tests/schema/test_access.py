@@ -327,6 +327,7 @@ QUESTIONS = dict(
                 "invoices": "{ nodes { id } }",
                 "transfers": "{ nodes { id } }",
                 "taxIds": "{ id }",
+                "freeCreditsRefused": "",
             }.items()
         ],
         *[

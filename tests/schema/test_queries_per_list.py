@@ -10,7 +10,7 @@ from tests.schema.conftest import House
 from tests.schema.test_access import CALL
 
 LISTS = {
-    "workspaces": "{ viewer { workspaces(first: 100) { nodes { id name plan { code } subscription { status price { amount } } wallet { balance balanceUsd autoRecharge { status } } } } } }",
+    "workspaces": "{ viewer { workspaces(first: 100) { nodes { id name freeCreditsRefused plan { code } subscription { status price { amount } } wallet { balance balanceUsd autoRecharge { status } } } } } }",
     "members": "query($id: ID!) { workspace(id: $id) { members(first: 100) { nodes { role user { name email } } } } }",
     "apiKeys": "query($id: ID!) { workspace(id: $id) { apiKeys(first: 100) { nodes { name monthlyCreditLimit } } } }",
     "calls": """query($id: ID!) { workspace(id: $id) { calls(first: 100) { nodes { id status

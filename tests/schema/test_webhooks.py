@@ -58,6 +58,49 @@ async def test_an_endpoint_is_made_tried_replayed_rotated_changed_and_deleted(ho
     assert again["userErrors"][0]["code"] == "NOT_FOUND"
 
 
+async def test_what_is_done_to_endpoints_and_alerts_stands_in_the_audit_log(house: House) -> None:
+    made = await _changed(
+        house, "createWebhookEndpoint", "webhookEndpoint { id } secret",
+        workspaceId=house.workspace_id, url="https://1.1.1.1/hooks?token=hidden", events=["BALANCE_LOW"],
+    )  # fmt: skip
+    endpoint = {"webhookEndpointId": made["webhookEndpoint"]["id"]}
+    tried = await _changed(house, "sendTestWebhook", "webhookDelivery { id }", **endpoint)
+    await _changed(
+        house, "replayWebhookDelivery", "webhookDelivery { id }", webhookDeliveryId=tried["webhookDelivery"]["id"]
+    )
+    rotated = await _changed(house, "rotateWebhookSecret", "secret", **endpoint)
+    await _changed(
+        house, "updateWebhookEndpoint", "webhookEndpoint { id }", **endpoint, enabled=False, events=["CREDITS_USED"]
+    )
+    await _changed(house, "deleteWebhookEndpoint", "deletedId", **endpoint)
+    await _changed(house, "deleteWebhookEndpoint", "deletedId", **endpoint)  # refused, so not done and not noted
+    await _changed(
+        house, "updateAlertSettings", "userErrors { code }", workspaceId=house.workspace_id, lowBalance="2.5"
+    )
+    await _changed(house, "updateAlertSettings", "userErrors { code }", workspaceId=house.workspace_id, lowBalance="-1")
+    shown = await house.read(
+        "query($id: ID!) { workspace(id: $id) { auditLog(first: 50) { nodes"
+        " { action actorKind actorId subjectKind facts } } } }",
+        await house.person(Role.ADMIN),
+        id=house.workspace_id,
+    )
+    nodes = shown["workspace"]["auditLog"]["nodes"]
+    noted = [node for node in nodes if node["action"].partition(".")[0] in {"webhook", "alert_settings"}]
+    assert [node["action"] for node in reversed(noted)] == [
+        "webhook.create", "webhook.send_test", "webhook.replay", "webhook.rotate_secret", "webhook.update",
+        "webhook.delete", "alert_settings.update",
+    ]  # fmt: skip
+    assert {node["actorKind"] for node in noted} == {"USER"}
+    assert all(node["actorId"] for node in noted)
+    by_action = {node["action"]: str(node["facts"]) for node in noted}
+    assert "1.1.1.1" in by_action["webhook.create"]
+    assert "false" in by_action["webhook.update"]
+    assert "credits.used" in by_action["webhook.update"]
+    assert "2.5" in by_action["alert_settings.update"]
+    everything = str(noted)
+    assert not any(secret in everything for secret in ("hidden", made["secret"], rotated["secret"]))
+
+
 async def test_an_address_of_our_own_network_is_refused_at_its_field(house: House) -> None:
     for url in (
         "https://127.0.0.1/",

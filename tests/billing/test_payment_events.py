@@ -1,0 +1,111 @@
+"""What a payment needs of somebody is told: by mail to those who pay, and to the endpoints that asked for it."""
+
+from datetime import timedelta
+
+from accounts.alert_mails import AlertMails
+from accounts.mail.messages import Sender
+from accounts.mail.outbox import deliver_mail
+from billing.alerts import AlertSettings, change_alert_settings
+from billing.auto_recharge import recharge_due, update_auto_recharge
+from billing.event_kinds import EventKind
+from billing.events import dispatch_events
+from billing.payment_port import ActionNeeded
+from billing.payments import apply_payment
+from billing.subscribing import subscribe
+from kit.ids import encode_id, uuid7
+from kit.sealing import Sealer
+from tests.billing.shop import MICRO, open_shop
+
+SEALER = Sealer({1: b"a secret key for the tests of events"}, 1)
+SENDER = Sender("Tollgate <mail@tollgate.test>", "Tollgate", "https://tollgate.test")
+CONFIRM = "https://confirm.example/pay?key=1"
+
+
+class Box:
+    """A mail server's place: keeps what it is given."""
+
+    def __init__(self):
+        self.mails = []
+
+    async def send(self, message):
+        self.mails.append(message)
+
+
+async def people(shop, customer):
+    for role in ("OWNER", "ADMIN", "BILLING", "MEMBER"):
+        user = uuid7()
+        await shop.pg.execute(
+            "INSERT INTO users (id, email, email_key, name, created_at, updated_at, email_verified_at)"
+            " VALUES ($1, $2, $2, 'S', $3, $3, $3)", user, f"{role.lower()}@example.com", shop.time.at,
+        )  # fmt: skip
+        await shop.pg.execute(
+            "INSERT INTO members (id, workspace_id, user_id, role, joined_at) VALUES ($1, $2, $3, $4, $5)",
+            uuid7(), customer.id, user, role, shop.time.at,
+        )  # fmt: skip
+
+
+async def endpoint(shop, customer, *kinds):
+    await shop.pg.execute(
+        "INSERT INTO webhook_endpoints (id, workspace_id, url, description, event_kinds, secret_encrypted, key_version,"
+        " created_at) VALUES ($1, $2, 'https://1.1.1.1/', '', $3, '\\x00', 1, $4)",
+        uuid7(), customer.id, [kind.value for kind in kinds], shop.time.at,
+    )  # fmt: skip
+
+
+async def tell(shop):
+    """Everything that waits, as the worker tells it; the mails that left."""
+    box = Box()
+    await dispatch_events(shop.billing.database, AlertMails(SEALER, "Tollgate"), limit=100)
+    await deliver_mail(shop.billing.database, SEALER, box, SENDER)
+    return box.mails
+
+
+async def delivered(shop):
+    rows = await shop.pg.fetch(
+        "SELECT o.kind, o.payload FROM webhook_deliveries d JOIN outbox_events o ON o.id = d.event_id ORDER BY o.id"
+    )
+    return [(row["kind"], row["payload"]) for row in rows]
+
+
+async def test_a_recharge_to_confirm_is_mailed_with_its_link_to_those_who_pay_whatever_they_turned_off(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await change_alert_settings(database, customer.id, AlertSettings(by_mail=False))
+        await endpoint(shop, customer, EventKind.AUTO_RECHARGE_ACTION_REQUIRED)
+        await update_auto_recharge(
+            shop.billing, customer.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
+        )
+        shop.provider.result = ActionNeeded(CONFIRM)
+        assert await recharge_due(shop.billing) == 1
+        payment = encode_id("pay", await customer.open_payment_id())
+        mails = await tell(shop)
+        assert sorted(mail["To"] for mail in mails) == ["billing@example.com", "owner@example.com"]
+        for mail in mails:
+            assert mail["Subject"] == "Tollgate: Confirm a payment of $20.00"
+            assert mail["List-Unsubscribe"] is None
+            assert CONFIRM in mail.get_body(("plain",)).get_content()
+        [(kind, payload)] = await delivered(shop)
+        assert kind == "auto_recharge.action_required"
+        assert payment in payload
+        assert CONFIRM in payload
+        shop.go(hours=1)
+        assert await tell(shop) == []
+
+
+async def test_money_without_a_place_is_told_to_endpoints_once_and_mailed_to_no_customer(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await endpoint(shop, customer, EventKind.PAYMENT_UNAPPLIED)
+        await subscribe(shop.billing, customer.id, shop.price("starter", "monthly").id, idempotency_key="k")
+        forgotten = await customer.open_payment_id()
+        await customer.subscribe("pro")
+        await apply_payment(shop.billing, forgotten)
+        await apply_payment(shop.billing, forgotten)
+        shop.go(to=shop.time.at + timedelta(seconds=1))
+        assert await tell(shop) == []
+        [(kind, payload)] = await delivered(shop)
+        assert kind == "payment.unapplied"
+        assert encode_id("pay", forgotten) in payload
+        assert "15.00" in payload
