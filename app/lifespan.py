@@ -25,6 +25,7 @@ from app.credentials import Credentials
 from app.exports import Exports
 from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
+from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
@@ -210,7 +211,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 trusted_documents=settings.trusted_documents,
                 document_mode=settings.document_mode,
             ),
-            redis,  # model calls take their requests in their resolvers, so the edge is given no workspaces to do it again
+            SealedTexts(
+                redis, sealer
+            ),  # model calls take their requests in their resolvers, so the edge is given no workspaces to do it again
         )
         stack.push_async_callback(graphql.close)
         yield Services(

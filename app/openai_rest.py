@@ -122,6 +122,7 @@ class OpenAIRest:
             allowed_models=principal.allowed_models,
             concurrent_calls=facts.concurrent_calls,
             test=principal.environment is Environment.TEST,
+            stored_days=facts.stored_days,
         )
         request = CallRequest(model, operation, body, idempotency_key=header(scope, b"idempotency-key"))
         if operation is Operation.CHAT and body.get("stream") is True:

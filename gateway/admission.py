@@ -55,6 +55,11 @@ class Admitted:
     created_at: datetime
     claim: IdempotencyClaim | None
 
+    @property
+    def keeps_output(self) -> bool:
+        """Its output is kept, for repeats or because the workspace stores outputs."""
+        return self.claim is not None or self.caller.stored_days is not None
+
 
 def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
     """The call's terms. Refusals: ModelNotFound, ModelDisabled, ModelNotInPlan, ModelNotAllowed, ModelNotForTestKeys,

@@ -6,14 +6,14 @@ given only after its settlement is committed, or journalled on local disk where 
 
 import logging
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from billing.catalog import CatalogHolder, Snapshot
 from gateway.admission import Admitted, admit
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
-from gateway.failures import as_refusal
+from gateway.failures import as_refusal, kept_sentence
 from gateway.in_flight import InFlight, Running
-from gateway.outputs import Outputs
+from gateway.outputs import NO_TIME, REPEAT_LIFE, Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import answer_of
@@ -22,7 +22,7 @@ from gateway.settling import Settling
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
 from kit.errors import Refusal
-from metering.operations import Release, Settle, UsageFacts
+from metering.operations import Release, SealedOutput, Settle, UsageFacts
 from metering.views import Repeat, Settled
 from metering.wallets import wallet_figures
 from models.database import Database
@@ -119,7 +119,6 @@ class Calls:
 
     def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
         """The operation that settles a call which produced output, at the prices of its submit."""
-        keep = admitted.claim is not None and body is not None
         return Settle(
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
@@ -127,7 +126,17 @@ class Calls:
             cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
             usage=told_of(admitted, usage),
             status="SUCCEEDED",
-            sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,
+            sealed_output=self._kept(admitted, body) if body is not None and admitted.keeps_output else None,
+        )
+
+    def _kept(self, admitted: Admitted, body: JsonObject) -> SealedOutput | None:
+        days = admitted.caller.stored_days
+        return self._outputs.seal(
+            admitted.call_id,
+            body,
+            now(),
+            repeat_for=REPEAT_LIFE if admitted.claim is not None else NO_TIME,
+            stored_for=None if days is None else timedelta(days=days),
         )
 
 
@@ -151,7 +160,7 @@ def released(admitted: Admitted, refusal: Refusal) -> Release:
         workspace_id=admitted.caller.workspace_id,
         status="CANCELED" if isinstance(refusal, ClientLeft) else "FAILED",
         error_code=refusal.code,
-        error_message=refusal.message[:500],
+        error_message=kept_sentence(refusal),
     )
 
 

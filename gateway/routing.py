@@ -34,7 +34,7 @@ async def _first(
         except ProviderError as error:
             if number == len(routes) or error.produced or not error.elsewhere:
                 raise
-            logger.warning("provider %s failed (%s); trying the next route", route.provider, error.message)
+            logger.warning("provider %s failed (%s); trying the next route", route.provider, type(error).__name__)
     raise AssertionError("a catalog model has at least one route")
 
 

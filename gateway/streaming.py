@@ -14,7 +14,7 @@ from gateway.admission import Admitted, admit
 from gateway.call_stream import CallStream
 from gateway.calls import Calls, called, released, result_of, told_of
 from gateway.errors import CallInterrupted, ClientLeft
-from gateway.failures import as_refusal
+from gateway.failures import as_refusal, kept_sentence
 from gateway.in_flight import InFlight, Running
 from gateway.places import Places
 from gateway.repeats import Repeats
@@ -73,7 +73,7 @@ class Streams:
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = admit(self._calls.snapshot, caller, request, now())
-        stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
+        stream = CallStream(admitted.call_id, gathers=admitted.keeps_output)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
@@ -189,8 +189,8 @@ class Streams:
 
 def _ended_by(operation: Settle, refusal: Refusal) -> Settle:
     if isinstance(refusal, ClientLeft):
-        return replace(operation, status="CANCELED", error_message=refusal.message)
-    return replace(operation, status="FAILED", error_code=refusal.code, error_message=refusal.message[:500])
+        return replace(operation, status="CANCELED", error_message=kept_sentence(refusal))
+    return replace(operation, status="FAILED", error_code=refusal.code, error_message=kept_sentence(refusal))
 
 
 def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts]:

@@ -15,7 +15,8 @@ from providers.base import JsonObject, Operation
 @record
 class Caller:
     """On whose behalf a call runs. `concurrent_calls`: how many of the workspace may run at once, None for any number.
-    `test` callers, those with a test key, reach sandbox providers only and are never charged.
+    `test` callers, those with a test key, reach sandbox providers only and are never charged. `stored_days`: how long
+    the workspace stores outputs, None where it stores none (D12).
     """
 
     request_id: str
@@ -27,6 +28,7 @@ class Caller:
     allowed_models: frozenset[str] | None = None
     concurrent_calls: int | None = None
     test: bool = False
+    stored_days: int | None = None
 
 
 @record
