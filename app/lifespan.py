@@ -28,6 +28,7 @@ from app.graphql.edge import GraphQLEdge
 from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
 from app.openai_rest import OpenAIRest
+from app.otel import OtelTracing
 from app.pages import Pages
 from app.ports import Attempts, PromoAttempts, provider_specs
 from app.settings import LimiterPolicy, Settings
@@ -44,6 +45,7 @@ from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.settling import Settling
 from gateway.streaming import Streams
+from gateway.tracing import NoTracing
 from kit.clock import now
 from kit.errors import Unavailable
 from kit.sealing import Sealer, parse_keys
@@ -100,6 +102,8 @@ class Services:
     graphql: GraphQLEdge
     pages: Pages
     health: Health
+    otel: OtelTracing | None
+    """Where traces are exported."""
 
 
 @asynccontextmanager
@@ -169,7 +173,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         settling = Settling(ledger, journal, in_flight)
         outputs = Outputs(database, sealer)
         repeats = Repeats(database, ledger, outputs)
-        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places)
+        otel = _otel(settings, stack)
+        tracing = otel or NoTracing()
+        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places, tracing)
         streams = Streams(calls, providers, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
@@ -240,7 +246,16 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             pages=Pages(accounts, credentials),
             health=Health(database, redis),
+            otel=otel,
         )
+
+
+def _otel(settings: Settings, stack: AsyncExitStack) -> OtelTracing | None:
+    if settings.otel_endpoint is None:
+        return None
+    otel = OtelTracing(settings.otel_endpoint, settings.otel_service_name)
+    stack.push_async_callback(otel.aclose)
+    return otel
 
 
 def _policies(policy: LimiterPolicy) -> dict[BucketKind, FailurePolicy]:

@@ -57,6 +57,8 @@ class Tollgate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if self._services is not None and self._services.otel is not None and scope["type"] != "lifespan":
+            self._services.otel.attach(scope)
         match scope["type"]:
             case "http":
                 await self._http(scope, receive, send)

@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.rules.estimate import bound_usage
 from gateway.rules.requests import RequestShape, read_shape
+from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
@@ -54,6 +55,7 @@ class Admitted:
     discount_percent: int
     created_at: datetime
     claim: IdempotencyClaim | None
+    trace: CallTrace = NO_TRACE
 
     @property
     def keeps_output(self) -> bool:
@@ -61,7 +63,22 @@ class Admitted:
         return self.claim is not None or self.caller.stored_days is not None
 
 
-def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
+def admit_traced(tracing: Tracing, snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
+    """As `admit`, and the call's trace begins; whoever runs the call enters it."""
+    trace = tracing.begin(caller, request)
+    try:
+        with trace.step(Step.ADMISSION):
+            admitted = admit(snapshot, caller, request, at, trace)
+    except BaseException as error:
+        trace.__exit__(type(error), error, None)
+        raise
+    trace.admitted(admitted.call_id, admitted.model.slug)
+    return admitted
+
+
+def admit(
+    snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime, trace: CallTrace = NO_TRACE
+) -> Admitted:
     """The call's terms. Refusals: ModelNotFound, ModelDisabled, ModelNotInPlan, ModelNotAllowed, ModelNotForTestKeys,
     ApiNotInPlan (B13, C2), InvalidInput, CallTooDear.
     """
@@ -88,6 +105,7 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
         discount_percent=discount,
         created_at=at,
         claim=_claim(request, test=caller.test),
+        trace=trace,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from billing.catalog import CatalogHolder, Snapshot
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted, admit, admit_traced
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, kept_sentence
 from gateway.in_flight import InFlight, Running
@@ -19,6 +19,7 @@ from gateway.repeats import Repeats
 from gateway.routing import answer_of
 from gateway.rules.outcome import usage_facts
 from gateway.settling import Settling
+from gateway.tracing import Step, Tracing
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
 from kit.errors import Refusal
@@ -46,8 +47,10 @@ class Calls:
         outputs: Outputs,
         repeats: Repeats,
         places: Places,
+        tracing: Tracing,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
+        self.tracing = tracing
         self._database = database
         self._catalog = catalog
         self._providers = providers
@@ -86,15 +89,17 @@ class Calls:
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
         """
-        admitted = admit(self._catalog.current, caller, request, now())
+        admitted = admit_traced(self.tracing, self._catalog.current, caller, request, now())
         return await self._in_flight.answer_of(self._run(admitted))
 
     async def _run(self, admitted: Admitted) -> CallResult:
-        async with self._places.taken(admitted.caller):
-            return await self._in_place(admitted)
+        with admitted.trace:
+            async with self._places.taken(admitted.caller):
+                return await self._in_place(admitted)
 
     async def _in_place(self, admitted: Admitted) -> CallResult:
-        placed = await self._settling.hold(admitted)
+        with admitted.trace.step(Step.HOLD):
+            placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
         self._in_flight.add(
@@ -114,8 +119,11 @@ class Calls:
             raise called(refusal, admitted) from error
         usage = usage_facts(answer.usage, admitted.shape, admitted.bound, answer.content_bytes, provider)
         operation = self.settlement(admitted, usage, answer.body)
-        settled = await self._settling.settle(operation)
-        return result_of(admitted, answer.body, usage, operation, settled, now())
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
+        result = result_of(admitted, answer.body, usage, operation, settled, now())
+        admitted.trace.settled(usage, result.charged_micro)
+        return result
 
     def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
         """The operation that settles a call which produced output, at the prices of its submit."""

@@ -9,6 +9,7 @@ from gateway.admission import Admitted
 from providers.base import Provider, ProviderAnswer, ProviderRequest, ProviderStream
 from providers.errors import ProviderError, UpstreamUnavailable
 from providers.registry import Registry
+from providers.transport import Headers
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -16,7 +17,9 @@ T = TypeVar("T")
 
 async def answer_of(providers: Registry, admitted: Admitted) -> tuple[str, ProviderAnswer]:
     """The provider's name and its whole answer. Raises the last ProviderError when no route answers."""
-    return await _first(providers, admitted, lambda provider, request: provider.complete(request))
+    provider, answer = await _first(providers, admitted, lambda provider, request: provider.complete(request))
+    admitted.trace.answered(answer.usage)
+    return provider, answer
 
 
 async def stream_of(providers: Registry, admitted: Admitted) -> tuple[str, ProviderStream]:
@@ -32,6 +35,7 @@ async def _first(
         try:
             return route.provider, await _ask_route(providers, admitted, route, ask)
         except ProviderError as error:
+            admitted.trace.provider_failed(error)
             if number == len(routes) or error.produced or not error.elsewhere:
                 raise
             logger.warning("provider %s failed (%s); trying the next route", route.provider, type(error).__name__)
@@ -42,7 +46,7 @@ async def _ask_route(
     providers: Registry, admitted: Admitted, route: RouteView, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]
 ) -> T:
     provider = providers.get(route.provider)
-    request = _request(admitted, route)
+    request = _request(admitted, route, admitted.trace.asks(route.provider, route.upstream_model))
     try:
         return await ask(provider, request)
     except UpstreamUnavailable as error:
@@ -52,10 +56,11 @@ async def _ask_route(
         return await ask(provider, request)
 
 
-def _request(admitted: Admitted, route: RouteView) -> ProviderRequest:
+def _request(admitted: Admitted, route: RouteView, trace: Headers) -> ProviderRequest:
     return ProviderRequest(
         operation=admitted.request.operation,
         upstream_model=route.upstream_model,
         body=admitted.request.body,
         request_id=admitted.caller.request_id,
+        trace=trace,
     )

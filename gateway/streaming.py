@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted, admit_traced
 from gateway.call_stream import CallStream
 from gateway.calls import Calls, called, released, result_of, told_of
 from gateway.errors import CallInterrupted, ClientLeft
@@ -22,6 +22,7 @@ from gateway.routing import stream_of
 from gateway.rules.outcome import usage_facts
 from gateway.settling import Settling
 from gateway.so_far import SoFar
+from gateway.tracing import Step
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
@@ -72,7 +73,7 @@ class Streams:
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
         Raises what gateway.calls.Calls.call raises.
         """
-        admitted = admit(self._calls.snapshot, caller, request, now())
+        admitted = admit_traced(self._calls.tracing, self._calls.snapshot, caller, request, now())
         stream = CallStream(admitted.call_id, gathers=admitted.keeps_output)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
@@ -85,11 +86,13 @@ class Streams:
             raise
 
     async def _run_in_place(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
-        async with self._places.taken(admitted.caller):
-            await self._run(admitted, stream, opened)
+        with admitted.trace:
+            async with self._places.taken(admitted.caller):
+                await self._run(admitted, stream, opened)
 
     async def _run(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
-        placed = await self._settling.hold(admitted)
+        with admitted.trace.step(Step.HOLD):
+            placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
             running = None if placed.completed or placed.call_id is None else self._followable.get(placed.call_id)
             if running is not None:
@@ -125,6 +128,9 @@ class Streams:
         task = asyncio.create_task(self._forward(admitted, progress, stream, opened))
         stream.produced_by(task)
         await asyncio.wait({task})
+        if not task.cancelled() and isinstance(error := task.exception(), ProviderError):
+            admitted.trace.provider_failed(error)
+        admitted.trace.answered(progress.usage)
         if task.cancelled():
             return ClientLeft()
         error = task.exception()
@@ -165,6 +171,7 @@ class Streams:
         if refusal is not None and not produced:
             await self._settling.release(released(admitted, refusal))
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
+            admitted.trace.failed(refusal)
             if not opened.done():
                 raise called(refusal, admitted)
             return
@@ -173,6 +180,7 @@ class Streams:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
             stream.end(StreamedFailure(admitted.call_id, refusal, result))
+            admitted.trace.failed(refusal)
         _open(opened, stream)
 
     async def _settle(
@@ -183,8 +191,11 @@ class Streams:
         operation = self._calls.settlement(admitted, usage, whole)
         if refusal is not None:
             operation = _ended_by(operation, refusal)
-        settled = await self._settling.settle(operation)
-        return result_of(admitted, None, usage, operation, settled, now())
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
+        result = result_of(admitted, None, usage, operation, settled, now())
+        admitted.trace.settled(usage, result.charged_micro)
+        return result
 
 
 def _ended_by(operation: Settle, refusal: Refusal) -> Settle:

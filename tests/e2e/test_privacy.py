@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 
 from models.database import Database
+from tests.e2e.collector import Collector, collector_double
 from tests.e2e.echo import echo_provider
 from tests.processes import Running, gateway_env, start, start_gateway
 from tests.seeding import Seeded, apply_catalog, seed_workspace
@@ -37,6 +38,7 @@ class Place:
     redis: redis.asyncio.Redis
     seeded: Seeded
     heard: list[bytes]
+    collector: Collector
     worker_lines: list[str] = field(default_factory=list)
 
     async def work(self) -> None:
@@ -96,6 +98,7 @@ class Place:
     async def leaks(self, marker: str = MARKER) -> set[str]:
         """Where the marker is in clear."""
         found = {"log" for line in [*self.gateway.lines, *self.worker_lines] if marker in line}
+        found |= {"trace" for raw in self.collector.raw if marker in shown(raw)}
         found |= {where for where, value in self.files() if marker in shown(value)}
         found |= {where async for where, value in self.rows() if marker in shown(value)}
         return found | {where async for where, value in self.remembered() if marker in shown(value)}
@@ -111,9 +114,10 @@ async def place(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
     await apply_catalog(database)
     seeded = await seed_workspace(database, 20_000_000_000_000)
     await database.close()
-    async with echo_provider() as echo, redis.asyncio.from_url(redis_url) as client:
+    async with echo_provider() as echo, collector_double() as collector, redis.asyncio.from_url(redis_url) as client:
         env = gateway_env(
-            database_url, redis_url, tmp_path, TOLLGATE_SANDBOX_URL=echo.url, TOLLGATE_LOG_LEVEL="debug", TOLLGATE_HOLD_TTL_S="5"
+            database_url, redis_url, tmp_path, TOLLGATE_SANDBOX_URL=echo.url, TOLLGATE_LOG_LEVEL="debug", TOLLGATE_HOLD_TTL_S="5",
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="50",
         )  # fmt: skip
         gateway = await start_gateway(env)
         pg = await asyncpg.connect(database_url)
@@ -126,7 +130,7 @@ async def place(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
                     heard.append(repr(message).encode())
 
         listening = asyncio.create_task(listen())
-        yield Place(gateway, env, tmp_path, pg, client, seeded, heard)
+        yield Place(gateway, env, tmp_path, pg, client, seeded, heard, collector)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
         await pg.close()
@@ -207,14 +211,16 @@ async def send_what_cannot_be(place: Place) -> None:
     assert b"errors" in (await place.post("/graphql", {"query": CALL, "variables": wrong}))[1]
 
 
-async def test_D12_a_marker_in_prompts_is_in_no_log_table_file_or_redis_value(place: Place) -> None:
+async def test_D12_a_marker_in_prompts_is_in_no_log_table_trace_file_or_redis_value(place: Place) -> None:
     await call_in_every_way(place)
     await call_over_graphql(place)
     await send_what_cannot_be(place)
     async with asyncio.timeout(30):
         while await place.pg.fetchval("SELECT count(*) FROM holds"):
             await asyncio.sleep(0.1)
+    assert (await place.post("/v1/chat/completions", chat(), traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01"))[0] == 200
     await place.work()
+    await place.collector.of_trace("ab" * 16)  # the last call's: those before it were exported too
     assert await place.leaks() == set()
     assert await place.pg.fetchval("SELECT count(*) FROM call_outputs") > 0  # sealed, for repeats
     refused = await place.pg.fetch("SELECT DISTINCT error_message FROM calls WHERE error_code = 'UPSTREAM_REJECTED'")
@@ -230,10 +236,18 @@ async def test_the_search_for_the_marker_finds_what_is_there(place: Place) -> No
     await place.redis.hset("planted", "field", MARKER)
     await place.redis.publish("channel", MARKER)
     (place.directory / "journal" / "planted").write_text(MARKER)
+    place.collector.raw.append(MARKER.encode())
     place.gateway.lines.append(f"INFO {MARKER}")
     async with asyncio.timeout(10):
         while not any(MARKER.encode() in message for message in place.heard):
             await asyncio.sleep(0.01)
     where = {name.split("(")[0] for name in await place.leaks()}
-    assert {"log", "public.workspaces.name", "public.call_outputs.sealed", "redis b'planted'", "redis channel"} <= where
+    assert {
+        "log",
+        "trace",
+        "public.workspaces.name",
+        "public.call_outputs.sealed",
+        "redis b'planted'",
+        "redis channel",
+    } <= where
     assert any(name.endswith("planted") for name in where)
