@@ -30,7 +30,9 @@ from app.health import Health
 from app.openai_rest import OpenAIRest
 from app.otel import OtelTracing
 from app.pages import Pages
+from app.partner_rest import PartnerRest
 from app.ports import Attempts, PromoAttempts, provider_specs
+from app.rest_admission import RestAdmission
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -99,6 +101,7 @@ class Services:
     resolver_services: ResolverServices
     rest: OpenAIRest
     exports: Exports
+    partner_rest: PartnerRest
     graphql: GraphQLEdge
     pages: Pages
     health: Health
@@ -244,6 +247,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             graphql=graphql,
             rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
+            partner_rest=PartnerRest(database, catalog, RestAdmission(credentials, workspaces, throttle)),
             pages=Pages(accounts, credentials),
             health=Health(database, redis),
             otel=otel,

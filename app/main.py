@@ -97,6 +97,8 @@ class Tollgate:
         services = self.services
         if path in EXPORT_PATHS:
             await services.exports(scope, receive, send)
+        elif services.partner_rest.serves(path):
+            await services.partner_rest(scope, receive, send)
         elif path.startswith("/v1/"):
             await services.rest(scope, receive, send)
         elif path == "/graphql" or path.startswith("/graphql/"):

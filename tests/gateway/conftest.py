@@ -96,7 +96,8 @@ class Gate:
         async def send(message: dict) -> None:
             sent.append(message)
 
-        await self.services.rest(scope, receive, send)
+        partner = self.services.partner_rest
+        await (partner if partner.serves(path) else self.services.rest)(scope, receive, send)
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
 
