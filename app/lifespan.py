@@ -33,6 +33,7 @@ from app.pages import Pages
 from app.partner_rest import PartnerRest
 from app.ports import Attempts, PromoAttempts, provider_specs
 from app.rest_admission import RestAdmission
+from app.sdk_retries import SdkRetries
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -52,6 +53,7 @@ from kit.clock import now
 from kit.errors import Unavailable
 from kit.sealing import Sealer, parse_keys
 from kit.tasks import stop
+from metering.attempts import RequestAttempts
 from metering.journal import Journal
 from metering.leases import Leases
 from metering.ledger import Ledger
@@ -100,6 +102,7 @@ class Services:
     streams: Streams
     resolver_services: ResolverServices
     rest: OpenAIRest
+    retries: SdkRetries
     exports: Exports
     partner_rest: PartnerRest
     graphql: GraphQLEdge
@@ -208,6 +211,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             identity=identity,
             live=live,
         )
+        retries = SdkRetries(RequestAttempts(link))
+        stack.push_async_callback(retries.aclose)
         graphql = GraphQLEdge(
             build_schema(),
             credentials,
@@ -245,7 +250,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             streams=streams,
             resolver_services=resolver_services,
             graphql=graphql,
-            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
+            retries=retries,
+            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams, retries),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             partner_rest=PartnerRest(database, catalog, RestAdmission(credentials, workspaces, throttle)),
             pages=Pages(accounts, credentials),

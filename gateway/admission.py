@@ -1,7 +1,7 @@
 """Whether a call may run, what it can cost at most, and on which terms it will be rated."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,7 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
+from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
 from gateway.rules.estimate import bound_usage
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
@@ -60,7 +61,14 @@ class Admitted:
     @property
     def keeps_output(self) -> bool:
         """Its output is kept, for repeats or because the workspace stores outputs."""
-        return self.claim is not None or self.caller.stored_days is not None
+        return self.repeat_life > NO_TIME or self.caller.stored_days is not None
+
+    @property
+    def repeat_life(self) -> timedelta:
+        """How long a repeat may ask for its output."""
+        if self.claim is not None:
+            return REPEAT_LIFE
+        return NO_TIME if self.request.call_id is None else RETRY_LIFE
 
 
 def admit_traced(tracing: Tracing, snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
@@ -94,7 +102,7 @@ def admit(
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
-        call_id=uuid7(),
+        call_id=request.call_id or uuid7(),
         caller=caller,
         request=request,
         model=model,

@@ -7,13 +7,14 @@ given only after its settlement is committed, or journalled on local disk where 
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from billing.catalog import CatalogHolder, Snapshot
 from gateway.admission import Admitted, admit, admit_traced
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, kept_sentence
 from gateway.in_flight import InFlight, Running
-from gateway.outputs import NO_TIME, REPEAT_LIFE, Outputs
+from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import answer_of
@@ -92,6 +93,13 @@ class Calls:
         admitted = admit_traced(self.tracing, self._catalog.current, caller, request, now())
         return await self._in_flight.answer_of(self._run(admitted))
 
+    async def earlier(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
+        """The answer of an earlier call of this caller, waited for while it runs; None where there is none to give.
+
+        Raises CallStillRunning where it has not ended after a while.
+        """
+        return await self._repeats.of_call(caller, request, call_id)
+
     async def _run(self, admitted: Admitted) -> CallResult:
         with admitted.trace:
             async with self._places.taken(admitted.caller):
@@ -143,7 +151,7 @@ class Calls:
             admitted.call_id,
             body,
             now(),
-            repeat_for=REPEAT_LIFE if admitted.claim is not None else NO_TIME,
+            repeat_for=admitted.repeat_life,
             stored_for=None if days is None else timedelta(days=days),
         )
 

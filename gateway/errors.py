@@ -129,9 +129,7 @@ class CallStillRunning(Refusal):
 
     def __init__(self) -> None:
         """No facts."""
-        super().__init__(
-            "the first call with this idempotency key is still running; repeat later", field=["idempotencyKey"]
-        )
+        super().__init__("the first call of this request is still running; repeat later", field=["idempotencyKey"])
 
 
 class UpstreamFailed(Refusal):

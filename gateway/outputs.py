@@ -15,6 +15,8 @@ from providers.base import JsonObject
 NO_TIME: Final = timedelta()
 REPEAT_LIFE: Final = timedelta(minutes=10)
 """How long the output of a call with an idempotency key is kept."""
+RETRY_LIFE: Final = timedelta(minutes=2)
+"""How long that of a call is kept which its client's SDK may send again by itself."""
 MAX_READ_BYTES: Final = 32 * 1024 * 1024
 """What one reading of many may hold; the newest calls come first."""
 MAX_KEPT_BYTES: Final = 4 * 1024 * 1024

@@ -33,13 +33,17 @@ class Caller:
 
 @record
 class CallRequest:
-    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
+    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
+
+    `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
+    """
 
     model: str
     operation: Operation
     body: JsonObject
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    call_id: UUID | None = None
 
 
 @record
