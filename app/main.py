@@ -13,6 +13,7 @@ from functools import partial
 from types import FrameType
 from typing import Final
 
+from app import openapi
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
@@ -103,6 +104,8 @@ class Tollgate:
             await services.rest(scope, receive, send)
         elif path == "/graphql" or path.startswith("/graphql/"):
             await services.graphql.http(scope, receive, send)
+        elif path == openapi.PATH:
+            await openapi.serve(scope, send)
         elif path in HEALTH_PATHS:
             await services.health(scope, send)
         elif path in PAGE_PATHS:
