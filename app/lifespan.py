@@ -21,6 +21,8 @@ from accounts.passwords import PasswordHasher
 from accounts.plans import CatalogPlans
 from accounts.principals import Principals
 from accounts.services import Accounts
+from app.batch_rest import BatchRest
+from app.batch_work import BatchWork
 from app.credentials import Credentials
 from app.exports import Exports
 from app.graphql.asking import EdgeSettings
@@ -40,8 +42,11 @@ from billing.catalog import CatalogHolder
 from billing.payment_port import NoPayments
 from billing.services import Billing
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.batch_lines import BatchLines
+from gateway.batches import Batches
 from gateway.callers import Workspaces
 from gateway.calls import Calls
+from gateway.files import Files
 from gateway.in_flight import InFlight
 from gateway.outputs import Outputs
 from gateway.places import Places
@@ -101,6 +106,9 @@ class Services:
     calls: Calls
     streams: Streams
     resolver_services: ResolverServices
+    batches: Batches
+    batch_work: BatchWork
+    batch_rest: BatchRest
     rest: OpenAIRest
     retries: SdkRetries
     exports: Exports
@@ -211,6 +219,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             identity=identity,
             live=live,
         )
+        admission = RestAdmission(credentials, workspaces, throttle)
+        files = Files(database, sealer)
+        batches = Batches(database, sealer, files)
         retries = SdkRetries(RequestAttempts(link))
         stack.push_async_callback(retries.aclose)
         graphql = GraphQLEdge(
@@ -250,10 +261,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             streams=streams,
             resolver_services=resolver_services,
             graphql=graphql,
+            batches=batches,
+            batch_work=BatchWork(BatchLines(database, sealer), principals, workspaces, throttle, calls),
+            batch_rest=BatchRest(files, batches, admission),
             retries=retries,
             rest=OpenAIRest(credentials, workspaces, throttle, calls, streams, retries),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
-            partner_rest=PartnerRest(database, catalog, RestAdmission(credentials, workspaces, throttle)),
+            partner_rest=PartnerRest(database, catalog, admission),
             pages=Pages(accounts, credentials),
             health=Health(database, redis),
             otel=otel,

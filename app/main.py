@@ -100,6 +100,8 @@ class Tollgate:
             await services.exports(scope, receive, send)
         elif services.partner_rest.serves(path):
             await services.partner_rest(scope, receive, send)
+        elif services.batch_rest.serves(path):
+            await services.batch_rest(scope, receive, send)
         elif path.startswith("/v1/"):
             await services.rest(scope, receive, send)
         elif path == "/graphql" or path.startswith("/graphql/"):

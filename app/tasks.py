@@ -6,6 +6,7 @@ from accounts.alert_mails import AlertMails
 from accounts.housekeeping import BATCH, sweep
 from accounts.mail.outbox import deliver_mail
 from accounts.workspace_deletion import purge_deleted_workspaces
+from app.batch_work import LINES_AT_ONCE
 from app.lifespan import Services
 from app.worker import Task
 from billing.advance import advance_due
@@ -14,6 +15,8 @@ from billing.auto_recharge import recharge_due
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
 from billing.webhooks import deliver_webhooks
+from gateway.files import purge_files
+from kit.clock import now
 from metering.idempotency import purge_keys
 from metering.reaper import purge_outputs, reap_holds, sweep_grants
 from metering.rollups import roll_up
@@ -52,6 +55,11 @@ def worker_tasks(services: Services) -> list[Task]:
         Task("expire-grants", every_s=5.0, limit=200, run=ledger(sweep_grants)),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
+        Task("advance-batches", every_s=1.0, limit=20, run=lambda limit: services.batches.advance(now(), limit=limit)),
+        Task("work-batches", every_s=1.0, limit=LINES_AT_ONCE, run=services.batch_work.run),
+        Task(
+            "purge-files", every_s=30.0, limit=50, run=lambda limit: purge_files(services.database, now(), limit=limit)
+        ),
         Task("advance-subscriptions", every_s=5.0, limit=100, run=billing(advance_due)),
         Task("subscribe-by-default", every_s=30.0, limit=100, run=billing(subscribe_by_default)),
         Task("settle-frozen", every_s=60.0, limit=100, run=billing(settle_frozen)),

@@ -66,6 +66,8 @@ class Admitted:
     @property
     def repeat_life(self) -> timedelta:
         """How long a repeat may ask for its output."""
+        if self.request.repeat_for is not None:
+            return self.request.repeat_for
         if self.claim is not None:
             return REPEAT_LIFE
         return NO_TIME if self.request.call_id is None else RETRY_LIFE

@@ -1,7 +1,7 @@
 """What the gateway is asked and what it answers: frozen values handed between floors."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.views import PlanView
@@ -36,6 +36,7 @@ class CallRequest:
     """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
 
     `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
+    `repeat_for`: how long it is kept for repeats, None for the usual time.
     """
 
     model: str
@@ -44,6 +45,7 @@ class CallRequest:
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
     call_id: UUID | None = None
+    repeat_for: timedelta | None = None
 
 
 @record

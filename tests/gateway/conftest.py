@@ -70,15 +70,16 @@ class Gate:
     seeded: Seeded
 
     async def ask(
-        self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY, **headers: str
+        self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY,
+        method: str | None = None, **headers: str
     ) -> Answer:  # fmt: skip
         """One request; `headers` with underlines for dashes."""
         sent: list[dict] = []
-        raw = b"" if body is None else orjson.dumps(body)
+        raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
         scope = {
             "type": "http",
-            "method": "GET" if body is None else "POST",
+            "method": method or ("GET" if body is None else "POST"),
             "path": path,
             "raw_path": quote(path).encode(),
             "query_string": b"",
@@ -96,8 +97,8 @@ class Gate:
         async def send(message: dict) -> None:
             sent.append(message)
 
-        partner = self.services.partner_rest
-        await (partner if partner.serves(path) else self.services.rest)(scope, receive, send)
+        others = (self.services.partner_rest, self.services.batch_rest)
+        await next((app for app in others if app.serves(path)), self.services.rest)(scope, receive, send)
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
 
