@@ -198,6 +198,23 @@ async def call_over_graphql(place: Place) -> None:
     assert orjson.loads(text)["data"]["callModel"]["call"], text
 
 
+async def call_in_a_batch(place: Place) -> None:
+    lines = [
+        orjson.dumps({"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body})
+        for name, body in ((MARKER, chat()), ("refused", chat(status="400")))
+    ]
+    for content in (b"\n".join(lines), f'{{"{MARKER}'.encode()):
+        form = aiohttp.FormData({"purpose": "batch"})
+        form.add_field("file", content, filename="calls.jsonl")
+        authorization = {"Authorization": f"Bearer {place.seeded.api_key}"}
+        async with aiohttp.ClientSession(headers=authorization) as session:
+            async with session.post(f"{place.gateway.url}/v1/files", data=form) as answer:
+                file = await answer.json()
+            asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            async with session.post(f"{place.gateway.url}/v1/batches", json=asked) as answer:
+                assert answer.status == 200
+
+
 async def send_what_cannot_be(place: Place) -> None:
     for raw in (f'{{"{MARKER}', f'["{MARKER}"]', f'{{"model": 7, "messages": "{MARKER}"}}'):
         assert (await place.post("/v1/chat/completions", raw.encode()))[0] == 400
@@ -215,11 +232,18 @@ async def test_D12_a_marker_in_prompts_is_in_no_log_table_trace_file_or_redis_va
     await call_in_every_way(place)
     await call_over_graphql(place)
     await send_what_cannot_be(place)
+    await call_in_a_batch(place)
     async with asyncio.timeout(30):
         while await place.pg.fetchval("SELECT count(*) FROM holds"):
             await asyncio.sleep(0.1)
     assert (await place.post("/v1/chat/completions", chat(), traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01"))[0] == 200
     await place.work()
+    assert [row[0] for row in await place.pg.fetch("SELECT status FROM batches ORDER BY id")] == [
+        "IN_PROGRESS",
+        "FAILED",
+    ]
+    await place.work()
+    assert await place.pg.fetchrow("SELECT completed_count, failed_count FROM batches ORDER BY id LIMIT 1") == (1, 1)
     await place.collector.of_trace("ab" * 16)  # the last call's: those before it were exported too
     assert await place.leaks() == set()
     assert await place.pg.fetchval("SELECT count(*) FROM call_outputs") > 0  # sealed, for repeats
