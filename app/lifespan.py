@@ -42,6 +42,7 @@ from billing.catalog import CatalogHolder
 from billing.payment_port import NoPayments
 from billing.services import Billing
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.answer_cache import AnswerCache
 from gateway.batch_lines import BatchLines
 from gateway.batches import Batches
 from gateway.callers import Workspaces
@@ -189,7 +190,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         repeats = Repeats(database, ledger, outputs)
         otel = _otel(settings, stack)
         tracing = otel or NoTracing()
-        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places, tracing)
+        calls = Calls(
+            database,
+            catalog,
+            providers,
+            settling,
+            in_flight,
+            outputs,
+            repeats,
+            places,
+            tracing,
+            AnswerCache(redis, sealer),
+        )
         streams = Streams(calls, providers, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))

@@ -158,7 +158,13 @@ class OpenAIRest:
             test=principal.environment is Environment.TEST,
             stored_days=facts.stored_days,
         )
-        return caller, CallRequest(model, operation, body, idempotency_key=header(scope, b"idempotency-key"))
+        return caller, CallRequest(
+            model,
+            operation,
+            body,
+            idempotency_key=header(scope, b"idempotency-key"),
+            cache=(header(scope, b"x-tollgate-cache") or "").strip().lower() == "on",
+        )
 
     async def _stream(self, stream: CallStream, receive: Receive, send: Send, headers: Headers) -> None:
         rate = self._calls.snapshot.credits_per_usd

@@ -52,6 +52,11 @@ _CALL_PARAMETERS: Final = [
             "`off`: an SDK's own retries are calls of their own",
             {"type": "string", "examples": ["off"]},
         ),
+        (
+            "X-Tollgate-Cache",
+            "`on`: the answer of an equal call of the workspace will do, and this one's may be given again",
+            {"type": "string", "examples": ["on"]},
+        ),
     )
 ]
 

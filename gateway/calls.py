@@ -11,6 +11,7 @@ from uuid import UUID
 
 from billing.catalog import CatalogHolder, Snapshot
 from gateway.admission import Admitted, admit, admit_traced
+from gateway.answer_cache import AnswerCache, CachedAnswer
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, kept_sentence
 from gateway.in_flight import InFlight, Running
@@ -49,8 +50,10 @@ class Calls:
         repeats: Repeats,
         places: Places,
         tracing: Tracing,
+        cache: AnswerCache,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
+        self._cache = cache
         self.tracing = tracing
         self._database = database
         self._catalog = catalog
@@ -106,6 +109,9 @@ class Calls:
                 return await self._in_place(admitted)
 
     async def _in_place(self, admitted: Admitted) -> CallResult:
+        known = await self._cache.find(admitted, self.snapshot.number) if admitted.request.cache else None
+        if known is not None:
+            admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
         with admitted.trace.step(Step.HOLD):
             placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
@@ -114,7 +120,7 @@ class Calls:
             Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
         )
         try:
-            return await self._answer(admitted)
+            return await (self._answer(admitted) if known is None else self._answer_again(admitted, known))
         finally:
             self._in_flight.remove(admitted.call_id)
 
@@ -131,7 +137,20 @@ class Calls:
             settled = await self._settling.settle(operation)
         result = result_of(admitted, answer.body, usage, operation, settled, now())
         admitted.trace.settled(usage, result.charged_micro)
-        return result
+        if not admitted.request.cache:
+            return result
+        await self._cache.keep(admitted, self.snapshot.number, answer.body, usage)
+        return replace(result, cached=False)
+
+    async def _answer_again(self, admitted: Admitted, known: CachedAnswer) -> CallResult:
+        """A call like any other, whose answer is at hand: its usage is marked, its price is the catalog's for that."""
+        operation = self.settlement(admitted, known.usage, known.body)
+        operation = replace(operation, cost_micro=admitted.bound_micro)
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
+        result = result_of(admitted, known.body, known.usage, operation, settled, now())
+        admitted.trace.settled(known.usage, result.charged_micro)
+        return replace(result, cached=True)
 
     def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
         """The operation that settles a call which produced output, at the prices of its submit."""
@@ -154,6 +173,12 @@ class Calls:
             repeat_for=admitted.repeat_life,
             stored_for=None if days is None else timedelta(days=days),
         )
+
+
+def _price_again(admitted: Admitted, usage: UsageFacts) -> int:
+    """What an answer from the cache costs: its share of the call's own price at the submit, rounded up."""
+    own = admitted.rates.cost_micro(usage, admitted.discount_percent)
+    return -(-own * admitted.model.limits.cache_percent // 100)
 
 
 def told_of(admitted: Admitted, usage: UsageFacts) -> UsageFacts:

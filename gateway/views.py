@@ -37,6 +37,7 @@ class CallRequest:
 
     `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
     `repeat_for`: how long it is kept for repeats, None for the usual time.
+    `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
     """
 
     model: str
@@ -46,6 +47,7 @@ class CallRequest:
     max_credits_micro: int | None = None
     call_id: UUID | None = None
     repeat_for: timedelta | None = None
+    cache: bool = False
 
 
 @record
@@ -58,7 +60,10 @@ class ChargeView:
 
 @record
 class CallResult:
-    """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed."""
+    """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed.
+
+    `cached`: whether the answer came from the cache; None where that was not asked for.
+    """
 
     call_id: UUID
     model: str
@@ -71,6 +76,7 @@ class CallResult:
     created_at: datetime
     completed_at: datetime
     repeated: bool = False
+    cached: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
