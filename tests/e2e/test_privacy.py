@@ -175,6 +175,10 @@ async def call_in_every_way(place: Place) -> None:
         assert status == 200 and b'"error"' in text
         embed = {"model": "sandbox-embedding", "input": WORDS, "metadata": {"status": "400"}}
         assert (await place.post("/v1/embeddings", embed, **named("embed-fail")))[0] == 400
+    for retry in ("0", "1", "0"):
+        sdk = {"X_Stainless_Retry_Count": retry, "X_Tollgate_Cache": "on"}
+        status, text = await place.post("/v1/chat/completions", chat(), **sdk)
+        assert (status, MARKER in text.decode()) == (200, True), text
     await place.leave("/v1/chat/completions", {**chat(slow="1"), "stream": True})
 
 
