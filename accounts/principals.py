@@ -127,6 +127,17 @@ class Principals:
             )
         return None if row is None else _of_key(row)
 
+    async def of_key_id(self, key_id: UUID) -> Principal | None:
+        """What a key that was proven before proves now, for work that it began; None where it has ended."""
+        async with connection(self._database) as conn:
+            row = await conn.fetchrow(
+                "SELECT k.* FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id WHERE k.id = $1"
+                " AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2) AND w.deleted_at IS NULL",
+                key_id,
+                now(),
+            )
+        return None if row is None else _of_key(row)
+
     async def _principal_of_token(self, token: str) -> Principal | None:
         claims = self._tokens.read(token, now())
         async with connection(self._database) as conn:

@@ -38,6 +38,8 @@ COLUMNS: Final = (
     SealedColumn("webhook_endpoints", "id", "secret_encrypted", "key_version"),
     SealedColumn("webhook_endpoints", "id", "previous_secret_encrypted"),
     SealedColumn("call_outputs", "call_id", "sealed", "key_version"),
+    SealedColumn("files", "id", "sealed", "key_version"),
+    SealedColumn("batch_lines", "id", "sealed", "key_version"),
 )
 
 

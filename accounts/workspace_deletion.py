@@ -29,6 +29,8 @@ _IN_FLIGHT: Final = {
 }
 _PURGES: Final = (
     "DELETE FROM call_outputs WHERE workspace_id = $1",
+    "DELETE FROM files WHERE workspace_id = $1",
+    "DELETE FROM batches WHERE workspace_id = $1",
     "DELETE FROM idempotency_keys WHERE workspace_id = $1",
     "UPDATE assets SET deleted_at = $2 WHERE workspace_id = $1 AND deleted_at IS NULL",
     "UPDATE webhook_endpoints SET deleted_at = $2, secret_encrypted = '' WHERE workspace_id = $1 AND deleted_at IS NULL",

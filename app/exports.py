@@ -35,6 +35,7 @@ from models.database import Database
 
 DEFAULT_RANGE: Final = timedelta(days=30)
 _MAX_QUERY_BYTES: Final = 1_000
+_MAX_QUERY_FIELDS: Final = 10
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula."""
 
@@ -209,7 +210,10 @@ def _range_of(scope: Scope) -> tuple[datetime, datetime]:
     raw: bytes = scope.get("query_string", b"")
     if len(raw) > _MAX_QUERY_BYTES:
         raise BadRequest("the query is too long")
-    given = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=10))
+    try:
+        given = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
+    except ValueError as error:
+        raise BadRequest("the query has too many fields") from error
     if unknown := given.keys() - {"from", "to"}:
         raise BadRequest(f"the query takes from and to only, not {min(unknown)[:40]!r}")
     end = _parsed("to", given["to"]) if "to" in given else now()

@@ -21,15 +21,22 @@ from accounts.passwords import PasswordHasher
 from accounts.plans import CatalogPlans
 from accounts.principals import Principals
 from accounts.services import Accounts
+from app.batch_rest import BatchRest
+from app.batch_work import BatchWork
 from app.credentials import Credentials
 from app.exports import Exports
 from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
+from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
 from app.openai_rest import OpenAIRest
+from app.otel import OtelTracing
 from app.pages import Pages
+from app.partner_rest import PartnerRest
 from app.payment_pages import PaymentPages
 from app.ports import Attempts, PromoAttempts, circuit_terms, provider_specs, stripe_link
+from app.rest_admission import RestAdmission
+from app.sdk_retries import SdkRetries
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -39,9 +46,13 @@ from billing.services import Billing
 from billing.stripe_link import StripeLink
 from billing.stripe_payments import StripePayments
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.answer_cache import AnswerCache
+from gateway.batch_lines import BatchLines
+from gateway.batches import Batches
 from gateway.breakers import Breakers
 from gateway.callers import Workspaces
 from gateway.calls import Calls
+from gateway.files import Files
 from gateway.in_flight import InFlight
 from gateway.metrics import watch_process
 from gateway.outputs import Outputs
@@ -50,10 +61,12 @@ from gateway.repeats import Repeats
 from gateway.routing import Router
 from gateway.settling import Settling
 from gateway.streaming import Streams
+from gateway.tracing import NoTracing
 from kit.clock import now
 from kit.errors import Unavailable
 from kit.sealing import Sealer, parse_keys
 from kit.tasks import stop
+from metering.attempts import RequestAttempts
 from metering.journal import Journal
 from metering.leases import Leases
 from metering.ledger import Ledger
@@ -102,12 +115,19 @@ class Services:
     calls: Calls
     streams: Streams
     resolver_services: ResolverServices
+    batches: Batches
+    batch_work: BatchWork
+    batch_rest: BatchRest
     rest: OpenAIRest
+    retries: SdkRetries
     exports: Exports
+    partner_rest: PartnerRest
     graphql: GraphQLEdge
     pages: Pages
     payment_pages: PaymentPages
     health: Health
+    otel: OtelTracing | None
+    """Where traces are exported."""
 
 
 @asynccontextmanager
@@ -184,7 +204,10 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         breakers = Breakers(link, circuit_terms(providers))
         stack.push_async_callback(breakers.close)
         router = Router(providers, breakers)
-        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places)
+        otel = _otel(settings, stack)
+        tracing = otel or NoTracing()
+        cache = AnswerCache(redis, sealer)
+        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places, tracing, cache)
         streams = Streams(calls, router, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
@@ -216,6 +239,11 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             identity=identity,
             live=live,
         )
+        admission = RestAdmission(credentials, workspaces, throttle)
+        files = Files(database, sealer)
+        batches = Batches(database, sealer, files)
+        retries = SdkRetries(RequestAttempts(link))
+        stack.push_async_callback(retries.aclose)
         graphql = GraphQLEdge(
             build_schema(),
             credentials,
@@ -228,7 +256,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 trusted_documents=settings.trusted_documents,
                 document_mode=settings.document_mode,
             ),
-            redis,  # model calls take their requests in their resolvers, so the edge is given no workspaces to do it again
+            SealedTexts(
+                redis, sealer
+            ),  # model calls take their requests in their resolvers, so the edge is given no workspaces to do it again
         )
         stack.push_async_callback(graphql.close)
         yield Services(
@@ -252,8 +282,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             streams=streams,
             resolver_services=resolver_services,
             graphql=graphql,
-            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
+            batches=batches,
+            batch_work=BatchWork(BatchLines(database, sealer), principals, workspaces, throttle, calls),
+            batch_rest=BatchRest(files, batches, admission),
+            retries=retries,
+            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams, retries),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
+            partner_rest=PartnerRest(database, catalog, admission),
             pages=Pages(accounts, credentials),
             payment_pages=PaymentPages(
                 accounts.product_name,
@@ -263,7 +298,16 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 settings.stripe_webhook_secret.reveal() if settings.stripe_webhook_secret else None,
             ),
             health=Health(database, redis),
+            otel=otel,
         )
+
+
+def _otel(settings: Settings, stack: AsyncExitStack) -> OtelTracing | None:
+    if settings.otel_endpoint is None:
+        return None
+    otel = OtelTracing(settings.otel_endpoint, settings.otel_service_name)
+    stack.push_async_callback(otel.aclose)
+    return otel
 
 
 def _policies(policy: LimiterPolicy) -> dict[BucketKind, FailurePolicy]:

@@ -13,6 +13,7 @@ from functools import partial
 from types import FrameType
 from typing import Final
 
+from app import openapi
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
@@ -58,6 +59,8 @@ class Tollgate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
+        if self._services is not None and self._services.otel is not None and scope["type"] != "lifespan":
+            self._services.otel.attach(scope)
         match scope["type"]:
             case "http":
                 await self._http(scope, receive, send)
@@ -96,10 +99,16 @@ class Tollgate:
         services = self.services
         if path in EXPORT_PATHS:
             await services.exports(scope, receive, send)
+        elif services.partner_rest.serves(path):
+            await services.partner_rest(scope, receive, send)
+        elif services.batch_rest.serves(path):
+            await services.batch_rest(scope, receive, send)
         elif path.startswith("/v1/"):
             await services.rest(scope, receive, send)
         elif path == "/graphql" or path.startswith("/graphql/"):
             await services.graphql.http(scope, receive, send)
+        elif path == openapi.PATH:
+            await openapi.serve(scope, send)
         elif path in HEALTH_PATHS:
             await services.health(scope, send)
         elif path in PAYMENT_PATHS:

@@ -21,6 +21,7 @@ _REFUSALS: Final[dict[Code, tuple[int, str, str]]] = {
     Code.SPEND_LIMIT_REACHED: (402, "insufficient_quota", "spend_limit_reached"),
     Code.IDEMPOTENCY_KEY_REUSED: (422, "invalid_request_error", "idempotency_key_reused"),
     Code.CONFLICT: (409, "invalid_request_error", "conflict"),
+    Code.STORAGE_FULL: (400, "invalid_request_error", "storage_full"),
     Code.UPSTREAM_ERROR: (502, "upstream_error", "upstream_error"),
     Code.UPSTREAM_TIMEOUT: (504, "upstream_error", "upstream_timeout"),
     Code.UPSTREAM_REJECTED: (400, "invalid_request_error", "upstream_rejected"),

@@ -44,6 +44,8 @@ def extended_usage(given: object, result: CallResult, credits_per_usd: Decimal) 
     extended["credits"] = format_micro(result.charged_micro)
     extended["usd"] = usd_text(result.charged_micro, credits_per_usd)
     extended["estimated"] = usage.estimated
+    if result.cached:
+        extended["cached"] = True
     return extended
 
 
@@ -63,10 +65,12 @@ def answer_body(result: CallResult, credits_per_usd: Decimal) -> bytes:
 
 
 def call_headers(result: CallResult) -> Headers:
-    """The call's id, and whether this answer was given before."""
+    """The call's id, and whether this answer was given before: to this call, or to an equal one."""
     headers: Headers = [(b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii"))]
     if result.repeated:
         headers.append((b"idempotent-replayed", b"true"))
+    if result.cached is not None:
+        headers.append((b"x-tollgate-cache", b"hit" if result.cached else b"miss"))
     return headers
 
 

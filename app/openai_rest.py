@@ -25,10 +25,12 @@ from app.asgi import (
 from app.credentials import Credentials
 from app.openai_errors import body_of, of_failure, of_refusal
 from app.openai_form import answer_body, call_headers, failure_chunk, last_chunks, parse_object, watched
+from app.sdk_retries import SdkRetries
 from app.throttle import Throttle
 from gateway.admission import sandbox_routes
 from gateway.callers import WorkspaceFacts, Workspaces
 from gateway.calls import Calls
+from gateway.errors import RepeatedFailure
 from gateway.streaming import CallStream, Streams
 from gateway.views import Caller, CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest, Forbidden, NotFound, Refusal, RequestFailure
@@ -55,9 +57,16 @@ class OpenAIRest:
     """The ASGI application of everything below /v1."""
 
     def __init__(
-        self, credentials: Credentials, workspaces: Workspaces, throttle: Throttle, calls: Calls, streams: Streams
+        self,
+        credentials: Credentials,
+        workspaces: Workspaces,
+        throttle: Throttle,
+        calls: Calls,
+        streams: Streams,
+        retries: SdkRetries,
     ) -> None:
         """The parts of one process."""
+        self._retries = retries
         self._credentials = credentials
         self._workspaces = workspaces
         self._throttle = throttle
@@ -74,6 +83,8 @@ class OpenAIRest:
             return
         except Refusal as refusal:
             status, body = of_refusal(refusal)
+            if isinstance(refusal, RepeatedFailure):  # the key gives this failure for ever: an SDK need not try again
+                headers.append((b"x-should-retry", b"false"))
             await send_json(send, status, body, headers)
         except RequestFailure as failure:
             status, body, extra = of_failure(failure)
@@ -107,7 +118,31 @@ class OpenAIRest:
         self, operation: Operation, scope: Scope, receive: Receive, send: Send, request_id: str, headers: Headers
     ) -> None:
         principal, facts = await self._admit(scope, ApiScope.CALLS_WRITE)
-        model, body, mistake = _asked(await read_body(scope, receive, MAX_BODY_BYTES))
+        raw = await read_body(scope, receive, MAX_BODY_BYTES)
+        asked = _asked(raw)
+        streamed = operation is Operation.CHAT and asked[1].get("stream") is True
+        with self._retries.none if streamed else await self._retries.begin(scope, principal, raw) as sending:
+            caller, request = await self._asking(operation, principal, facts, asked, scope, request_id, headers)
+            if streamed:
+                async with watched(receive, self._streams.open(caller, request)) as stream:
+                    await self._stream(stream, send, headers)
+                return
+            result = await sending.result(self._calls, caller, request)
+        answer = answer_body(result, self._calls.snapshot.credits_per_usd)
+        await send_bytes(send, 200, answer, b"application/json", [*headers, *call_headers(result)])
+
+    async def _asking(
+        self,
+        operation: Operation,
+        principal: Principal,
+        facts: WorkspaceFacts,
+        asked: tuple[str, JsonObject, RequestFailure | None],
+        scope: Scope,
+        request_id: str,
+        headers: Headers,
+    ) -> tuple[Caller, CallRequest]:
+        """Who asks for what, once the limits have let it pass."""
+        model, body, mistake = asked
         # A request that cannot be read counts as well, without a model's own bucket.
         known = self._calls.snapshot.models_by_slug.get(model)
         passage = await self._throttle.take(principal, facts, model=known)
@@ -124,21 +159,16 @@ class OpenAIRest:
             allowed_models=principal.allowed_models,
             concurrent_calls=facts.concurrent_calls,
             test=principal.environment is Environment.TEST,
+            stored_days=facts.stored_days,
         )
-        request = CallRequest(
+        return caller, CallRequest(
             model,
             operation,
             body,
             idempotency_key=header(scope, b"idempotency-key"),
+            cache=(header(scope, b"x-tollgate-cache") or "").strip().lower() == "on",
             fit=header(scope, _FIT) == "true",
         )
-        if operation is Operation.CHAT and body.get("stream") is True:
-            async with watched(receive, self._streams.open(caller, request)) as stream:
-                await self._stream(stream, send, headers)
-            return
-        result = await self._calls.call(caller, request)
-        answer = answer_body(result, self._calls.snapshot.credits_per_usd)
-        await send_bytes(send, 200, answer, b"application/json", [*headers, *call_headers(result)])
 
     async def _stream(self, stream: CallStream, send: Send, headers: Headers) -> None:
         rate = self._calls.snapshot.credits_per_usd

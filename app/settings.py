@@ -73,6 +73,8 @@ class Settings:
     openai_base_url: str
     anthropic_api_key: Secret | None
     anthropic_base_url: str
+    otel_endpoint: str | None
+    otel_service_name: str
     warnings: tuple[str, ...]
     """Sentences about names of ours that mean nothing, probably misspelt."""
     _variables: Mapping[str, Secret] = field(repr=False, compare=False)
@@ -120,6 +122,8 @@ class Settings:
             openai_base_url=read("OPENAI_BASE_URL", web_address),
             anthropic_api_key=read("ANTHROPIC_API_KEY", secret(str)),
             anthropic_base_url=read("ANTHROPIC_BASE_URL", web_address),
+            otel_endpoint=read("OTEL_EXPORTER_OTLP_ENDPOINT", optional(web_address)),
+            otel_service_name=read("OTEL_SERVICE_NAME", str),
             warnings=_unknown_names(env),
             _variables={name: Secret(value.strip()) for name, value in env.items() if value.strip()},
         )

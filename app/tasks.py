@@ -6,6 +6,7 @@ from accounts.alert_mails import AlertMails
 from accounts.housekeeping import BATCH, sweep
 from accounts.mail.outbox import deliver_mail
 from accounts.workspace_deletion import purge_deleted_workspaces
+from app.batch_work import LINES_AT_ONCE
 from app.lifespan import Services
 from app.worker import BACKLOG, Task
 from billing.advance import advance_due
@@ -22,6 +23,8 @@ from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
 from billing.webhooks import deliver_webhooks
+from gateway.files import purge_files
+from kit.clock import now
 from metering.idempotency import purge_keys
 from metering.reaper import purge_outputs, reap_holds, sweep_grants
 from metering.rollups import roll_up
@@ -79,6 +82,11 @@ def worker_tasks(services: Services) -> list[Task]:
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
         Task("forget-origins", every_s=3600.0, limit=1_000, run=database(forget_origins)),
+        Task("advance-batches", every_s=1.0, limit=20, run=lambda limit: services.batches.advance(now(), limit=limit)),
+        Task("work-batches", every_s=1.0, limit=LINES_AT_ONCE, run=services.batch_work.run),
+        Task(
+            "purge-files", every_s=30.0, limit=50, run=lambda limit: purge_files(services.database, now(), limit=limit)
+        ),
         Task("roll-up-usage", every_s=15.0, limit=200, run=database(roll_up)),
         Task("look-at-wallets", every_s=1.0, limit=100, run=database(look_at_wallets)),
         Task("dispatch-events", every_s=1.0, limit=100, run=events),

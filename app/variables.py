@@ -81,4 +81,6 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OPENAI_BASE_URL", "https://api.openai.com/v1", "the address of the provider `openai`"),
     Variable("ANTHROPIC_API_KEY", "", "the key of the provider `anthropic`", secret=True),
     Variable("ANTHROPIC_BASE_URL", "https://api.anthropic.com", "the address of the provider `anthropic`"),
+    Variable("OTEL_EXPORTER_OTLP_ENDPOINT", "", "an OpenTelemetry collector; traces of calls are sent there over HTTP"),
+    Variable("OTEL_SERVICE_NAME", "tollgate", "the service's name in traces"),
 )

@@ -108,6 +108,7 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[Me
             max_seconds=section.optional_integer("max_seconds", 1, 86_400),
             max_characters=section.optional_integer("max_characters", 1, MAX_TOKENS),
             requests_per_hour=section.optional_integer("requests_per_hour", 1, MAX_REQUESTS_PER_HOUR),
+            cache_percent=section.integer("cache_percent", 0, 100, default=0),
         ),
         prices=tuple(prices),
     )

@@ -194,6 +194,7 @@ def limits_of(row: JsonObject) -> ModelLimits:
         max_seconds=row.get("max_seconds"),
         max_characters=row.get("max_characters"),
         requests_per_hour=row.get("requests_per_hour"),
+        cache_percent=row.get("cache_percent") or 0,
     )
 
 

@@ -99,7 +99,7 @@ class ModelLimits:
 
     `bytes_per_token`: a token covers at least so many bytes of text, so input of n bytes has at most n divided by it
     tokens. `image_input_tokens`: the most tokens that one image in a message counts. `requests_per_hour`: how often
-    one workspace may call the model.
+    one workspace may call the model. `cache_percent`: what an answer from the cache costs, in percent of the call's price.
     """
 
     bytes_per_token: int = 1
@@ -108,6 +108,7 @@ class ModelLimits:
     max_seconds: int | None = None
     max_characters: int | None = None
     requests_per_hour: int | None = None
+    cache_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

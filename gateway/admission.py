@@ -1,7 +1,7 @@
 """Whether a call may run, what it can cost at most, and on which terms it will be rated."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final
 from uuid import UUID
@@ -20,8 +20,10 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
+from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
 from gateway.rules.estimate import bound_usage, fitted_output
 from gateway.rules.requests import RequestShape, read_shape
+from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
@@ -55,10 +57,52 @@ class Admitted:
     discount_percent: int
     created_at: datetime
     claim: IdempotencyClaim | None
+    trace: CallTrace = NO_TRACE
+
+    @property
+    def keeps_output(self) -> bool:
+        """Its output is kept, for repeats or because the workspace stores outputs."""
+        return self.repeat_life > NO_TIME or self.caller.stored_days is not None
+
+    @property
+    def repeat_life(self) -> timedelta:
+        """How long a repeat may ask for its output."""
+        if self.request.repeat_for is not None:
+            return self.request.repeat_for
+        if self.claim is not None:
+            return REPEAT_LIFE
+        return NO_TIME if self.request.call_id is None else RETRY_LIFE
+
+
+def admit_traced(
+    tracing: Tracing,
+    snapshot: Snapshot,
+    caller: Caller,
+    request: CallRequest,
+    at: datetime,
+    *,
+    spendable_micro: int | None = None,
+) -> Admitted:
+    """As `admit`, and the call's trace begins; whoever runs the call enters it."""
+    trace = tracing.begin(caller, request)
+    try:
+        with trace.step(Step.ADMISSION):
+            admitted = admit(snapshot, caller, request, at, trace, spendable_micro=spendable_micro)
+    except BaseException as error:
+        trace.__exit__(type(error), error, None)
+        raise
+    trace.admitted(admitted.call_id, admitted.model.slug)
+    return admitted
 
 
 def admit(
-    snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime, *, spendable_micro: int | None = None
+    snapshot: Snapshot,
+    caller: Caller,
+    request: CallRequest,
+    at: datetime,
+    trace: CallTrace = NO_TRACE,
+    *,
+    spendable_micro: int | None = None,
 ) -> Admitted:
     """The call's terms; with `spendable_micro` its output limit is lowered to what that can pay, where it can pay any.
 
@@ -81,7 +125,7 @@ def admit(
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
-        call_id=uuid7(),
+        call_id=request.call_id or uuid7(),
         caller=caller,
         request=request,
         model=model,
@@ -92,6 +136,7 @@ def admit(
         discount_percent=discount,
         created_at=at,
         claim=claim,
+        trace=trace,
     )
 
 

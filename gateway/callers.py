@@ -14,18 +14,24 @@ from kit.errors import NotFound
 from models.database import Database, connection
 
 MAX_WORKSPACES: Final = 50_000
+STORED_DAYS: Final = 30
+"""How long outputs are stored under a plan that keeps assets for ever."""
 FRESH_S: Final = 10.0
 """Age at which the facts are read anew: the bound on staleness when an invalidation is missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFacts:
-    """What a call needs to know of its workspace. `concurrent_calls`: its own limit, else its plan's; None for none."""
+    """What a call needs to know of its workspace. `concurrent_calls`: its own limit, else its plan's; None for none.
+
+    `stored_days`: how long its outputs are stored, where it has turned that on (D12).
+    """
 
     workspace_id: UUID
     wallet_id: UUID
     plan: PlanView
     concurrent_calls: int | None
+    stored_days: int | None = None
 
 
 class Workspaces:
@@ -66,12 +72,16 @@ class Workspaces:
         plan = await plan_in_force(self._database, self._catalog, workspace_id, now())
         limit: int | None = row["concurrent_calls_limit"]
         return WorkspaceFacts(
-            workspace_id, row["wallet_id"], plan, plan.entitlements.concurrent_calls if limit is None else limit
+            workspace_id,
+            row["wallet_id"],
+            plan,
+            plan.entitlements.concurrent_calls if limit is None else limit,
+            (plan.entitlements.asset_retention_days or STORED_DAYS) if row["store_outputs"] else None,
         )
 
 
 _FACTS: Final = """
-    SELECT wallets.id AS wallet_id, workspaces.concurrent_calls_limit
+    SELECT wallets.id AS wallet_id, workspaces.concurrent_calls_limit, workspaces.store_outputs
     FROM workspaces JOIN wallets ON wallets.workspace_id = workspaces.id
     WHERE workspaces.id = $1 AND workspaces.deleted_at IS NULL
 """

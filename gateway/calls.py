@@ -6,25 +6,27 @@ given only after its settlement is committed, or journalled on local disk where 
 
 import logging
 from dataclasses import replace
-from datetime import datetime
-from typing import Final
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from billing.catalog import CatalogHolder, Snapshot
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted, admit, admit_traced
+from gateway.answer_cache import AnswerCache, CachedAnswer
 from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
-from gateway.failures import as_refusal, end_of
+from gateway.failures import as_refusal, end_of, kept_sentence
 from gateway.in_flight import InFlight, Running
 from gateway.metrics import note_end
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import Routed, Router
-from gateway.rules.truth import End, Seen, Verdict, verdict
+from gateway.rules.truth import End, Ground, Seen, Verdict, verdict
 from gateway.settling import Settling
+from gateway.tracing import Step, Tracing
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
 from kit.errors import Refusal
-from metering.operations import Release, Settle, UsageFacts
+from metering.operations import Release, SealedOutput, Settle, UsageFacts
 from metering.views import Repeat, Settled
 from metering.wallets import wallet_figures
 from models.database import Database
@@ -32,9 +34,6 @@ from providers.base import JsonObject
 from providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
-
-MAX_MESSAGE: Final = 500
-"""Characters of a failure's message that are kept with the call."""
 
 
 class Calls:
@@ -50,8 +49,12 @@ class Calls:
         outputs: Outputs,
         repeats: Repeats,
         places: Places,
+        tracing: Tracing,
+        cache: AnswerCache,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
+        self._cache = cache
+        self.tracing = tracing
         self._database = database
         self._catalog = catalog
         self._router = router
@@ -95,27 +98,39 @@ class Calls:
 
     async def admitted(self, caller: Caller, request: CallRequest) -> Admitted:
         """The call's terms, see gateway.admission.admit; one that is to fit is told what its wallet can pay."""
-        if not request.fit:
-            return admit(self._catalog.current, caller, request, now())
         at = now()
+        if not request.fit:
+            return admit_traced(self.tracing, self._catalog.current, caller, request, at)
         spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
         if request.max_credits_micro is not None:
             spendable = min(spendable, request.max_credits_micro)
-        return admit(self._catalog.current, caller, request, at, spendable_micro=spendable)
+        return admit_traced(self.tracing, self._catalog.current, caller, request, at, spendable_micro=spendable)
+
+    async def earlier(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
+        """The answer of an earlier call of this caller, waited for while it runs; None where there is none to give.
+
+        Raises CallStillRunning where it has not ended after a while.
+        """
+        return await self._repeats.of_call(caller, request, call_id)
 
     async def _run(self, admitted: Admitted) -> CallResult:
-        async with self._places.taken(admitted.caller):
-            return await self._in_place(admitted)
+        with admitted.trace:
+            async with self._places.taken(admitted.caller):
+                return await self._in_place(admitted)
 
     async def _in_place(self, admitted: Admitted) -> CallResult:
-        placed = await self._settling.hold(admitted)
+        known = await self._cache.find(admitted, self.snapshot.number) if admitted.request.cache else None
+        if known is not None:
+            admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
+        with admitted.trace.step(Step.HOLD):
+            placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
         self._in_flight.add(
             Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
         )
         try:
-            return await self._answer(admitted)
+            return await (self._answer(admitted) if known is None else self._answer_again(admitted, known))
         finally:
             self._in_flight.remove(admitted.call_id)
 
@@ -132,9 +147,27 @@ class Calls:
         told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
         assert told.usage is not None, "a call that finished is charged"
         operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), answer.body)
-        settled = await self._settling.settle(operation)
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
         note_end(admitted.model.slug, told, operation.cost_micro)
-        return result_of(admitted, answer.body, told.usage, operation, settled, now())
+        result = result_of(admitted, answer.body, told.usage, operation, settled, now())
+        admitted.trace.settled(told.usage, result.charged_micro)
+        if not admitted.request.cache:
+            return result
+        await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
+        return replace(result, cached=False)
+
+    async def _answer_again(self, admitted: Admitted, known: CachedAnswer) -> CallResult:
+        """A call like any other, whose answer is at hand: its usage is marked, its price is the catalog's for that."""
+        told = Verdict("SUCCEEDED", Ground.REPORTED, known.usage)
+        operation = self.settlement(admitted, told, recorded(admitted, known.usage, Routed([])), known.body)
+        operation = replace(operation, cost_micro=admitted.bound_micro)
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
+        note_end(admitted.model.slug, told, operation.cost_micro)
+        result = result_of(admitted, known.body, known.usage, operation, settled, now())
+        admitted.trace.settled(known.usage, result.charged_micro)
+        return replace(result, cached=True)
 
     def settlement(
         self,
@@ -148,7 +181,6 @@ class Calls:
 
         `refusal` is why it did not come to a good end.
         """
-        keep = admitted.claim is not None and body is not None
         return Settle(
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
@@ -157,9 +189,25 @@ class Calls:
             usage=usage,
             status=told.status,
             error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
-            error_message=None if refusal is None else refusal.message[:MAX_MESSAGE],
-            sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,
+            error_message=None if refusal is None else kept_sentence(refusal),
+            sealed_output=self._kept(admitted, body) if body is not None and admitted.keeps_output else None,
         )
+
+    def _kept(self, admitted: Admitted, body: JsonObject) -> SealedOutput | None:
+        days = admitted.caller.stored_days
+        return self._outputs.seal(
+            admitted.call_id,
+            body,
+            now(),
+            repeat_for=admitted.repeat_life,
+            stored_for=None if days is None else timedelta(days=days),
+        )
+
+
+def _price_again(admitted: Admitted, usage: UsageFacts) -> int:
+    """What an answer from the cache costs: its share of the call's own price at the submit, rounded up."""
+    own = admitted.rates.cost_micro(usage, admitted.discount_percent)
+    return -(-own * admitted.model.limits.cache_percent // 100)
 
 
 def truth_of(admitted: Admitted, end: End, seen: Seen, routed: Routed) -> Verdict:
@@ -193,7 +241,7 @@ def released(admitted: Admitted, told: Verdict, refusal: Refusal) -> Release:
         workspace_id=admitted.caller.workspace_id,
         status=told.status,
         error_code=refusal.code,
-        error_message=refusal.message[:MAX_MESSAGE],
+        error_message=kept_sentence(refusal),
     )
 
 

@@ -129,9 +129,7 @@ class CallStillRunning(Refusal):
 
     def __init__(self) -> None:
         """No facts."""
-        super().__init__(
-            "the first call with this idempotency key is still running; repeat later", field=["idempotencyKey"]
-        )
+        super().__init__("the first call of this request is still running; repeat later", field=["idempotencyKey"])
 
 
 class UpstreamFailed(Refusal):
@@ -193,3 +191,23 @@ class ClientLeft(Refusal):
     def __init__(self) -> None:
         """No facts."""
         super().__init__("the client left before the end")
+
+
+class StorageFull(Refusal):
+    """The workspace's files hold as much as they may."""
+
+    code = Code.STORAGE_FULL
+
+    def __init__(self, most_bytes: int) -> None:
+        """`most_bytes` together."""
+        super().__init__(f"the workspace's files hold at most {most_bytes} bytes together; delete some", field=["file"])
+
+
+class TooManyBatches(Refusal):
+    """As many batches of the workspace are open as may be."""
+
+    code = Code.CONFLICT
+
+    def __init__(self, most: int) -> None:
+        """`most` at once."""
+        super().__init__(f"{most} batches are open, which is the most; wait for one to end, or cancel it")

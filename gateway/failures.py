@@ -1,9 +1,11 @@
-"""The one place where a provider's failure becomes what the caller is told, and what the gateway makes of it."""
+"""The one place where a provider's failure becomes what the caller is told, what is kept of it, and what the gateway makes of it."""
 
 from enum import StrEnum
+from typing import Final
 
-from gateway.errors import UpstreamFailed, UpstreamRefused, UpstreamTimedOut
+from gateway.errors import ClientLeft, UpstreamFailed, UpstreamRefused, UpstreamTimedOut
 from gateway.rules.truth import End
+from kit.errors import Code, Refusal
 from providers.errors import (
     ProviderError,
     ProviderNotConfigured,
@@ -27,6 +29,13 @@ class Outcome(StrEnum):
     NOT_AUTHORISED = "not_authorised"
     NOT_CONFIGURED = "not_configured"
     LEFT_ALONE = "left_alone"
+
+
+_KEPT: Final = {
+    Code.UPSTREAM_ERROR: "the provider failed",
+    Code.UPSTREAM_TIMEOUT: "the provider took too long",
+    Code.UPSTREAM_REJECTED: "the provider refused the request",
+}
 
 
 def as_refusal(error: ProviderError) -> UpstreamFailed:
@@ -73,3 +82,8 @@ def outcome_of(error: ProviderError) -> Outcome:
 def is_providers_fault(error: ProviderError) -> bool:
     """Whether it speaks against the provider: not what the caller asked wrongly, nor a limit, nor what is not set up."""
     return not isinstance(error, (UpstreamRejected, UpstreamRateLimited, ProviderNotConfigured))
+
+
+def kept_sentence(refusal: Refusal) -> str:
+    """What a call's record says of its failure: a sentence of ours for the code, as a provider's may echo the prompt (D12)."""
+    return refusal.message if isinstance(refusal, ClientLeft) else _KEPT.get(refusal.code, "the call failed")

@@ -1,4 +1,4 @@
-"""Answers kept for a short stated time, encrypted, so that a repeat can be answered (rule D12)."""
+"""Answers kept, encrypted: for a short stated time so that a repeat can be answered, longer where the workspace says so (D12)."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,8 +12,11 @@ from metering.operations import SealedOutput
 from models.database import Database, connection
 from providers.base import JsonObject
 
+NO_TIME: Final = timedelta()
 REPEAT_LIFE: Final = timedelta(minutes=10)
 """How long the output of a call with an idempotency key is kept."""
+RETRY_LIFE: Final = timedelta(minutes=2)
+"""How long that of a call is kept which its client's SDK may send again by itself."""
 MAX_READ_BYTES: Final = 32 * 1024 * 1024
 """What one reading of many may hold; the newest calls come first."""
 MAX_KEPT_BYTES: Final = 4 * 1024 * 1024
@@ -28,20 +31,31 @@ class Outputs:
         self._database = database
         self._sealer = sealer
 
-    def seal(self, call_id: UUID, body: JsonObject, at: datetime) -> SealedOutput | None:
-        """The sealed answer, to be written with its settlement; None when it is too large to keep."""
+    def seal(
+        self, call_id: UUID, body: JsonObject, at: datetime, *, repeat_for: timedelta, stored_for: timedelta | None
+    ) -> SealedOutput | None:
+        """The sealed answer, to be written with its settlement; None when it is too large to keep.
+
+        `repeat_for`: how long repeats need it; `stored_for`: how long the workspace stores it, None where it does not.
+        """
         plain = orjson.dumps(body)
         if len(plain) > MAX_KEPT_BYTES:
             return None
         sealed = self._sealer.seal(plain, row_context("call_outputs", "sealed", call_id))
-        return SealedOutput(key_version=self._sealer.current_version, sealed=sealed, expires_at=at + REPEAT_LIFE)
+        version, needed_until = self._sealer.current_version, at + repeat_for
+        if stored_for is None or stored_for <= repeat_for:
+            return SealedOutput(sealed, version, needed_until)
+        return SealedOutput(sealed, version, at + stored_for, repeat_until=needed_until)
 
     async def read(self, call_id: UUID, at: datetime) -> JsonObject | None:
         """The answer of a call, while it is kept."""
         return (await self.read_many([call_id], at)).get(call_id)
 
     async def read_many(self, call_ids: Sequence[UUID], at: datetime) -> dict[UUID, JsonObject | None]:
-        """Those answers of these calls that are kept; None for what would make it more than MAX_READ_BYTES."""
+        """Those answers of these calls that are kept; None for what would make it more than MAX_READ_BYTES.
+
+        A workspace that turned storing off has none from that instant but those that repeats need.
+        """
         async with connection(self._database) as conn:
             rows = await conn.fetch(_READ, list(call_ids), at, MAX_READ_BYTES)
         return {row[0]: None if row[1] is None else self._opened(row[0], row[1]) for row in rows}
@@ -53,5 +67,7 @@ class Outputs:
 
 _READ: Final = """
     SELECT call_id, CASE WHEN sum(octet_length(sealed)) OVER (ORDER BY call_id DESC) <= $3 THEN sealed END
-    FROM call_outputs WHERE call_id = ANY ($1) AND (expires_at IS NULL OR expires_at > $2)
+    FROM call_outputs o WHERE call_id = ANY ($1) AND (expires_at IS NULL OR expires_at > $2)
+        AND (repeat_until IS NULL OR repeat_until > $2
+            OR EXISTS (SELECT FROM workspaces w WHERE w.id = o.workspace_id AND w.store_outputs))
 """

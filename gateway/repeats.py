@@ -1,11 +1,14 @@
 """What a repeat with the same idempotency key is answered: the first answer again, also while the first still runs."""
 
+import asyncio
+from time import monotonic
 from typing import Final
+from uuid import UUID
 
 from gateway.admission import Admitted
 from gateway.errors import CallStillRunning, RepeatedFailure
 from gateway.outputs import Outputs
-from gateway.views import CallResult, ChargeView
+from gateway.views import Caller, CallRequest, CallResult, ChargeView
 from kit.clock import now
 from kit.errors import Code
 from metering.ledger import Ledger
@@ -13,9 +16,12 @@ from metering.operations import UsageFacts
 from metering.usage import calls_by_id
 from metering.views import CallView, Repeat, UsageView
 from models.database import Database
+from providers.base import Operation
 
 WAIT_S: Final = 120.0
 """How long a repeat waits for the first call to end."""
+_FIRST_LOOK_S: Final = 0.05
+_LONGEST_LOOK_S: Final = 1.0
 
 
 class Repeats:
@@ -43,7 +49,28 @@ class Repeats:
             raise RepeatedFailure(
                 call.id, code, call.error_message or "the first call with this idempotency key failed"
             )
-        return _result(admitted, call, call.usage, await self._outputs.read(call.id, now()))
+        return _result(admitted.request.operation, call, call.usage, await self._outputs.read(call.id, now()))
+
+    async def of_call(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
+        """The answer of the caller's earlier call, once it has ended; None where it failed, or its output is not kept.
+
+        Raises CallStillRunning where it has not ended within WAIT_S.
+        """
+        give_up_at, pause_s = monotonic() + WAIT_S, _FIRST_LOOK_S
+        while True:
+            call = (await calls_by_id(self._database, [call_id])).get(call_id)
+            if call is None or (call.workspace_id, call.api_key_id) != (caller.workspace_id, caller.api_key_id):
+                return None
+            if call.completed_at is not None:
+                break
+            if monotonic() >= give_up_at:
+                raise CallStillRunning
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_LOOK_S)
+        body = await self._outputs.read(call_id, now()) if call.status == "SUCCEEDED" else None
+        if call.usage is None or body is None:
+            return None
+        return _result(request.operation, call, call.usage, body)
 
     async def _wait(self, admitted: Admitted, repeat: Repeat) -> None:
         assert admitted.claim is not None, "only a call with a key can be a repeat"
@@ -54,12 +81,12 @@ class Repeats:
             raise CallStillRunning
 
 
-def _result(admitted: Admitted, call: CallView, usage: UsageView, body: dict[str, object] | None) -> CallResult:
+def _result(operation: Operation, call: CallView, usage: UsageView, body: dict[str, object] | None) -> CallResult:
     assert call.completed_at is not None, "checked by the caller"
     return CallResult(
         call_id=call.id,
         model=call.model_slug,
-        operation=admitted.request.operation,
+        operation=operation,
         body=body,
         usage=UsageFacts(
             input_tokens=usage.input_tokens,

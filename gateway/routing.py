@@ -80,7 +80,9 @@ class Router:
 
     async def answer(self, admitted: Admitted, routed: Routed) -> ProviderAnswer:
         """The whole answer. Raises the last ProviderError when no route answers; `routed` says where it has been."""
-        return await self._first(admitted, routed, lambda provider, request: provider.complete(request))
+        answer = await self._first(admitted, routed, lambda provider, request: provider.complete(request))
+        admitted.trace.answered(answer.usage)
+        return answer
 
     async def stream(self, admitted: Admitted, routed: Routed) -> BegunStream:
         """The stream from its first output on; likewise."""
@@ -153,6 +155,7 @@ class Router:
         try:
             answer = await ask(provider, request)
         except ProviderError as error:
+            visit.admitted.trace.provider_failed(error)
             outcome = outcome_of(error)
             visit.routed.tries.append(Try(name, outcome))
             note_failure(name, outcome)
@@ -247,6 +250,7 @@ def _request(visit: _Visit, policy: CallPolicy) -> ProviderRequest:
         body=admitted.request.body,
         request_id=admitted.caller.request_id,
         timeouts=timeouts,
+        trace=admitted.trace.asks(visit.route.provider, visit.route.upstream_model),
     )
 
 

@@ -23,6 +23,7 @@ from gateway.routing import Routed, Router
 from gateway.rules.truth import End, Seen, Verdict
 from gateway.settling import Settling
 from gateway.so_far import SoFar
+from gateway.tracing import Step
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
@@ -87,7 +88,7 @@ class Streams:
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = await self._calls.admitted(caller, request)
-        stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
+        stream = CallStream(admitted.call_id, gathers=admitted.keeps_output)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
@@ -99,11 +100,13 @@ class Streams:
             raise
 
     async def _run_in_place(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
-        async with self._places.taken(admitted.caller):
-            await self._run(admitted, stream, opened)
+        with admitted.trace:
+            async with self._places.taken(admitted.caller):
+                await self._run(admitted, stream, opened)
 
     async def _run(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
-        placed = await self._settling.hold(admitted)
+        with admitted.trace.step(Step.HOLD):
+            placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
             running = None if placed.completed or placed.call_id is None else self._followable.get(placed.call_id)
             if running is not None:
@@ -139,6 +142,9 @@ class Streams:
         task = asyncio.create_task(self._forward(admitted, progress, stream, opened))
         stream.produced_by(task)
         await asyncio.wait({task})
+        if not task.cancelled() and isinstance(error := task.exception(), ProviderError):
+            admitted.trace.provider_failed(error)
+        admitted.trace.answered(progress.usage)
         if task.cancelled():
             return End.LEFT, ClientLeft()
         error = task.exception()
@@ -178,6 +184,7 @@ class Streams:
             await self._settling.release(released(admitted, told, refusal))
             note_end(admitted.model.slug, told, 0)
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
+            admitted.trace.failed(refusal)
             if not opened.done():
                 raise called(refusal, admitted)
             return
@@ -187,6 +194,7 @@ class Streams:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
             stream.end(StreamedFailure(admitted.call_id, refusal, result))
+            admitted.trace.failed(refusal)
         _open(opened, stream)
 
     async def _settle(
@@ -194,9 +202,12 @@ class Streams:
     ) -> CallResult:
         whole = so_far.body() if so_far is not None and refusal is None else None
         operation = self._calls.settlement(admitted, told, usage, whole, refusal)
-        settled = await self._settling.settle(operation)
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
         note_end(admitted.model.slug, told, operation.cost_micro)
-        return result_of(admitted, None, usage, operation, settled, now())
+        result = result_of(admitted, None, usage, operation, settled, now())
+        admitted.trace.settled(usage, result.charged_micro)
+        return result
 
 
 async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, chunk: StreamChunk) -> None:

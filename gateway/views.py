@@ -1,7 +1,7 @@
 """What the gateway is asked and what it answers: frozen values handed between floors."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from billing.views import PlanView
@@ -15,7 +15,8 @@ from providers.base import JsonObject, Operation
 @record
 class Caller:
     """On whose behalf a call runs. `concurrent_calls`: how many of the workspace may run at once, None for any number.
-    `test` callers, those with a test key, reach sandbox providers only and are never charged.
+    `test` callers, those with a test key, reach sandbox providers only and are never charged. `stored_days`: how long
+    the workspace stores outputs, None where it stores none (D12).
     """
 
     request_id: str
@@ -27,6 +28,7 @@ class Caller:
     allowed_models: frozenset[str] | None = None
     concurrent_calls: int | None = None
     test: bool = False
+    stored_days: int | None = None
 
 
 @record
@@ -34,6 +36,9 @@ class CallRequest:
     """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
 
     `fit`: rather than be refused, the call's output limit is lowered to what the wallet (and `max_credits_micro`) can pay.
+    `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
+    `repeat_for`: how long it is kept for repeats, None for the usual time.
+    `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
     """
 
     model: str
@@ -42,6 +47,9 @@ class CallRequest:
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
     fit: bool = False
+    call_id: UUID | None = None
+    repeat_for: timedelta | None = None
+    cache: bool = False
 
 
 @record
@@ -54,7 +62,10 @@ class ChargeView:
 
 @record
 class CallResult:
-    """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed."""
+    """A settled call. `body` is the provider's answer; None when a repeat's kept output has lapsed.
+
+    `cached`: whether the answer came from the cache; None where that was not asked for.
+    """
 
     call_id: UUID
     model: str
@@ -67,6 +78,7 @@ class CallResult:
     created_at: datetime
     completed_at: datetime
     repeated: bool = False
+    cached: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,7 @@ def settlement_json(operation: Settle) -> dict[str, object]:
             "sealed": encoded,
             "key_version": sealed.key_version,
             "expires_at": sealed.expires_at,
+            "repeat_until": sealed.repeat_until,
         }
     return known
 
@@ -278,10 +279,11 @@ def settlement_of(known: dict[str, Any]) -> Settle:  # Any: JSON, read field by 
     values["usage"] = UsageFacts(**values["usage"])
     sealed = values["sealed_output"]
     if sealed is not None:
-        expires_at = sealed["expires_at"]
+        expires_at, repeat_until = sealed["expires_at"], sealed.get("repeat_until")
         values["sealed_output"] = SealedOutput(
             base64.b64decode(sealed["sealed"]),
             sealed["key_version"],
             None if expires_at is None else datetime.fromisoformat(expires_at),
+            None if repeat_until is None else datetime.fromisoformat(repeat_until),
         )
     return Settle(**values)

@@ -53,11 +53,15 @@ class IdempotencyClaim:
 
 @dataclass(frozen=True, slots=True)
 class SealedOutput:
-    """A call's output, encrypted, kept for repeats; `expires_at` None keeps it with the call."""
+    """A call's output, encrypted, kept for repeats; `expires_at` None keeps it with the call.
+
+    `repeat_until` is set where it is kept only because its workspace stores outputs: when it would go otherwise.
+    """
 
     sealed: bytes
     key_version: int
     expires_at: datetime | None
+    repeat_until: datetime | None = None
 
 
 @record

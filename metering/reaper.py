@@ -22,6 +22,20 @@ _OLD_OUTPUTS: Final = """
 DELETE FROM call_outputs WHERE call_id IN
     (SELECT call_id FROM call_outputs WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
 """
+# A workspace that turned storing off keeps what repeats need and nothing else. The few workspaces that have stored
+# outputs are found one by one along the index, so that a round costs nothing by the number of outputs.
+_UNWANTED_OUTPUTS: Final = """
+WITH RECURSIVE storing (id) AS (
+    (SELECT workspace_id FROM call_outputs WHERE repeat_until IS NOT NULL ORDER BY workspace_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.workspace_id FROM call_outputs o WHERE o.repeat_until IS NOT NULL AND o.workspace_id > s.id
+            ORDER BY o.workspace_id LIMIT 1)
+    FROM storing s WHERE s.id IS NOT NULL
+)
+DELETE FROM call_outputs WHERE call_id IN
+    (SELECT o.call_id FROM storing s LEFT JOIN workspaces w ON w.id = s.id JOIN call_outputs o ON o.workspace_id = s.id
+     WHERE w.store_outputs IS NOT TRUE AND o.repeat_until <= $1 LIMIT $2 FOR UPDATE OF o SKIP LOCKED)
+"""
 
 
 async def reap_holds(database: Database, ledger: Ledger, *, limit: int = 256) -> int:
@@ -39,9 +53,12 @@ async def sweep_grants(database: Database, ledger: Ledger, *, limit: int = 256) 
 
 
 async def purge_outputs(database: Database, *, limit: int = 1000) -> int:
-    """Forget sealed outputs whose time is over; answers how many."""
-    status = await execute(database, _OLD_OUTPUTS, clock.now(), limit)
-    return int(status.rpartition(" ")[2])
+    """Forget sealed outputs whose time is over, and those of workspaces that store none any more; answers how many."""
+    done = 0
+    for query in (_OLD_OUTPUTS, _UNWANTED_OUTPUTS):
+        status = await execute(database, query, clock.now(), limit - done)
+        done += int(status.rpartition(" ")[2])
+    return done
 
 
 def _changed(outcomes: list[Outcome]) -> int:

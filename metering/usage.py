@@ -1,14 +1,16 @@
 """Reads calls and what they used: ended ones from their rows, running ones from their holds."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 import orjson
 
+from kit.ids import first_uuid7_at
 from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
 from metering.views import CallView, Charges, UsageView
 from models.database import Database, fetch_rows
@@ -53,7 +55,23 @@ _CHARGES: Final = """
 SELECT call_id, grant_id, -amount_micro FROM ledger_entries
 WHERE call_id = ANY ($1) AND kind = 'USAGE' ORDER BY id
 """
+# An index on request ids would cost every call; who asks by one asks soon after it.
+_CALL_OF_REQUEST: Final = """
+SELECT call_id FROM (
+    SELECT call_id FROM holds WHERE wallet_id = $2 AND request_id = $3
+    UNION ALL
+    SELECT id FROM (
+        SELECT id, request_id FROM calls WHERE workspace_id = $1 AND id >= $4 AND id < $5 ORDER BY id DESC LIMIT $6
+    ) AS last_ones WHERE request_id = $3
+) AS found ORDER BY call_id DESC LIMIT 1
+"""
+_OWN_REQUEST_ID: Final = re.compile(r"req_([0-9a-f]{12})7[0-9a-f]{19}")
+_FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=2**128 - 1)
+SEARCHED_CALLS: Final = 10_000
+"""How many calls are looked through for a request id."""
+SEARCHED_TIME: Final = timedelta(hours=1)
+"""How long after its request's beginning a call may have been made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,19 @@ async def calls_by_id(database: Database, call_ids: Sequence[UUID]) -> dict[UUID
     """Those of these calls that exist, by id."""
     rows = await fetch_rows(database, _CALLS_BY_ID, list(call_ids))
     return {call.id: call for call in await _views(database, rows)}
+
+
+async def call_of_request(database: Database, workspace_id: UUID, wallet_id: UUID, request_id: str) -> UUID | None:
+    """The workspace's newest call of this request id, among its last SEARCHED_CALLS; of an id that we gave, among those made
+    within SEARCHED_TIME of it.
+    """
+    begin, end = _FIRST_ID, _LAST_ID
+    if ours := _OWN_REQUEST_ID.fullmatch(request_id):
+        given_at = int(ours[1], 16)
+        begin = first_uuid7_at(max(0, given_at - int(SEARCHED_TIME.total_seconds() * 1000)))
+        end = first_uuid7_at(given_at + int(SEARCHED_TIME.total_seconds() * 1000))
+    rows = await fetch_rows(database, _CALL_OF_REQUEST, workspace_id, wallet_id, request_id, begin, end, SEARCHED_CALLS)
+    return rows[0][0] if rows else None
 
 
 async def _views(database: Database, rows: Sequence[asyncpg.Record]) -> list[CallView]:

@@ -54,10 +54,10 @@ FROM unnest($2::uuid[], $3::text[], $4::uuid[], $5::text[]) AS n (workspace_id, 
 WHERE k.workspace_id = n.workspace_id AND k.key = n.key AND k.call_id = n.call_id
 """
 _OUTPUTS: Final = """
-INSERT INTO call_outputs (call_id, workspace_id, key_version, sealed, created_at, expires_at)
-SELECT n.call_id, n.workspace_id, n.key_version, n.sealed, $1, n.expires_at
-FROM unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::timestamptz[])
-    AS n (call_id, workspace_id, key_version, sealed, expires_at)
+INSERT INTO call_outputs (call_id, workspace_id, key_version, sealed, created_at, expires_at, repeat_until)
+SELECT n.call_id, n.workspace_id, n.key_version, n.sealed, $1, n.expires_at, n.repeat_until
+FROM unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::timestamptz[], $7::timestamptz[])
+    AS n (call_id, workspace_id, key_version, sealed, expires_at, repeat_until)
 ON CONFLICT (call_id) DO NOTHING
 """
 _LOTS: Final = """
@@ -212,6 +212,7 @@ async def _write_rare(connection: Connection, state: State, renewed: Sequence[Ho
             [output.key_version for _, output in outputs.values()],
             [output.sealed for _, output in outputs.values()],
             [output.expires_at for _, output in outputs.values()],
+            [output.repeat_until for _, output in outputs.values()],
         )
 
 

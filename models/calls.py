@@ -43,6 +43,7 @@ class CallOutput(Model):
     sealed: fields.Field[bytes] = fields.BinaryField()
     created_at: fields.Field[datetime] = fields.DatetimeField()
     expires_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    repeat_until: fields.Field[datetime | None] = fields.DatetimeField(null=True)
 
     class Meta(Model.Meta):
         table = "call_outputs"

@@ -27,6 +27,7 @@ MODEL_MODULES: Final = (
     "models.subscriptions",
     "models.wallets",
     "models.calls",
+    "models.batches",
     "models.payments",
     "models.promo",
     "models.free_credits",

@@ -220,3 +220,31 @@ class FreeCreditsRefusal(StrEnum):
     ADDRESS_RANGE = "ADDRESS_RANGE"
     MAIL_DOMAIN = "MAIL_DOMAIN"
     PAYMENT_FINGERPRINT = "PAYMENT_FINGERPRINT"
+
+
+class FilePurpose(StrEnum):
+    """What a stored file is."""
+
+    BATCH = "BATCH"
+    BATCH_OUTPUT = "BATCH_OUTPUT"
+    BATCH_ERRORS = "BATCH_ERRORS"
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands."""
+
+    VALIDATING = "VALIDATING"
+    FAILED = "FAILED"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    EXPIRED = "EXPIRED"
+    CANCELLING = "CANCELLING"
+    CANCELLED = "CANCELLED"
+
+
+class BatchLineState(StrEnum):
+    """Where a line of a batch stands."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"

@@ -40,7 +40,8 @@ class Timeouts:
 class ProviderRequest:
     """One call: `body` is OpenAI's request; the adapter puts `upstream_model` and the stream options into it.
 
-    `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own.
+    `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own. `trace` are the headers
+    by which its trace joins ours.
     """
 
     operation: Operation
@@ -48,6 +49,7 @@ class ProviderRequest:
     body: JsonObject
     request_id: str
     timeouts: Timeouts | None = None
+    trace: tuple[tuple[str, str], ...] = ()
 
 
 @record

@@ -112,7 +112,9 @@ class OpenAICompatibleProvider:
         except orjson.JSONEncodeError as error:
             raise UpstreamRejected(400, f"the request cannot be written as JSON: {error}") from error
         request_id = request.request_id if _PLAIN_ID.fullmatch(request.request_id) else "-"
-        answer = await self._transport.send(HttpRequest(endpoint, request_id, text, request.timeouts or self._timeouts))
+        answer = await self._transport.send(
+            HttpRequest(endpoint, request_id, text, request.timeouts or self._timeouts, headers=request.trace)
+        )
         if answer.status != 200:
             raise await self._error_of(answer)
         encoding = answer.header("content-encoding")

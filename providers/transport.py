@@ -76,13 +76,17 @@ def check_header(name: str, value: str) -> None:
 
 @record
 class HttpRequest:
-    """One POST. `request_id` must be printable ASCII; `max_answer_bytes` bounds all that is received."""
+    """One POST. `request_id` must be printable ASCII; `max_answer_bytes` bounds all that is received.
+
+    `headers` are this request's own, beside the endpoint's.
+    """
 
     endpoint: Endpoint
     request_id: str
     body: bytes = field(repr=False)
     timeouts: Timeouts
     max_answer_bytes: int = MAX_ANSWER_BYTES
+    headers: Headers = ()
 
 
 class HttpAnswer(Protocol):

@@ -135,6 +135,7 @@ def caller_of(context: RequestContext, facts: WorkspaceFacts) -> Caller:
         allowed_models=context.principal.allowed_models,
         concurrent_calls=facts.concurrent_calls,
         test=context.principal.environment is Environment.TEST,
+        stored_days=facts.stored_days,
     )
 
 

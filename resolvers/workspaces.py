@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from accounts import workspaces as rooms
+from accounts.invalidation import Change, ChangeKind
 from accounts.rules.roles import Action, Role
 from accounts.views import WorkspaceView
 from accounts.workspace_deletion import delete_workspace
@@ -110,9 +111,12 @@ async def update(
     """Change what is given. SlugTaken, InvalidInput."""
     key = key_of(context, "ws", workspace_id)
     await require(context, Action.WORKSPACE_UPDATE, key)
-    return await rooms.update_workspace(
+    changed = await rooms.update_workspace(
         context.services.database, context.actor, key, name=name, slug=slug, store_outputs=store_outputs
     )
+    if store_outputs is not None:  # the gateways' facts say whether outputs are stored
+        await context.services.accounts.invalidations.publish(Change(ChangeKind.WORKSPACE, key))
+    return changed
 
 
 async def delete(context: RequestContext, *, workspace_id: str) -> str:

@@ -121,6 +121,25 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         old.seal(b"whsec", row_context("webhook_endpoints", "secret_encrypted", endpoint)),
         old.seal(b"whsec before", row_context("webhook_endpoints", "previous_secret_encrypted", endpoint)),
     )
+    file, batch, line = uuid4(), uuid4(), uuid4()
+    await room.pg.execute(
+        "INSERT INTO files (id, workspace_id, api_key_id, purpose, filename, size_bytes, key_version, sealed, created_at,"
+        " expires_at) VALUES ($1, $1, $1, 'BATCH', 'x', 1, 1, $2, now(), now())",
+        file,
+        old.seal(b"lines", row_context("files", "sealed", file)),
+    )
+    await room.pg.execute(
+        "INSERT INTO batches (id, workspace_id, api_key_id, endpoint, input_file_id, status, metadata, created_at,"
+        " expires_at) VALUES ($1, $1, $1, 'x', $1, 'IN_PROGRESS', '{}', now(), now())",
+        batch,
+    )
+    await room.pg.execute(
+        "INSERT INTO batch_lines (id, batch_id, number, state, due_at, key_version, sealed)"
+        " VALUES ($1, $2, 1, 'PENDING', now(), 1, $3)",
+        line,
+        batch,
+        old.seal(b"line", row_context("batch_lines", "sealed", line)),
+    )
     async with transaction(database) as conn:
         await enqueue(conn, old, password_changed("ada@example.com", "Tollgate"))
     both = Sealer({2: b"a new secret key, also long enough", 1: SECRET}, 2)
@@ -131,11 +150,15 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         "webhook_endpoints.secret_encrypted": (1, 0),
         "webhook_endpoints.previous_secret_encrypted": (1, 0),
         "call_outputs.sealed": (1, 1),
+        "files.sealed": (1, 0),
+        "batch_lines.sealed": (1, 0),
         "outbox_events.payload": (1, 0),
     }
     row = await room.pg.fetchrow("SELECT sealed, key_version FROM call_outputs WHERE call_id = $1", call_id)
     assert new.open(row["sealed"], row_context("call_outputs", "sealed", call_id)) == b"output"
     assert row["key_version"] == 2
+    sealed = await room.pg.fetchval("SELECT sealed FROM batch_lines WHERE key_version = 2")
+    assert new.open(sealed, row_context("batch_lines", "sealed", line)) == b"line"
     secret = await room.pg.fetchval("SELECT totp_secret_encrypted FROM users")
     assert len(new.open(secret, row_context("users", "totp_secret_encrypted", person.user.id))) == 20
     mailbox = Mailbox()

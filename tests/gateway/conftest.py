@@ -71,15 +71,15 @@ class Gate:
 
     async def ask(
         self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY,
-        leave: asyncio.Event | None = None, **headers: str
+        leave: asyncio.Event | None = None, method: str | None = None, **headers: str
     ) -> Answer:  # fmt: skip
         """One request; `headers` with underlines for dashes; the client goes away when `leave` is set."""
         sent: list[dict] = []
-        raw = b"" if body is None else orjson.dumps(body)
+        raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
         scope = {
             "type": "http",
-            "method": "GET" if body is None else "POST",
+            "method": method or ("GET" if body is None else "POST"),
             "path": path,
             "raw_path": quote(path).encode(),
             "query_string": b"",
@@ -98,7 +98,8 @@ class Gate:
         async def send(message: dict) -> None:
             sent.append(message)
 
-        await self.services.rest(scope, receive, send)
+        others = (self.services.partner_rest, self.services.batch_rest)
+        await next((app for app in others if app.serves(path)), self.services.rest)(scope, receive, send)
         if not sent:
             return Answer(0, {}, b"")  # nobody is there to be answered
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}

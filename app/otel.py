@@ -1,0 +1,201 @@
+"""Traces of model calls by OpenTelemetry, sent over OTLP/HTTP where an endpoint is set; see docs/operators.md.
+
+The names are those of the GenAI semantic conventions. No attribute holds a word of a prompt or an output: what callers
+and providers send gives numbers and flags only.
+"""
+
+import asyncio
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Self
+from uuid import UUID
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from app.asgi import Scope
+from gateway.tracing import CallTrace, Step
+from gateway.views import Caller, CallRequest
+from kit.errors import Refusal, RequestFailure
+from kit.ids import encode_id
+from metering.operations import UsageFacts
+from providers.base import JsonObject, Operation, Usage
+from providers.errors import ProviderError
+from providers.transport import Headers
+
+TRACES_PATH: Final = "/v1/traces"
+EXPORT_TIMEOUT_S: Final = 5
+"""How long one export may take; what cannot be sent is dropped, calls are not touched by it."""
+
+_OPERATIONS: Final = {
+    Operation.CHAT: "chat",
+    Operation.EMBEDDING: "embeddings",
+    Operation.IMAGE: "generate_content",
+}
+_OUTPUT_TYPES: Final = {Operation.IMAGE: "image"}
+_NUMBERS: Final = {
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "n": "gen_ai.request.choice.count",
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+}
+_HEADERS: Final = (b"traceparent", b"tracestate")
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+
+
+class OtelTracing:
+    """Serves Tracing, and gives every request its parent."""
+
+    def __init__(self, endpoint: str, service_name: str) -> None:
+        """`endpoint` as OTEL_EXPORTER_OTLP_ENDPOINT; sampling, batching and headers are the SDK's own variables."""
+        self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service_name}), shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=endpoint.rstrip("/") + TRACES_PATH, timeout=EXPORT_TIMEOUT_S)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("tollgate")
+
+    async def aclose(self) -> None:
+        """Send what waits, within EXPORT_TIMEOUT_S."""
+        await asyncio.to_thread(self._provider.force_flush, EXPORT_TIMEOUT_S * 1000)
+        await asyncio.to_thread(self._provider.shutdown)
+
+    @staticmethod
+    def attach(scope: Scope) -> None:
+        """What this task and its children begin from now on belongs to the trace in the request's headers."""
+        given = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
+        if given:
+            otel_context.attach(_PROPAGATOR.extract(given))
+
+    def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
+        """See Tracing."""
+        return OtelCallTrace(self._tracer, caller, request)
+
+
+class OtelCallTrace:
+    """Serves CallTrace with one span for the call and one for each of its parts."""
+
+    def __init__(self, tracer: trace.Tracer, caller: Caller, request: CallRequest) -> None:
+        """Starts the call's span, a child of the request's own parent."""
+        self._tracer = tracer
+        self._operation = _OPERATIONS.get(request.operation, request.operation.lower())
+        self._shared = _asked(self._operation, request)
+        self._span = tracer.start_span(self._operation, kind=SpanKind.SERVER, attributes=self._shared)
+        self._span.set_attribute("tollgate.request.id", caller.request_id)
+        self._span.set_attribute("tollgate.workspace.id", encode_id("ws", caller.workspace_id))
+        self._context = trace.set_span_in_context(self._span)
+        self._provider: Span | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if self._provider is not None:
+            _fail(self._provider, "interrupted")
+            self.answered(None)
+        if error is not None:
+            _fail(self._span, _type_of(error))
+        self._span.end()
+
+    def step(self, step: Step) -> AbstractContextManager[object]:
+        """See CallTrace."""
+        return self._entered(f"tollgate.{step}")
+
+    @contextmanager
+    def _entered(self, name: str) -> Generator[None]:
+        span = self._tracer.start_span(name, self._context)
+        try:
+            yield
+        except BaseException as error:
+            _fail(span, _type_of(error))
+            raise
+        finally:
+            span.end()
+
+    def admitted(self, call_id: UUID, model: str) -> None:
+        """See CallTrace."""
+        self._span.update_name(f"{self._operation} {model}")
+        self._span.set_attribute("gen_ai.request.model", model)
+        self._span.set_attribute("tollgate.call.id", encode_id("call", call_id))
+
+    def asks(self, provider: str, upstream_model: str) -> Headers:
+        """See CallTrace."""
+        attributes = {**self._shared, "gen_ai.provider.name": provider, "gen_ai.request.model": upstream_model}
+        self._provider = self._tracer.start_span(
+            f"{self._operation} {upstream_model}", self._context, kind=SpanKind.CLIENT, attributes=attributes
+        )
+        self._span.set_attribute("gen_ai.provider.name", provider)
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier, trace.set_span_in_context(self._provider, self._context))
+        return tuple(carrier.items())
+
+    def answered(self, usage: Usage | None) -> None:
+        """See CallTrace."""
+        span, self._provider = self._provider, None
+        if span is None:
+            return
+        if usage is not None:
+            _count(span, usage)
+        span.end()
+
+    def provider_failed(self, error: ProviderError) -> None:
+        """See CallTrace."""
+        if self._provider is not None:
+            _fail(self._provider, type(error).__name__)
+            status: object = getattr(error, "status", None)
+            if isinstance(status, int):
+                self._provider.set_attribute("http.response.status_code", status)
+            self.answered(None)
+
+    def settled(self, usage: UsageFacts, charged_micro: int) -> None:
+        """See CallTrace."""
+        _count(self._span, usage)
+        self._span.set_attribute("tollgate.usage.estimated", usage.estimated)
+        self._span.set_attribute("tollgate.charged.micro_credits", charged_micro)
+
+    def failed(self, refusal: Refusal) -> None:
+        """See CallTrace."""
+        _fail(self._span, refusal.code.value)
+
+
+def _asked(operation: str, request: CallRequest) -> dict[str, str | int | float | bool]:
+    body: JsonObject = request.body
+    attributes: dict[str, str | int | float | bool] = {"gen_ai.operation.name": operation}
+    for name, attribute in _NUMBERS.items():
+        value = body.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+            attributes[attribute] = value
+    if body.get("stream") is True:
+        attributes["gen_ai.request.stream"] = True
+    if request.operation in _OUTPUT_TYPES:
+        attributes["gen_ai.output.type"] = _OUTPUT_TYPES[request.operation]
+    return attributes
+
+
+def _count(span: Span, usage: Usage | UsageFacts) -> None:
+    span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+    span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+    if usage.cached_input_tokens:
+        span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cached_input_tokens)
+    if usage.reasoning_tokens:
+        span.set_attribute("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
+
+
+def _type_of(error: BaseException) -> str:
+    """A word of ours for the failure, never its message."""
+    if isinstance(error, Refusal):
+        return error.code.value
+    return error.code if isinstance(error, RequestFailure) else type(error).__name__
+
+
+def _fail(span: Span, kind: str) -> None:
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)

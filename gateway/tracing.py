@@ -1,0 +1,117 @@
+"""What a call tells whoever traces it: its steps, the providers it asked, its end; never a word of prompt or output.
+
+Off, it costs a few empty function calls: nothing is measured and nothing is made.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
+from typing import Final, Protocol, Self
+from uuid import UUID
+
+from gateway.views import Caller, CallRequest
+from kit.errors import Refusal
+from metering.operations import UsageFacts
+from providers.base import Usage
+from providers.errors import ProviderError
+from providers.transport import Headers
+
+
+class Step(StrEnum):
+    """The parts of a call besides the provider's own."""
+
+    ADMISSION = "admission"
+    HOLD = "hold"
+    SETTLEMENT = "settlement"
+
+
+class CallTrace(Protocol):
+    """One call's trace: entered while the call runs, an exception that passes is its failure."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None: ...
+
+    def step(self, step: Step) -> AbstractContextManager[object]:
+        """Entered while that part runs."""
+        ...
+
+    def admitted(self, call_id: UUID, model: str) -> None:
+        """The call may run; `model` is the catalog's slug."""
+        ...
+
+    def asks(self, provider: str, upstream_model: str) -> Headers:
+        """A provider is asked now; the headers that let its own trace join this one."""
+        ...
+
+    def answered(self, usage: Usage | None) -> None:
+        """The provider asked last is done; nothing where it is already."""
+        ...
+
+    def provider_failed(self, error: ProviderError) -> None:
+        """The provider asked last failed."""
+        ...
+
+    def settled(self, usage: UsageFacts, charged_micro: int) -> None:
+        """What the call used and was charged."""
+        ...
+
+    def failed(self, refusal: Refusal) -> None:
+        """How it failed, where no exception passes."""
+        ...
+
+
+class Tracing(Protocol):
+    """Begins the traces of calls."""
+
+    def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
+        """A call is asked for; its trace must be entered."""
+        ...
+
+
+_NOTHING: Final = nullcontext()
+
+
+class NoTrace:
+    """Serves CallTrace by doing nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None: ...
+
+    def step(self, step: Step) -> AbstractContextManager[object]:
+        """Nothing."""
+        del step
+        return _NOTHING
+
+    def admitted(self, call_id: UUID, model: str) -> None:
+        """Nothing."""
+
+    def asks(self, provider: str, upstream_model: str) -> Headers:
+        """Nothing is sent along."""
+        del provider, upstream_model
+        return ()
+
+    def answered(self, usage: Usage | None) -> None:
+        """Nothing."""
+
+    def provider_failed(self, error: ProviderError) -> None:
+        """Nothing."""
+
+    def settled(self, usage: UsageFacts, charged_micro: int) -> None:
+        """Nothing."""
+
+    def failed(self, refusal: Refusal) -> None:
+        """Nothing."""
+
+
+NO_TRACE: Final = NoTrace()
+
+
+class NoTracing:
+    """Serves Tracing where nobody traces."""
+
+    def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
+        """The trace that does nothing."""
+        del caller, request
+        return NO_TRACE

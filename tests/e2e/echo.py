@@ -1,0 +1,98 @@
+"""A provider that repeats what it was asked: in answers, in streams and in its refusals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+
+@dataclass
+class Echo:
+    url: str = ""
+    headers: list[dict[str, str]] = field(default_factory=list)
+
+
+def _prompt(body: dict) -> str:
+    messages = body.get("messages")
+    return messages[-1]["content"] if messages else str(body.get("input") or body.get("prompt"))
+
+
+async def _failure(body: dict, prompt: str) -> web.Response | None:
+    metadata = body.get("metadata") or {}
+    if status := int(metadata.get("status", 0)):
+        error = {"message": f"cannot do {prompt}", "type": prompt, "code": prompt, "param": prompt}
+        return web.json_response({"error": error}, status=status, headers={"X-Request-Id": "up-1"})
+    if metadata.get("garbage"):
+        return web.Response(text=f"<html>{prompt}</html>", content_type="text/html")
+    if metadata.get("error_in_answer"):
+        return web.json_response({"error": {"message": prompt, "code": int(metadata["error_in_answer"])}})
+    if metadata.get("wait"):
+        await asyncio.sleep(float(metadata["wait"]))
+    return None
+
+
+async def _stream(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
+    metadata = body.get("metadata") or {}
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+
+    async def event(value: object) -> None:
+        await answer.write(b"data: " + orjson.dumps(value) + b"\n\n")
+
+    for word in (f"you said {prompt}", " again"):
+        await event({"id": "c", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
+        if metadata.get("slow"):
+            await asyncio.sleep(5)  # cancelled when the caller leaves
+    if metadata.get("breaks"):
+        await event({"error": {"message": f"lost at {prompt}", "code": 400}})
+        return answer
+    await event({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    await event({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}})
+    await answer.write(b"data: [DONE]\n\n")
+    return answer
+
+
+@asynccontextmanager
+async def echo_provider() -> AsyncIterator[Echo]:
+    echo = Echo()
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        echo.headers.append(dict(request.headers))
+        body = await request.json()
+        prompt = _prompt(body)
+        if (failure := await _failure(body, prompt)) is not None:
+            return failure
+        if body.get("stream"):
+            return await _stream(request, body, prompt)
+        message = {"role": "assistant", "content": f"you said {prompt}"}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        return web.json_response({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage})
+
+    async def listed(request: web.Request) -> web.StreamResponse:
+        echo.headers.append(dict(request.headers))
+        body = await request.json()
+        prompt = _prompt(body)
+        if (failure := await _failure(body, prompt)) is not None:
+            return failure
+        if request.path.endswith("embeddings"):
+            data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
+            return web.json_response({"data": data, "echo": prompt, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+        return web.json_response({"created": 1, "data": [{"url": f"https://x/{prompt}", "revised_prompt": prompt}]})
+
+    app = web.Application(client_max_size=16 * 1024 * 1024)
+    app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/v1/embeddings", listed)
+    app.router.add_post("/v1/images/generations", listed)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    echo.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+    try:
+        yield echo
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,160 @@
+"""Answers given again to equal calls that ask for it: metered, at a price of their own, sealed, of one workspace."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from accounts.views import Environment
+from gateway import answer_cache
+from gateway.answer_cache import CACHE_S
+from tests.gateway.conftest import CREDITS_MICRO, Answer, Gate, chat
+from tests.metering.invariants import assert_invariants
+from tests.seeding import apply_catalog, seed_workspace
+
+HIT, MISS = "hit", "miss"
+
+
+async def asked(gate: Gate, body: dict | None = None, **more: str) -> Answer:
+    return await gate.ask(body or chat(), **{"x_tollgate_cache": "on", **more})
+
+
+def state(answer: Answer) -> str | None:
+    return answer.headers.get("x-tollgate-cache")
+
+
+async def events(pg) -> list[tuple[int, int, object]]:
+    rows = await pg.fetch("SELECT charged_micro, output_tokens, details FROM usage_events ORDER BY call_id")
+    return [(row[0], row[1], orjson.loads(row[2] or "{}").get("cached")) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat()),
+        ("/v1/embeddings", {"model": "sandbox-embedding", "input": "one"}),
+        ("/v1/images/generations", {"model": "sandbox-image", "prompt": "a gate"}),
+    ],
+    ids=["chat", "embedding", "image"],
+)
+async def test_an_equal_call_gets_the_answer_as_a_free_call_of_its_own(gate: Gate, pg, path: str, body: dict) -> None:
+    first = await asked(gate, body, path=path)
+    second = await asked(gate, body, path=path)
+    assert [state(first), state(second)] == [MISS, HIT]
+    assert second.headers["x-tollgate-call-id"] != first.headers["x-tollgate-call-id"]
+    key = "choices" if "choices" in first.body else "data"
+    assert second.body[key] == first.body[key]
+    assert (second.body["usage"]["credits"], second.body["usage"]["cached"]) == ("0", True)
+    assert "cached" not in first.body["usage"]
+    (paid, tokens, _), (again, same, cached) = await events(pg)
+    assert (paid > 0, again, same, cached) == (True, 0, tokens, True)
+    record = (await gate.ask(path=f"/v1/calls/{second.headers['x-tollgate-call-id']}")).body
+    assert (record["status"], record["usage"]["credits"]) == ("succeeded", "0")
+    await assert_invariants(pg)
+
+
+async def test_a_hit_costs_the_catalogs_percent_rounded_up(gate: Gate, pg) -> None:
+    await pg.execute("""UPDATE models SET limits = limits || '{"cache_percent": 33}' WHERE slug = 'sandbox-chat'""")
+    await gate.services.catalog.reload()
+    for _ in range(2):
+        await asked(gate)
+    (paid, _, _), (again, _, _) = await events(pg)
+    assert again == -(-paid * 33 // 100) > 0
+    assert await pg.fetchval("SELECT balance_micro FROM wallets") == CREDITS_MICRO - paid - again
+    await assert_invariants(pg)
+
+
+async def test_without_the_header_nothing_is_kept_or_given(gate: Gate, pg) -> None:
+    plain = await gate.ask(chat())
+    assert state(plain) is None
+    assert not await gate.services.redis.keys("*answers*")
+    assert state(await asked(gate)) == MISS
+    assert [state(await gate.ask(chat())), state(await asked(gate, x_tollgate_cache="off"))] == [None, None]
+    assert [charged > 0 for charged, _, _ in await events(pg)] == [True] * 4
+
+
+async def test_another_body_path_or_kind_of_key_is_another_call(gate: Gate) -> None:
+    await asked(gate)
+    test_key = await gate.key(Environment.TEST)
+    assert state(await asked(gate, chat(max_tokens=6))) == MISS
+    assert state(await asked(gate, chat(temperature=1))) == MISS
+    assert state(await asked(gate, key=test_key)) == MISS
+    reordered = dict(reversed(chat().items()))
+    assert state(await asked(gate, reordered)) == HIT
+    assert state(await asked(gate, key=await gate.key())) == HIT  # of the same workspace
+
+
+async def test_it_is_never_given_across_workspaces(gate: Gate) -> None:
+    await asked(gate)
+    other = await seed_workspace(gate.services.database, CREDITS_MICRO, name="other")
+    assert state(await asked(gate, key=other.api_key)) == MISS
+    # Even under the other's name a kept answer does not open there.
+    redis = gate.services.redis
+    mine, theirs = f"*{gate.seeded.workspace_id.hex}*answers*", f"*{other.workspace_id.hex}*answers*"
+    (here,), (there,) = await redis.keys(mine), await redis.keys(theirs)
+    await redis.set(there, await redis.get(here))
+    assert state(await asked(gate, key=other.api_key)) == MISS
+
+
+async def test_what_is_kept_is_sealed_and_lapses(gate: Gate) -> None:
+    body = {"model": "sandbox-chat", "messages": [{"role": "user", "content": "marker-word"}], "max_tokens": 5}
+    answer = await asked(gate, body)
+    (name,) = await gate.services.redis.keys("*answers*")
+    kept = await gate.services.redis.get(name)
+    said = answer.body["choices"][0]["message"]["content"].encode()
+    assert said and said not in kept and b"marker-word" not in kept + name
+    assert 0 < await gate.services.redis.ttl(name) <= CACHE_S
+    await gate.services.redis.delete(name)
+    assert state(await asked(gate, body)) == MISS
+
+
+async def test_failures_and_large_answers_are_not_kept(gate: Gate, monkeypatch) -> None:
+    failing = chat(metadata={"sandbox_status": "500"})
+    assert [(await asked(gate, failing)).status for _ in range(2)] == [502, 502]
+    monkeypatch.setattr(answer_cache, "MAX_CACHED_BYTES", 10)
+    assert [state(await asked(gate)) for _ in range(2)] == [MISS, MISS]
+    assert not await gate.services.redis.keys("*answers*")
+
+
+async def test_a_new_catalog_begins_anew(gate: Gate, tmp_path) -> None:
+    assert [state(await asked(gate)) for _ in range(2)] == [MISS, HIT]
+    changed = tmp_path / "changed.toml"
+    text = (tmp_path / "catalog.toml").read_text()
+    changed.write_text(text.replace('name = "Sandbox chat"', 'name = "Sandbox chat, changed"'))
+    await apply_catalog(gate.services.database, changed)
+    await gate.services.catalog.reload()
+    assert state(await asked(gate)) == MISS
+
+
+async def test_limits_hold_for_hits_too(gate: Gate) -> None:
+    key = await gate.key(requests_per_hour=2)
+    statuses = [(await asked(gate, key=key)).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    models = await gate.key(models=("sandbox-embedding",))
+    assert (await asked(gate, key=models)).status == 403
+
+
+async def test_an_idempotency_key_holds_as_ever(gate: Gate, pg) -> None:
+    await asked(gate)
+    first, second = [await asked(gate, idempotency_key="k") for _ in range(2)]
+    assert (state(first), second.headers["idempotent-replayed"]) == (HIT, "true")
+    assert second.body["choices"] == first.body["choices"]
+    assert len(await events(pg)) == 2
+
+
+async def test_streams_are_not_among_them(gate: Gate, pg) -> None:
+    for _ in range(2):
+        assert (await asked(gate, chat(stream=True))).status == 200
+    assert all(charged > 0 for charged, _, _ in await events(pg))
+
+
+async def test_without_redis_each_call_is_made(gate: Gate, pg, monkeypatch, caplog) -> None:
+    async def away(*args: object, **kwargs: object) -> None:
+        raise ConnectionError("gone")
+
+    store = gate.services.calls._cache._store
+    monkeypatch.setattr(store, "get", away)
+    monkeypatch.setattr(store, "set", away)
+    answers = await asyncio.gather(*(asked(gate) for _ in range(2)))
+    assert [(answer.status, state(answer)) for answer in answers] == [(200, MISS)] * 2
+    assert "the cache of answers is away" in caplog.text
