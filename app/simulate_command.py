@@ -35,7 +35,7 @@ from billing.simulation_stage import (
     require_packs,
     set_up,
 )
-from kit.clock import VirtualClock, installed
+from kit.clock import VirtualClock, installed, now
 from kit.errors import Refusal
 from kit.money import AmountError, parse_micro
 from metering.ledger import Ledger
@@ -105,7 +105,7 @@ async def simulate(settings: Settings, asked: Asked) -> int:
 def _script(asked: Asked) -> _Script:
     file = read_catalog(asked.catalog)
     plan = plan_named(file, asked.plan)
-    start = (asked.start or datetime.now(UTC)).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
+    start = (asked.start or now()).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     packs = tuple(_on_day(text, start) for text in asked.packs)
     require_packs(file, [code for _, code in packs])
     recharge = None
