@@ -51,8 +51,8 @@ async def session_changed(billing: Billing, link: StripeLink, session_id: str) -
     if status == "expired" and payment_id is not None:
         await fail_payment(billing, payment_id, "checkout_expired")
     elif status == "complete" and mode == "subscription":
+        await _sync_customer(link, session)  # a trial's free credits depend on whose card it is
         await session_of_subscription(billing, link, session)
-        await _sync_customer(link, session)
     elif status == "complete" and paid == "paid":
         intent_id = id_of(session, "payment_intent")
         if intent_id is not None:

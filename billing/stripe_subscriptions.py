@@ -11,7 +11,8 @@ from billing.rules.subscription_steps import with_cancel
 from billing.services import Billing
 from billing.stripe_client import StripeJson
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_link import StripeLink
+from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_methods import sync_methods
 from billing.stripe_prices import RECURRING
 from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period
 from billing.subscribing import locked_subscription, start_trial
@@ -73,6 +74,9 @@ async def _first_heard(billing: Billing, link: StripeLink, found: StripeJson) ->
         known = await conn.fetchval(_EXISTS, subscription_id)
     if not known:
         return
+    workspace_id = await workspace_of(link, id_of(found, "customer"))
+    if workspace_id is not None:
+        await sync_methods(link, workspace_id)
     page = {"metadata": part(found, "metadata"), "subscription": required_id(found), "invoice": invoice_id}
     await session_of_subscription(billing, link, page)
 
