@@ -21,6 +21,7 @@ from gateway.errors import (
     ModelNotInPlan,
 )
 from gateway.rules.estimate import bound_usage
+from gateway.rules.messages import messages_shape
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
@@ -34,6 +35,7 @@ from providers.base import Operation
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
+    Operation.MESSAGES: Modality.TEXT,
     Operation.EMBEDDING: Modality.EMBEDDING,
     Operation.IMAGE: Modality.IMAGE,
 }
@@ -63,7 +65,11 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
     model = find_model(snapshot, caller, request.model)
     if model.modality is not _MODALITIES[request.operation]:
         raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
-    shape = read_shape(request.operation, request.body)
+    shape = (
+        messages_shape(request.body)
+        if request.operation is Operation.MESSAGES
+        else read_shape(request.operation, request.body)
+    )
     bound = bound_usage(request.operation, shape, model)
     discount = snapshot.discount_percent(caller.plan, model)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.

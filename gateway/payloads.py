@@ -7,6 +7,7 @@ from uuid import UUID
 
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
+from providers.message_answers import chat_of_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,8 @@ def _custom_body(payload: CustomPayload) -> JsonObject:
 
 def output_of(call_id: UUID, body: JsonObject) -> OutputView:
     """What a provider's answer holds, told by its shape; what is not there is empty."""
+    if body.get("type") == "message":
+        body = chat_of_message(body, 0)
     if isinstance(body.get("choices"), list):
         return _chat_output(_objects(body.get("choices")))
     items = _objects(body.get("data"))

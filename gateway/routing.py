@@ -58,4 +58,6 @@ def _request(admitted: Admitted, route: RouteView) -> ProviderRequest:
         upstream_model=route.upstream_model,
         body=admitted.request.body,
         request_id=admitted.caller.request_id,
+        vendor_headers=admitted.request.vendor_headers,
+        max_output_tokens=admitted.bound.output_tokens // admitted.shape.choices,
     )

@@ -16,6 +16,7 @@ from gateway.calls import Calls, called, released, result_of, told_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal
 from gateway.in_flight import InFlight, Running
+from gateway.message_so_far import MessageSoFar
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import stream_of
@@ -27,7 +28,7 @@ from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import Settle, UsageFacts
 from metering.views import Repeat
-from providers.base import JsonObject, Usage
+from providers.base import JsonObject, Operation, Usage
 from providers.errors import ProviderError
 from providers.registry import Registry
 
@@ -69,11 +70,12 @@ class Streams:
     async def open(self, caller: Caller, request: CallRequest) -> CallStream:
         """The stream, once the provider has sent its first chunk: until then a failure is an ordinary refusal.
 
-        A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
+        A repeat of a chat that still runs in this process follows it; of one elsewhere, or of a message, it waits for
+        the end.
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = admit(self._calls.snapshot, caller, request, now())
-        stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
+        stream = CallStream(admitted.call_id, _gatherer(admitted))
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
@@ -109,7 +111,7 @@ class Streams:
                 read_cost=lambda: _running_cost(admitted, progress),
             )
         )
-        if admitted.claim is not None:
+        if isinstance(stream.so_far, SoFar):
             self._followable[admitted.call_id] = stream
         try:
             refusal = await self._produced(admitted, progress, stream, opened)
@@ -176,15 +178,31 @@ class Streams:
         _open(opened, stream)
 
     async def _settle(
-        self, admitted: Admitted, progress: _Progress, refusal: Refusal | None, so_far: SoFar | None
+        self, admitted: Admitted, progress: _Progress, refusal: Refusal | None, so_far: SoFar | MessageSoFar | None
     ) -> CallResult:
         usage = usage_facts(progress.usage, admitted.shape, admitted.bound, progress.content_bytes, progress.provider)
-        whole = so_far.body() if so_far is not None and refusal is None else None
+        whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
         operation = self._calls.settlement(admitted, usage, whole)
         if refusal is not None:
             operation = _ended_by(operation, refusal)
         settled = await self._settling.settle(operation)
         return result_of(admitted, None, usage, operation, settled, now())
+
+
+def _gatherer(admitted: Admitted) -> SoFar | MessageSoFar | None:
+    """What keeps the output of a call that may be repeated."""
+    if admitted.claim is None:
+        return None
+    return MessageSoFar() if admitted.request.operation is Operation.MESSAGES else SoFar()
+
+
+def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
+    """The whole output, with what the last event says that is held back for the charge."""
+    if progress.held_back is None:
+        return so_far.body()
+    whole = so_far.copy()
+    whole.add(progress.held_back)
+    return whole.body()
 
 
 def _ended_by(operation: Settle, refusal: Refusal) -> Settle:

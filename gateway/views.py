@@ -9,7 +9,7 @@ from kit.errors import Code, Refusal
 from kit.records import record
 from metering.operations import UsageFacts
 from metering.views import WalletFigures
-from providers.base import JsonObject, Operation
+from providers.base import Headers, JsonObject, Operation
 
 
 @record
@@ -31,13 +31,17 @@ class Caller:
 
 @record
 class CallRequest:
-    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
+    """One model call in its operation's form. `max_credits_micro` refuses a call that could cost more.
+
+    `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`.
+    """
 
     model: str
     operation: Operation
     body: JsonObject
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    vendor_headers: Headers = ()
 
 
 @record

@@ -127,7 +127,9 @@ class AiohttpTransport:
                 response = await self._open_session().post(
                     url,
                     data=request.body if len(request.body) < _STREAMED_BODY_BYTES else io.BytesIO(request.body),
-                    headers=headers | {"X-Request-Id": request.request_id, "Content-Length": str(len(request.body))},
+                    headers=headers
+                    | dict(request.headers)
+                    | {"X-Request-Id": request.request_id, "Content-Length": str(len(request.body))},
                     allow_redirects=False,
                     timeout=_client_timeout(timeouts),
                 )

@@ -11,13 +11,17 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The largest answer taken from a provider, streamed or whole."""
 
 JsonObject = dict[str, object]
-"""A parsed JSON object in OpenAI's wire form; unknown fields are kept as they came."""
+"""A parsed JSON object in the wire form of its operation; unknown fields are kept as they came."""
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values of HTTP headers."""
 
 
 class Operation(StrEnum):
-    """What is asked of a model; each has one path in OpenAI's REST form."""
+    """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's."""
 
     CHAT = "CHAT"
+    MESSAGES = "MESSAGES"
     EMBEDDING = "EMBEDDING"
     IMAGE = "IMAGE"
 
@@ -38,9 +42,12 @@ class Timeouts:
 
 @record
 class ProviderRequest:
-    """One call: `body` is OpenAI's request; the adapter puts `upstream_model` and the stream options into it.
+    """One call: `body` is the request in its operation's form, into which the adapter puts `upstream_model` and the
+    stream options; an adapter of another vendor translates it, and the answer back.
 
-    `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own.
+    `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own. `vendor_headers`
+    are the caller's that only the form's own vendor understands. `max_output_tokens` is what was reckoned with where
+    the body sets no limit.
     """
 
     operation: Operation
@@ -48,6 +55,8 @@ class ProviderRequest:
     body: JsonObject
     request_id: str
     timeouts: Timeouts | None = None
+    vendor_headers: Headers = ()
+    max_output_tokens: int | None = None
 
 
 @record

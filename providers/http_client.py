@@ -56,7 +56,8 @@ class KeepAliveTransport:
         if connection is None:
             connection = await self._connect(loop, endpoint, request.timeouts)
         body = request.body
-        head = f"X-Request-Id: {request.request_id}\r\nContent-Length: {len(body)}\r\n\r\n".encode("ascii")
+        own = "".join([f"{name}: {value}\r\n" for name, value in request.headers]) if request.headers else ""
+        head = f"{own}X-Request-Id: {request.request_id}\r\nContent-Length: {len(body)}\r\n\r\n".encode("ascii")
         exchange = connection.start(endpoint.head + head, body, request.timeouts, request.max_answer_bytes, started_at)
         if not self._swept_fast:
             self._sweep_after(loop, _SWEEP_S)

@@ -7,8 +7,9 @@ from typing import Final
 import orjson
 
 from kit.clock import now
-from providers.base import JsonObject, ProviderAnswer, ProviderRequest, StreamChunk, Timeouts
+from providers.base import JsonObject, Operation, ProviderAnswer, ProviderRequest, ProviderStream, StreamChunk, Timeouts
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
+from providers.messages_over_chat import message_over_chat, message_stream_over_chat
 from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_of_status, retry_after_s
 from providers.openai_usage import usage_of_answer, usage_of_openai
@@ -31,6 +32,8 @@ class SandboxProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
+        if request.operation is Operation.MESSAGES:
+            return await message_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=False)
         _raise_fault(behaviour.fault)
         return ProviderAnswer(
@@ -41,8 +44,10 @@ class SandboxProvider:
             content_bytes=generated_bytes(reply.body, "message"),
         )
 
-    async def stream(self, request: ProviderRequest) -> "SandboxStream":
+    async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider."""
+        if request.operation is Operation.MESSAGES:
+            return await message_stream_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=True)
         if reply.chunks is None:
             raise UpstreamGarbage("the provider's answer is not a stream")

@@ -7,6 +7,7 @@ bytes per token for a model (`limits.bytes_per_token`) where its operator has me
 from typing import Final
 
 from billing.views import ModelView
+from gateway.rules.outcome import ESTIMATED_BYTES_PER_TOKEN
 from gateway.rules.requests import MESSAGE_OVERHEAD_TOKENS, RequestShape
 from kit.errors import InvalidInput
 from metering.operations import UsageFacts
@@ -31,6 +32,22 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         )
     each = shape.output_tokens if shape.output_tokens is not None else (most or DEFAULT_OUTPUT_TOKENS)
     return _facts(input_tokens=_input_bound(shape, model), output_tokens=each * shape.choices)
+
+
+LIKELY_PICTURE_TOKENS: Final = 1_600
+"""Input tokens that a picture of usual size counts, where the model states none."""
+LIKELY_MESSAGE_TOKENS: Final = 4
+"""Tokens that a chat template usually adds to a message."""
+
+
+def likely_input_tokens(shape: RequestShape, model: ModelView) -> int:
+    """About how many tokens the input will count: a guess for people, where `bound_usage` is a bound for holds."""
+    tokens = (
+        -(-shape.input_bytes // ESTIMATED_BYTES_PER_TOKEN)
+        + shape.messages * LIKELY_MESSAGE_TOKENS
+        + shape.media_parts * (model.limits.image_input_tokens or LIKELY_PICTURE_TOKENS)
+    )
+    return min(tokens, model.context_tokens) if model.context_tokens else tokens
 
 
 def _input_bound(shape: RequestShape, model: ModelView) -> int:

@@ -235,7 +235,7 @@ async def test_headers_without_end_are_cut_off(provider_at):
 
 
 async def test_an_answer_longer_than_the_limit_is_cut_off(provider_at, monkeypatch):
-    import providers.openai_compatible as adapter
+    import providers.wire as adapter
 
     request = adapter.HttpRequest
     monkeypatch.setattr(adapter, "HttpRequest", lambda *fields: request(*fields, max_answer_bytes=1_000_000))
