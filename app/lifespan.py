@@ -29,6 +29,7 @@ from app.health import Health
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
 from app.ports import Attempts, PromoAttempts, provider_specs
+from app.rest_door import RestDoor
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -233,7 +234,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             streams=streams,
             resolver_services=resolver_services,
             graphql=graphql,
-            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
+            rest=OpenAIRest(RestDoor(credentials, workspaces, throttle, calls, streams)),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             pages=Pages(accounts, credentials),
             health=Health(database, redis),

@@ -20,8 +20,8 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
-from gateway.rules.estimate import bound_usage
-from gateway.rules.messages import messages_shape
+from gateway.rules.estimate import bound_usage, likely_input_tokens
+from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
@@ -31,7 +31,7 @@ from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
 from metering.rules.rating import NO_RATES, Rates
 from models.enums import Modality
-from providers.base import Operation
+from providers.base import JsonObject, Operation
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
@@ -90,6 +90,14 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
         created_at=at,
         claim=_claim(request, test=caller.test),
     )
+
+
+def likely_input(snapshot: Snapshot, caller: Caller, slug: str, body: JsonObject) -> int:
+    """About how many input tokens a message in Anthropic's form will count; the refusals of find_model, InvalidInput."""
+    model = find_model(snapshot, caller, slug)
+    if model.modality is not Modality.TEXT:
+        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
+    return likely_input_tokens(input_shape(body), model)
 
 
 def find_model(snapshot: Snapshot, caller: Caller, slug: str) -> ModelView:

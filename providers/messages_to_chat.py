@@ -42,9 +42,8 @@ def chat_request(body: JsonObject, upstream_model: str) -> JsonObject:
         name: value for name, value in body.items() if name not in _TRANSLATED | _WORDLESS | _OF_CHAT
     }
     request["messages"] = _conversation(body)
-    limit = "max_completion_tokens" if _WITHOUT_MAX_TOKENS.match(upstream_model) else "max_tokens"
     if body.get("max_tokens") is not None:
-        request[limit] = body["max_tokens"]
+        request[limit_name(upstream_model)] = body["max_tokens"]
     if body.get("stop_sequences"):
         request["stop"] = body["stop_sequences"]
     _put_tools(request, body)
@@ -57,6 +56,11 @@ def chat_request(body: JsonObject, upstream_model: str) -> JsonObject:
         if rest:
             request["metadata"] = rest
     return request
+
+
+def limit_name(model: str) -> str:
+    """What this model calls the limit of its output; `model` may have the name of its maker before a slash."""
+    return "max_completion_tokens" if _WITHOUT_MAX_TOKENS.match(model.rpartition("/")[2]) else "max_tokens"
 
 
 def _put_output_config(request: JsonObject, config: object) -> None:

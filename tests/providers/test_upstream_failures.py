@@ -238,7 +238,9 @@ async def test_an_answer_longer_than_the_limit_is_cut_off(provider_at, monkeypat
     import providers.wire as adapter
 
     request = adapter.HttpRequest
-    monkeypatch.setattr(adapter, "HttpRequest", lambda *fields: request(*fields, max_answer_bytes=1_000_000))
+    monkeypatch.setattr(
+        adapter, "HttpRequest", lambda *fields, **named: request(*fields, max_answer_bytes=1_000_000, **named)
+    )
     async with scripted(answer(b'{"choices":[' + b" " * 3_000_000 + b"]}")) as upstream:
         with pytest.raises(UpstreamGarbage, match="long"):
             await provider_at(upstream.url).complete(call())

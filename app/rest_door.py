@@ -1,0 +1,202 @@
+"""The door of every model call over REST: who asks, may they, what is asked; then one call, answered in the path's form."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Final, Protocol
+
+from accounts.rules.roles import ApiScope
+from accounts.views import Environment, Principal
+from app.asgi import Headers, Receive, Scope, Send, header, read_body, send_bytes
+from app.credentials import Credentials
+from app.throttle import Throttle
+from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.calls import Calls
+from gateway.streaming import CallStream, Streams
+from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
+from kit.errors import BadRequest, Forbidden, RequestFailure
+from kit.ids import encode_id
+from kit.money import format_micro, usd_text
+from providers.base import JsonObject
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+"""The largest body of a model call: room for a few pictures in a message."""
+
+
+class Writer(Protocol):
+    """Writes the answer to one request in its form; of a stream the events, of which each may be none or several."""
+
+    content_type: bytes
+
+    def answer(self, result: CallResult) -> bytes:
+        """The whole answer, with usage and charge (rule D2)."""
+        ...
+
+    def event(self, event: StreamedEvent) -> bytes:
+        """A piece of the output."""
+        ...
+
+    def end(self, event: StreamedEnd) -> bytes:
+        """The end of a stream, with usage and charge."""
+        ...
+
+    def failure(self, event: StreamedFailure) -> bytes:
+        """The end of a stream that broke, with what was charged for the output before."""
+        ...
+
+
+class Form(Protocol):
+    """What one path takes and gives."""
+
+    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
+        """The request. BadRequest where it cannot be read."""
+        ...
+
+    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+        """The call that is asked for, and who writes its answer. Raises refusals and BadRequest."""
+        ...
+
+
+class RestDoor:
+    """Admits requests with an API key and carries out their calls."""
+
+    def __init__(
+        self, credentials: Credentials, workspaces: Workspaces, throttle: Throttle, calls: Calls, streams: Streams
+    ) -> None:
+        """The parts of one process."""
+        self._credentials = credentials
+        self._workspaces = workspaces
+        self._throttle = throttle
+        self._streams = streams
+        self.calls = calls
+
+    async def admit(self, scope: Scope, scope_needed: ApiScope) -> tuple[Principal, WorkspaceFacts]:
+        """The key's principal and its workspace. Unauthenticated, Forbidden without the scope."""
+        principal = await self._credentials.of_api_key(scope)
+        if scope_needed not in principal.scopes:
+            raise Forbidden(f"this API key lacks the scope {scope_needed.value}")
+        assert principal.workspace_id is not None, "an API key belongs to a workspace"
+        return principal, await self._workspaces.facts(principal.workspace_id)
+
+    async def pass_through(
+        self, principal: Principal, facts: WorkspaceFacts, headers: Headers, model: str | None = None
+    ) -> None:
+        """Take one request from the buckets and put the rate-limit headers; RateLimited."""
+        known = None if model is None else self.calls.snapshot.models_by_slug.get(model)
+        passage = await self._throttle.take(principal, facts, model=known)
+        headers.extend(passage.headers)
+
+    async def asked(
+        self, form: Form, scope: Scope, receive: Receive, request_id: str, headers: Headers
+    ) -> tuple[Caller, str, JsonObject]:
+        """Who asks for a call, of which model, and the body; a request that cannot be read counts as well."""
+        principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
+        raw = await read_body(scope, receive, MAX_BODY_BYTES)
+        model, body, mistake = _asked(form, raw, scope)
+        await self.pass_through(principal, facts, headers, model)
+        if mistake is not None:
+            raise mistake
+        caller = Caller(
+            request_id=request_id,
+            workspace_id=facts.workspace_id,
+            wallet_id=facts.wallet_id,
+            plan=facts.plan,
+            user_id=None,
+            api_key_id=principal.api_key_id,
+            allowed_models=principal.allowed_models,
+            concurrent_calls=facts.concurrent_calls,
+            test=principal.environment is Environment.TEST,
+        )
+        return caller, model, body
+
+    async def call(
+        self, form: Form, scope: Scope, receive: Receive, send: Send, request_id: str, headers: Headers
+    ) -> None:
+        """One call from its request to the last byte of its answer. Raises what is to be told before the answer began."""
+        caller, model, body = await self.asked(form, scope, receive, request_id, headers)
+        request, writer = form.read(model, body, scope)
+        if request.body.get("stream") is True:
+            await _stream(await self._streams.open(caller, request), writer, receive, send, headers)
+            return
+        result = await self.calls.call(caller, request)
+        told = call_headers(result, self.calls)
+        await send_bytes(send, 200, writer.answer(result), writer.content_type, [*headers, *told])
+
+
+def call_headers(result: CallResult, calls: Calls) -> Headers:
+    """The call's id and charge, and whether this answer was given before."""
+    credits_text = format_micro(result.charged_micro)
+    usd = usd_text(result.charged_micro, calls.snapshot.credits_per_usd)
+    headers: Headers = [
+        (b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii")),
+        (b"x-tollgate-credits", credits_text.encode("ascii")),
+        (b"x-tollgate-usd", usd.encode("ascii")),
+    ]
+    if result.repeated:
+        headers.append((b"idempotent-replayed", b"true"))
+    return headers
+
+
+async def _stream(stream: CallStream, writer: Writer, receive: Receive, send: Send, headers: Headers) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+                (b"x-accel-buffering", b"no"),
+                (b"x-tollgate-call-id", encode_id("call", stream.call_id).encode("ascii")),
+                *headers,
+            ],
+        }
+    )
+    async with watching(receive, stream):
+        async for event in stream:
+            match event:
+                case StreamedEvent():
+                    text = writer.event(event)
+                    if text:
+                        await send({"type": "http.response.body", "body": text, "more_body": True})
+                case StreamedEnd():
+                    await send({"type": "http.response.body", "body": writer.end(event)})
+                case StreamedFailure():
+                    await send({"type": "http.response.body", "body": writer.failure(event)})
+
+
+@contextlib.asynccontextmanager
+async def watching(receive: Receive, stream: CallStream) -> AsyncGenerator[None]:
+    """While the block runs, a client that disconnects ends the stream's provider call; so does leaving by exception."""
+
+    async def until_gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stream.leave()
+
+    watcher = asyncio.create_task(until_gone())
+    try:
+        yield
+    except BaseException:
+        stream.leave()
+        raise
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The request's Idempotency-Key."""
+    return header(scope, b"idempotency-key")
+
+
+def _asked(form: Form, raw: bytes, scope: Scope) -> tuple[str, JsonObject, RequestFailure | None]:
+    """The model's name and the body, or what is wrong with them."""
+    try:
+        body = form.parsed(raw, header(scope, b"content-type") or "")
+    except RequestFailure as failure:
+        return "", {}, failure
+    model = body.get("model")
+    if not isinstance(model, str):
+        return "", {}, BadRequest("model must be the name of a model, as a text")
+    return model, body, None
