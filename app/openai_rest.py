@@ -13,7 +13,7 @@ from app import anthropic_errors, openai_errors
 from app.anthropic_form import MessagesForm, is_anthropic
 from app.asgi import ClientGone, Headers, MethodNotAllowed, Receive, Scope, Send, request_id_of, send_json
 from app.openai_form import OpenAIForm
-from app.responses_form import ResponsesForm
+from app.responses_form import ResponsesForm, placed
 from app.rest_door import Form, RestDoor
 from billing.views import ModelView
 from gateway.admission import likely_input, sandbox_routes
@@ -25,6 +25,7 @@ _LISTED_AT_S: Final = 0
 """OpenAI's form wants a time of creation, which a catalog does not know."""
 _ONE_PAGE: Final = {"has_more": False, "first_id": None, "last_id": None}
 """Anthropic's words for a list that is whole."""
+_RESPONSES: Final = "/v1/responses"
 _COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 
 
@@ -43,7 +44,7 @@ class OpenAIRest:
             "/v1/embeddings": OpenAIForm(Operation.EMBEDDING, rate),
             "/v1/images/generations": OpenAIForm(Operation.IMAGE, rate),
             "/v1/messages": MessagesForm(rate),
-            "/v1/responses": ResponsesForm(rate),
+            _RESPONSES: ResponsesForm(rate),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +60,7 @@ class OpenAIRest:
         except ClientGone:
             return
         except Refusal as refusal:
-            status, body = errors.of_refusal(refusal)
+            status, body = errors.of_refusal(placed(refusal) if scope["path"] == _RESPONSES else refusal)
             await send_json(send, status, body, headers)
         except RequestFailure as failure:
             status, body, extra = errors.of_failure(failure)

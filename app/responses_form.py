@@ -14,6 +14,7 @@ from app.responses_request import chat_body
 from app.rest_door import Writer, idempotency_key
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
+from kit.errors import InvalidInput, Refusal
 from kit.ids import encode_id
 from kit.json_values import is_object
 from providers.base import JsonObject, Operation
@@ -34,6 +35,23 @@ _ECHOED: Final[JsonObject] = {
 }
 """Settings that the response repeats, with what holds where the request is silent."""
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+_FIELDS: Final = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text",
+}
+"""This form's words for the fields of a chat."""
+
+
+def placed(refusal: Refusal) -> Refusal:
+    """The refusal of a chat with its field in this form."""
+    if not isinstance(refusal, InvalidInput) or not refusal.field or refusal.field[0] not in _FIELDS:
+        return refusal
+    field = (_FIELDS[refusal.field[0]], *refusal.field[1:])
+    return InvalidInput(refusal.message.replace(refusal.field[0], field[0]), field=field)
 
 
 class ResponsesForm:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
+import orjson
+
 from kit.clock import now
 from kit.json_values import is_list, is_object
 from providers.anthropic_content import bytes_of_event, bytes_of_message
@@ -22,7 +24,6 @@ from providers.errors import (
 from providers.message_answers import chat_of_message
 from providers.message_events import STREAM_END, ChunksOfMessage
 from providers.messages_over_chat import TranslatedStream
-from providers.openai_content import generated_bytes
 from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import Events, Wire, event_of, read_all, upstream_request_id
@@ -70,13 +71,17 @@ class AnthropicProvider:
         if not is_list(content) or not all(is_object(block) for block in content):
             raise UpstreamGarbage("the provider's answer has no list of content")
         asked = request.operation is Operation.MESSAGES
-        shown = message if asked else chat_of_message(message, _created())
+        try:
+            shown = message if asked else chat_of_message(message, _created())
+            content_bytes = bytes_of_message(message)
+        except orjson.JSONEncodeError as error:
+            raise UpstreamGarbage("the provider's answer is nested too deeply") from error
         return ProviderAnswer(
             body=shown,
             raw=text if asked else None,
             usage=usage_of_anthropic(message.get("usage")),
             upstream_request_id=upstream_request_id(answer),
-            content_bytes=bytes_of_message(message) if asked else generated_bytes(shown, "message"),
+            content_bytes=content_bytes,
         )
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
@@ -178,7 +183,10 @@ class AnthropicStream:
             self._stopped = self._stopped or (is_object(delta) and delta.get("stop_reason") is not None)
             event = {**event, "usage": self._usage}
             return StreamChunk(data, event, usage_of_anthropic(self._usage), 0)
-        content_bytes = bytes_of_event(event)
+        try:
+            content_bytes = bytes_of_event(event)
+        except orjson.JSONEncodeError as error:
+            raise UpstreamGarbage("an event of the provider's stream is nested too deeply") from error
         if content_bytes:
             self._produced = True
         return StreamChunk(data, event, None, content_bytes)

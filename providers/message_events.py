@@ -26,7 +26,7 @@ class ChunksOfMessage:
     def __init__(self, created: int) -> None:
         """`created` is the chat's Unix time."""
         self._head: JsonObject = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
-        self._tools: dict[object, int] = {}
+        self._tools: dict[int, int] = {}
         """The number of a tool call by the index of its block."""
 
     def translate(self, chunk: StreamChunk) -> list[StreamChunk]:
@@ -58,7 +58,7 @@ class ChunksOfMessage:
             return [self._delta({"content": text})]
         if block.get("type") != "tool_use":
             return []
-        number = self._tools.setdefault(event.get("index"), len(self._tools))
+        number = self._tools.setdefault(_index_of(event), len(self._tools))
         given = block.get("input")
         arguments = orjson.dumps(given).decode() if given else ""
         function = {"name": block.get("name"), "arguments": arguments}
@@ -77,9 +77,9 @@ class ChunksOfMessage:
                 return [self._delta({"content": delta.get("text")})]
             case "thinking_delta":
                 return [self._delta({"reasoning_content": delta.get("thinking")})]
-            case "input_json_delta" if event.get("index") in self._tools:
+            case "input_json_delta" if _index_of(event) in self._tools:
                 function = {"arguments": delta.get("partial_json")}
-                return [self._delta({"tool_calls": [{"index": self._tools[event.get("index")], "function": function}]})]
+                return [self._delta({"tool_calls": [{"index": self._tools[_index_of(event)], "function": function}]})]
             case _:
                 return []
 
@@ -97,6 +97,11 @@ class ChunksOfMessage:
     def _delta(self, delta: JsonObject, finish_reason: str | None = None) -> StreamChunk:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _chunk({**self._head, "choices": [choice]}, None)
+
+
+def _index_of(event: JsonObject) -> int:
+    index = event.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _chunk(parsed: JsonObject, usage: Usage | None) -> StreamChunk:

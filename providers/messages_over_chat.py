@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Protocol
 
+import orjson
+
 from kit.json_values import is_object
-from providers.anthropic_content import bytes_of_message
 from providers.base import JsonObject, Operation, Provider, ProviderAnswer, ProviderRequest, ProviderStream, StreamChunk
+from providers.errors import UpstreamGarbage
 from providers.message_answers import message_of_chat
 from providers.message_events import EventsOfChat
 from providers.messages_to_chat import chat_request
@@ -15,13 +17,12 @@ from providers.messages_to_chat import chat_request
 async def message_over_chat(provider: Provider, request: ProviderRequest) -> ProviderAnswer:
     """The whole answer as a message; usage is what the provider reported of the chat."""
     answer = await provider.complete(_as_chat(request))
-    body = message_of_chat(answer.body, with_thinking=_wants_thinking(request.body))
     return ProviderAnswer(
-        body=body,
+        body=message_of_chat(answer.body, with_thinking=_wants_thinking(request.body)),
         raw=None,
         usage=answer.usage,
         upstream_request_id=answer.upstream_request_id,
-        content_bytes=max(answer.content_bytes, bytes_of_message(body)),
+        content_bytes=answer.content_bytes,
     )
 
 
@@ -68,7 +69,11 @@ class TranslatedStream:
     async def __anext__(self) -> StreamChunk:
         """The next event that the provider's events become."""
         while not self._ready:
-            self._ready = self._translation.translate(await anext(self._inner))
+            event = await anext(self._inner)
+            try:
+                self._ready = self._translation.translate(event)
+            except orjson.JSONEncodeError as error:
+                raise UpstreamGarbage("an event of the provider's stream is nested too deeply") from error
             self._ready.reverse()
         return self._ready.pop()
 

@@ -129,7 +129,7 @@ def _assistant(content: object) -> JsonObject:
     calls: list[JsonObject] = []
     for block in content if is_list(content) else []:
         if is_object(block) and block.get("type") == "tool_use":
-            function = {"name": block.get("name"), "arguments": orjson.dumps(block.get("input") or {}).decode()}
+            function = {"name": block.get("name"), "arguments": _text_of_json(block.get("input") or {})}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
     message: JsonObject = {"role": "assistant", "content": _text_of(content) or None}
     if calls:
@@ -204,6 +204,13 @@ def _text_of(content: object) -> str:
     blocks = content if is_list(content) else []
     texts = [block.get("text") for block in blocks if is_object(block) and block.get("type") == "text"]
     return "\n\n".join([text for text in texts if isinstance(text, str) and text])
+
+
+def _text_of_json(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:
+        raise _rejected(f"the request cannot be written as JSON: {error}") from error
 
 
 def _rejected(message: str) -> UpstreamRejected:
