@@ -13,7 +13,7 @@ from tests.providers.upstreams import KEY, scripted
 from tests.seeding import apply_catalog, seed_workspace
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def vendor_processes(database_clones, valkey_server, tmp_path_factory) -> AsyncIterator[Line]:
     database_url = database_clones.url_of(await database_clones.take())
     database = await Database.open(database_url)

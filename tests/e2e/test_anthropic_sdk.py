@@ -1,5 +1,6 @@
 """Anthropic's official SDK over a real socket: /v1/messages for models of either vendor."""
 
+import asyncio
 from fractions import Fraction
 
 import aiohttp
@@ -250,3 +251,70 @@ def test_the_scripted_usage_is_the_one_that_prices_are_reckoned_with() -> None:
         320,
         1_000,
     )
+
+
+async def test_two_streams_of_one_key_at_once_are_one_call(vendors: Line) -> None:
+    ask = {
+        "model": SANDBOX, "max_tokens": 64, "messages": HELLO, "metadata": {"sandbox_chunk_delay_ms": "20"},
+        "extra_headers": {"Idempotency-Key": "at-once"},
+    }  # fmt: skip
+
+    async def final() -> anthropic.types.Message:
+        async with vendors.anthropic() as client, client.messages.stream(**ask) as stream:
+            return await stream.get_final_message()
+
+    first, second = await asyncio.gather(final(), final())
+    assert first.content[0].text == second.content[0].text
+    assert await vendors.spent() == message_price(SANDBOX, first.usage)
+
+
+async def test_who_leaves_a_stream_pays_for_what_came(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        stream = await client.messages.create(
+            model=SANDBOX, max_tokens=64, messages=HELLO, stream=True, metadata={"sandbox_chunk_delay_ms": "100"}
+        )
+        async for event in stream:
+            if event.type == "content_block_delta":
+                break
+        await stream.close()
+    async with asyncio.timeout(10):
+        while (event := await vendors.event()) is None:
+            await asyncio.sleep(0.05)
+    assert event["estimated"] is True
+    assert await vendors.spent() == event["charged_micro"] > 0
+    call = await vendors.pg.fetchval("SELECT status FROM calls WHERE workspace_id = $1", vendors.seeded.workspace_id)
+    assert call == "CANCELED"
+
+
+async def test_graphql_chats_with_claude_and_reads_what_a_message_gave(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        await client.messages.create(
+            model=CLAUDE, max_tokens=64, messages=HELLO, extra_headers={"Idempotency-Key": "kept"}
+        )
+    query = """
+    mutation {
+      callModel(input: {model: "claude-sonnet-4", payload: {chat: {messages: [{role: SYSTEM, content: "Be brief."},
+        {role: USER, content: "tool"}], maxOutputTokens: 50}}}) {
+        call { usage { credits meters { meter quantity } } output { ... on ChatOutput { content toolCalls } } }
+        userErrors { code message }
+      }
+    }"""
+    kept = "{ workspace { calls(first: 2) { nodes { output { ... on ChatOutput { content finishReason } } } } } }"
+    headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(f"{vendors.gateway.url}/graphql", json={"query": query}) as answer:
+            whole = await answer.json()
+            assert "errors" not in whole, whole
+            told = whole["data"]["callModel"]
+        async with session.post(f"{vendors.gateway.url}/graphql", json={"query": kept}) as answer:
+            calls = (await answer.json())["data"]["workspace"]["calls"]["nodes"]
+    assert told["userErrors"] == []
+    usage = told["call"]["usage"]
+    assert Fraction(usage["credits"]) * 1_000_000 == CLAUDE_PRICE
+    used = {reading["meter"]: int(reading["quantity"]) for reading in usage["meters"]}
+    assert [used[name] for name in ("INPUT_TOKENS", "CACHED_INPUT_TOKENS", "OUTPUT_TOKENS")] == [1_320, 1_000, 45]
+    assert told["call"]["output"]["content"] == TEXT["text"]
+    assert told["call"]["output"]["toolCalls"][0]["function"]["name"] == "weather"
+    assert vendors.heard["max_tokens"] == 50
+    assert [call["output"] for call in calls] == [None, {"content": TEXT["text"], "finishReason": "stop"}]
+    assert await vendors.spent() == 2 * CLAUDE_PRICE
