@@ -1,6 +1,6 @@
 """The gateway process that the vendors' SDKs talk to."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
@@ -9,7 +9,7 @@ from models.database import Database
 from tests.e2e.vendors import GRANTED_MICRO, Line
 from tests.processes import gateway_env, start_gateway, start_sandbox
 from tests.providers.claude import Claude
-from tests.providers.upstreams import KEY, scripted
+from tests.providers.upstreams import KEY, Heard, scripted
 from tests.seeding import apply_catalog, seed_workspace
 
 
@@ -20,7 +20,12 @@ async def vendor_processes(database_clones, valkey_server, tmp_path_factory) -> 
     await apply_catalog(database)
     sandbox = await start_sandbox()
     claude = Claude()
-    async with scripted(claude) as upstream:
+    answers: list[Callable[[Heard], bytes]] = []
+
+    async def gpt(reader, writer) -> None:
+        writer.write(answers[-1](gpt_upstream.requests[-1]))
+
+    async with scripted(claude) as upstream, scripted(gpt) as gpt_upstream:
         claude.upstream = upstream
         gateway = await start_gateway(
             gateway_env(
@@ -30,10 +35,12 @@ async def vendor_processes(database_clones, valkey_server, tmp_path_factory) -> 
                 TOLLGATE_SANDBOX_URL=sandbox.url,
                 ANTHROPIC_BASE_URL=upstream.url,
                 ANTHROPIC_API_KEY=KEY,
+                OPENAI_BASE_URL=gpt_upstream.url,
+                OPENAI_API_KEY=KEY,
             )
         )
         pg = await asyncpg.connect(database_url)
-        yield Line(gateway, claude, pg, database, await seed_workspace(database, 0))
+        yield Line(gateway, claude, gpt_upstream, answers, pg, database, await seed_workspace(database, 0))
         assert await gateway.stop() == 0
     assert not [text for text in gateway.lines if "Traceback" in text or "ERROR" in text or KEY in text], gateway.lines
     await sandbox.stop()

@@ -1,8 +1,9 @@
-"""A gateway process between the vendors' SDKs and two providers: the sandbox, and a scripted Claude; prices by the catalog file alone."""
+"""A gateway process between the vendors' SDKs and three providers: the sandbox, a scripted Claude, a scripted GPT; prices by the catalog file alone."""
 
 import base64
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from models.database import Database
 from tests.metering.invariants import assert_invariants
 from tests.processes import Running
 from tests.providers.claude import Claude
+from tests.providers.upstreams import Heard, Upstream
 from tests.seeding import CATALOG, Seeded
 
 GRANTED_MICRO = 20_000_000_000_000
@@ -36,10 +38,12 @@ RESPONSE_TOOL = {
 
 @dataclass
 class Line:
-    """The processes of this file's tests, and one test's own workspace."""
+    """The processes of a file's tests, and one test's own workspace. `gpt` answers by the last of `gpt_answers`."""
 
     gateway: Running
     claude: Claude
+    gpt: Upstream
+    gpt_answers: list[Callable[[Heard], bytes]]
     pg: asyncpg.Connection
     database: Database
     seeded: Seeded
