@@ -8,7 +8,7 @@ import orjson
 from app.anthropic_errors import of_refusal
 from app.asgi import Scope, header
 from app.openai_form import Rate, charged, parse_object
-from app.rest_door import Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
@@ -28,6 +28,8 @@ def is_anthropic(scope: Scope) -> bool:
 
 class MessagesForm:
     """Serves Form."""
+
+    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, rate: Rate) -> None:
         """`rate` is asked at each answer."""

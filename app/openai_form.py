@@ -8,7 +8,7 @@ import orjson
 
 from app.asgi import Scope
 from app.openai_errors import of_refusal
-from app.rest_door import Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest
 from kit.ids import encode_id
@@ -25,6 +25,8 @@ _END: Final = b"\n\n"
 
 class OpenAIForm:
     """The form of one operation's path."""
+
+    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, operation: Operation, rate: Rate) -> None:
         """`rate` is asked at each answer."""

@@ -12,6 +12,7 @@ from accounts.views import Environment
 from app import anthropic_errors, openai_errors
 from app.anthropic_form import MessagesForm, is_anthropic
 from app.asgi import ClientGone, Headers, MethodNotAllowed, Receive, Scope, Send, request_id_of, send_json
+from app.audio_form import SpeechForm, TranscriptionForm
 from app.openai_form import OpenAIForm
 from app.responses_form import ResponsesForm, placed
 from app.rest_door import Form, RestDoor
@@ -43,6 +44,8 @@ class OpenAIRest:
             "/v1/chat/completions": OpenAIForm(Operation.CHAT, rate),
             "/v1/embeddings": OpenAIForm(Operation.EMBEDDING, rate),
             "/v1/images/generations": OpenAIForm(Operation.IMAGE, rate),
+            "/v1/audio/speech": SpeechForm(rate),
+            "/v1/audio/transcriptions": TranscriptionForm(rate),
             "/v1/messages": MessagesForm(rate),
             _RESPONSES: ResponsesForm(rate),
         }

@@ -11,7 +11,7 @@ from app.openai_errors import of_refusal
 from app.openai_form import Rate, charged, parse_object, whole_as_chunk
 from app.responses_output import ResponseOutput
 from app.responses_request import chat_body
-from app.rest_door import Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import InvalidInput, Refusal
@@ -56,6 +56,8 @@ def placed(refusal: Refusal) -> Refusal:
 
 class ResponsesForm:
     """Serves Form."""
+
+    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, rate: Rate) -> None:
         """`rate` is asked at each answer."""

@@ -48,6 +48,9 @@ class Writer(Protocol):
 class Form(Protocol):
     """What one path takes and gives."""
 
+    max_body_bytes: int
+    """The largest body of a request."""
+
     def parsed(self, raw: bytes, content_type: str) -> JsonObject:
         """The request. BadRequest where it cannot be read."""
         ...
@@ -91,7 +94,7 @@ class RestDoor:
     ) -> tuple[Caller, str, JsonObject]:
         """Who asks for a call, of which model, and the body; a request that cannot be read counts as well."""
         principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
-        raw = await read_body(scope, receive, MAX_BODY_BYTES)
+        raw = await read_body(scope, receive, form.max_body_bytes)
         model, body, mistake = _asked(form, raw, scope)
         await self.pass_through(principal, facts, headers, model)
         if mistake is not None:

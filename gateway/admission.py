@@ -20,6 +20,7 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
+from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.estimate import bound_usage, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
@@ -38,6 +39,8 @@ _MODALITIES: Final = {
     Operation.MESSAGES: Modality.TEXT,
     Operation.EMBEDDING: Modality.EMBEDDING,
     Operation.IMAGE: Modality.IMAGE,
+    Operation.SPEECH: Modality.AUDIO,
+    Operation.TRANSCRIPTION: Modality.AUDIO,
 }
 
 
@@ -65,11 +68,8 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
     model = find_model(snapshot, caller, request.model)
     if model.modality is not _MODALITIES[request.operation]:
         raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
-    shape = (
-        messages_shape(request.body)
-        if request.operation is Operation.MESSAGES
-        else read_shape(request.operation, request.body)
-    )
+    check_priced(request.operation, model)
+    shape = _shape(request)
     bound = bound_usage(request.operation, shape, model)
     discount = snapshot.discount_percent(caller.plan, model)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
@@ -90,6 +90,18 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
         created_at=at,
         claim=_claim(request, test=caller.test),
     )
+
+
+def _shape(request: CallRequest) -> RequestShape:
+    match request.operation:
+        case Operation.MESSAGES:
+            return messages_shape(request.body)
+        case Operation.SPEECH:
+            return speech_shape(request.body)
+        case Operation.TRANSCRIPTION:
+            return transcription_shape(request.body, request.upload)
+        case _:
+            return read_shape(request.operation, request.body)
 
 
 def likely_input(snapshot: Snapshot, caller: Caller, slug: str, body: JsonObject) -> int:

@@ -230,6 +230,11 @@ def output_of(call_id: UUID, body: JsonObject) -> OutputView:
         body = chat_of_message(body, 0)
     if isinstance(body.get("choices"), list):
         return _chat_output(_objects(body.get("choices")))
+    sound, kind = body.get("b64_audio"), body.get("content_type")
+    if isinstance(sound, str) and isinstance(kind, str):
+        return AssetsOutputView((_inline(UUID(int=call_id.int ^ 1), kind, sound),))
+    if isinstance(body.get("text"), str):
+        return ChatOutputView(str(body["text"]), "stop", None)
     items = _objects(body.get("data"))
     if any("embedding" in item for item in items):
         return EmbeddingOutputView(tuple(_vector(item.get("embedding")) for item in items))
@@ -256,9 +261,12 @@ def _asset(call_id: UUID, index: int, item: JsonObject) -> AssetView:
     asset_id = UUID(int=call_id.int ^ (index + 1))
     if isinstance(url, str):
         return AssetView(asset_id, "image/png", None, url)
-    text = inline if isinstance(inline, str) else ""
+    return _inline(asset_id, "image/png", inline if isinstance(inline, str) else "")
+
+
+def _inline(asset_id: UUID, content_type: str, text: str) -> AssetView:
     size = len(text) * 3 // 4 - text[-2:].count("=")
-    return AssetView(asset_id, "image/png", size, f"data:image/png;base64,{text}")
+    return AssetView(asset_id, content_type, size, f"data:{content_type};base64,{text}")
 
 
 def _objects(value: object) -> list[JsonObject]:

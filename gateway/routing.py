@@ -59,5 +59,6 @@ def _request(admitted: Admitted, route: RouteView) -> ProviderRequest:
         body=admitted.request.body,
         request_id=admitted.caller.request_id,
         vendor_headers=admitted.request.vendor_headers,
+        upload=admitted.request.upload,
         max_output_tokens=admitted.bound.output_tokens // admitted.shape.choices,
     )

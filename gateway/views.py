@@ -9,7 +9,7 @@ from kit.errors import Code, Refusal
 from kit.records import record
 from metering.operations import UsageFacts
 from metering.views import WalletFigures
-from providers.base import Headers, JsonObject, Operation
+from providers.base import Headers, JsonObject, Operation, Upload
 
 
 @record
@@ -33,7 +33,8 @@ class Caller:
 class CallRequest:
     """One model call in its operation's form. `max_credits_micro` refuses a call that could cost more.
 
-    `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`.
+    `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`. `upload` is the
+    recording to be written down; the body names it by its digest.
     """
 
     model: str
@@ -42,6 +43,7 @@ class CallRequest:
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
     vendor_headers: Headers = ()
+    upload: Upload | None = None
 
 
 @record

@@ -1,7 +1,7 @@
 """The protocol that every provider adapter serves, with the frozen values that cross it."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -18,12 +18,17 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Operation(StrEnum):
-    """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's."""
+    """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's.
+
+    The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
+    """
 
     CHAT = "CHAT"
     MESSAGES = "MESSAGES"
     EMBEDDING = "EMBEDDING"
     IMAGE = "IMAGE"
+    SPEECH = "SPEECH"
+    TRANSCRIPTION = "TRANSCRIPTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,22 @@ class Timeouts:
 
 
 @record
+class Upload:
+    """A file that goes with a request."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@record
 class ProviderRequest:
     """One call: `body` is the request in its operation's form, into which the adapter puts `upstream_model` and the
     stream options; an adapter of another vendor translates it, and the answer back.
 
     `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own. `vendor_headers`
     are the caller's that only the form's own vendor understands. `max_output_tokens` is what was reckoned with where
-    the body sets no limit.
+    the body sets no limit. `upload` is the recording of a TRANSCRIPTION, whose fields are the body.
     """
 
     operation: Operation
@@ -57,6 +71,7 @@ class ProviderRequest:
     timeouts: Timeouts | None = None
     vendor_headers: Headers = ()
     max_output_tokens: int | None = None
+    upload: Upload | None = None
 
 
 @record

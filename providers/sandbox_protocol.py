@@ -11,7 +11,9 @@ import httptools
 import orjson
 
 from kit.clock import now
-from providers.base import JsonObject, Operation
+from kit.json_values import is_object
+from providers.base import JsonObject, Operation, Upload
+from providers.multipart import FormError, read_form
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 from providers.sandbox_model import models
@@ -21,6 +23,8 @@ _OPERATIONS: Final = {
     b"/v1/chat/completions": Operation.CHAT,
     b"/v1/embeddings": Operation.EMBEDDING,
     b"/v1/images/generations": Operation.IMAGE,
+    b"/v1/audio/speech": Operation.SPEECH,
+    b"/v1/audio/transcriptions": Operation.TRANSCRIPTION,
 }
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _CLOSE: Final = b"Connection: close\r\n"
@@ -56,6 +60,7 @@ class _Received:
     method: bytes = b""
     request_id: bytes = b""
     authorization: bytes = b""
+    content_type: bytes = b""
     parts: list[bytes] = field(default_factory=list[bytes])
     size: int = 0
     keep_alive: bool = True
@@ -134,12 +139,14 @@ class SandboxProtocol(asyncio.Protocol):
         self._received.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Two headers matter."""
+        """Three headers matter."""
         lower = name.lower()
         if lower == b"x-request-id":
             self._received.request_id = value
         elif lower == b"authorization":
             self._received.authorization = value
+        elif lower == b"content-type":
+            self._received.content_type = value
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; too much is not kept."""
@@ -174,18 +181,14 @@ class SandboxProtocol(asyncio.Protocol):
         if request.size > MAX_BODY_BYTES:
             self._finish(request, 413, _error("the request is too long"))
             return
-        try:
-            parsed: object = orjson.loads(b"".join(request.parts))
-        except orjson.JSONDecodeError:
-            parsed = None
-        if not isinstance(parsed, dict):
-            self._finish(request, 400, _error("the body is not a JSON object"))
+        body, upload = _read(request, operation)
+        if body is None:
+            self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
-        body: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
         behaviour = behaviour_of(body, self._settings.behaviour)
         streamed = operation is Operation.CHAT and body.get("stream") is True
         try:
-            reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed)
+            reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=upload)
         except orjson.JSONEncodeError:
             self._finish(request, 400, _error("the body is nested too deeply"))
             return
@@ -201,6 +204,10 @@ class SandboxProtocol(asyncio.Protocol):
         elif serving.reply.chunks is not None:
             self._write(_STREAM_HEAD + b"X-Request-Id: sandbox-" + serving.request.request_id + b"\r\n\r\n")
             self._stream()
+        elif serving.reply.sound is not None and fault is Fault.NONE:
+            self._record(complete=True)
+            self._write(_head(200, len(serving.reply.sound), "audio/wav") + serving.reply.sound)
+            self._next(keep_alive=serving.request.keep_alive)
         elif fault is Fault.NONE or serving.reply.status != 200:
             self._record(complete=serving.reply.status == 200)
             self._finish(serving.request, serving.reply.status, serving.reply.body, serving.behaviour.retry_after)
@@ -335,10 +342,27 @@ class SandboxProtocol(asyncio.Protocol):
                 "output_tokens": usage.output_tokens,
                 "reasoning_tokens": usage.reasoning_tokens,
                 "images": usage.images,
+                "characters": usage.characters,
+                "seconds": usage.seconds,
                 "fault": serving.behaviour.fault.value,
                 "usage": serving.behaviour.usage.value,
             }
         )
+
+
+def _read(request: _Received, operation: Operation) -> tuple[JsonObject | None, Upload | None]:
+    """The request's fields and its file; no fields where it cannot be read."""
+    content = b"".join(request.parts)
+    if operation is Operation.TRANSCRIPTION:
+        try:
+            return read_form(content, request.content_type.decode("latin-1"))
+        except FormError:
+            return None, None
+    try:
+        parsed: object = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None, None
+    return (parsed, None) if is_object(parsed) else (None, None)
 
 
 def _error(message: str) -> JsonObject:

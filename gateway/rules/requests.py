@@ -31,6 +31,8 @@ class RequestShape:
     images: int
     media_parts: int
     stream: bool
+    characters: int = 0
+    seconds: int = 0
 
 
 def read_shape(operation: Operation, body: JsonObject) -> RequestShape:
