@@ -5,6 +5,7 @@ from typing import Final
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Upload
 
 MAX_FIELDS: Final = 100
@@ -38,7 +39,7 @@ class _Reader:
         self._value += data[start:end]
 
     def header_end(self) -> None:
-        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("utf-8", "replace")
+        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
         self._name = self._value = b""
 
     def data(self, data: bytes, start: int, end: int) -> None:
@@ -91,25 +92,26 @@ def read_form(content: bytes, content_type: str) -> tuple[JsonObject, Upload | N
 
 def _put(fields: JsonObject, name: str, text: str) -> None:
     outer, bracket, rest = name.partition("[")
-    if not bracket:
-        known = fields.get(name)
-        fields[name] = text if known is None else [*(known if isinstance(known, list) else [known]), text]  # pyright: ignore[reportUnknownVariableType] -- texts
-        return
-    key = rest.partition("]")[0]
     known = fields.get(outer)
+    key = rest.partition("]")[0]
     if key:
-        fields[outer] = {**(known if isinstance(known, dict) else {}), key: text}
+        fields[outer] = {**(known if is_object(known) else {}), key: text}
+    elif bracket or known is not None:
+        fields[outer] = [*(known if is_list(known) else [] if known is None else [known]), text]
     else:
-        fields[outer] = [*(known if isinstance(known, list) else []), text]  # pyright: ignore[reportUnknownVariableType] -- texts
+        fields[outer] = text
 
 
 def write_form(fields: JsonObject, upload: Upload, boundary: str) -> bytes:
-    """The form as a body; lists are written as `name[]`, other values as texts."""
+    """The form as a body; lists are written as `name[]`, objects as `name[key]`, other values as texts."""
     pieces: list[bytes] = []
     for name, value in fields.items():
-        values: list[object] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType] -- written as texts
-        shown = f"{name}[]" if isinstance(value, list) else name
-        pieces.extend(_part(boundary, shown, _text(each).encode()) for each in values)
+        if is_list(value):
+            pieces.extend(_part(boundary, f"{name}[]", _text(each).encode()) for each in value)
+        elif is_object(value):
+            pieces.extend(_part(boundary, f"{name}[{key}]", _text(each).encode()) for key, each in value.items())
+        else:
+            pieces.append(_part(boundary, name, _text(value).encode()))
     about = f'; filename="{_quoted(upload.filename)}"\r\nContent-Type: {_line(upload.content_type)}'
     pieces.append(_part(boundary, FILE_FIELD, upload.content, about))
     return b"".join([*pieces, f"--{boundary}--\r\n".encode()])

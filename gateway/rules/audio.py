@@ -16,7 +16,9 @@ FORMATS: Final = ("json", "verbose_json", "text", "srt", "vtt")
 
 _MEASURED: Final = {
     Operation.SPEECH: frozenset({Meter.CHARACTERS, Meter.REQUESTS}),
-    Operation.TRANSCRIPTION: frozenset({Meter.SECONDS, Meter.REQUESTS, Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS}),
+    Operation.TRANSCRIPTION: frozenset(
+        {Meter.SECONDS, Meter.REQUESTS, Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS}
+    ),
 }
 
 
