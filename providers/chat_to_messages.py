@@ -9,7 +9,7 @@ import orjson
 
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
-from providers.errors import UpstreamRejected
+from providers.errors import NotInThisForm
 
 DEFAULT_OUTPUT_TOKENS: Final = 4_096
 """Messages needs a limit; this one where nobody set or reckoned with another."""
@@ -34,7 +34,7 @@ _ANY_OBJECT: Final = "Answer with one JSON object and nothing else: no words aro
 
 
 def messages_request(body: JsonObject, max_output_tokens: int | None) -> JsonObject:
-    """The request without `model` and `stream`. Raises UpstreamRejected for what Messages cannot do."""
+    """The request without `model` and `stream`. Raises NotInThisForm for what Messages cannot do."""
     if body.get("n") not in (None, 1):
         raise _rejected("this model gives one choice a call: n must be 1")
     if body.get("functions"):
@@ -253,5 +253,5 @@ def _source(url: str) -> JsonObject:
     return {"type": "base64", "media_type": media_type.partition(";")[0], "data": content}
 
 
-def _rejected(message: str) -> UpstreamRejected:
-    return UpstreamRejected(400, message)
+def _rejected(message: str) -> NotInThisForm:
+    return NotInThisForm(message)

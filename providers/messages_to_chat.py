@@ -11,7 +11,7 @@ import orjson
 
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
-from providers.errors import UpstreamRejected
+from providers.errors import NotInThisForm
 
 _TRANSLATED: Final = frozenset(
     {
@@ -37,7 +37,7 @@ _WITHOUT_MAX_TOKENS: Final = re.compile(r"(o[1-9]|gpt-([5-9]|\d\d))")
 
 
 def chat_request(body: JsonObject, upstream_model: str) -> JsonObject:
-    """The request without `model`. Raises UpstreamRejected for what chat cannot do."""
+    """The request without `model`. Raises NotInThisForm for what chat cannot do."""
     request: JsonObject = {
         name: value for name, value in body.items() if name not in _TRANSLATED | _WORDLESS | _OF_CHAT
     }
@@ -213,5 +213,5 @@ def _text_of_json(value: object) -> str:
         raise _rejected(f"the request cannot be written as JSON: {error}") from error
 
 
-def _rejected(message: str) -> UpstreamRejected:
-    return UpstreamRejected(400, message)
+def _rejected(message: str) -> NotInThisForm:
+    return NotInThisForm(message)

@@ -122,3 +122,23 @@ async def test_each_path_takes_one_method_and_says_so(gate: Gate) -> None:
     for path in ("/v1/messages", "/v1/responses", "/v1/messages/count_tokens", "/v1/chat/completions"):
         answer = await gate.ask(None, path=path)
         assert (answer.status, answer.headers["allow"]) == (405, "POST"), path
+
+
+async def test_a_model_of_both_vendors_answers_in_every_form_while_one_of_them_is_away(gate: Gate) -> None:
+    for path, body in (
+        ("/v1/messages", asked()),
+        ("/v1/responses", {"input": "hi", "max_output_tokens": 20}),
+        ("/v1/chat/completions", chat()),
+        ("/v1/chat/completions", chat(n=2)),  # which Claude cannot, and nobody is asked to
+    ):
+        answer = await gate.ask({**body, "model": "both-vendors"}, path=path)
+        assert answer.status == 200, (path, answer.body)
+        stream = await gate.ask({**body, "model": "both-vendors", "stream": True}, path=path)
+        assert stream.status == 200, (path, stream.raw)
+
+
+async def test_what_no_form_of_a_models_providers_can_say_is_a_bad_request(gate: Gate) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    answer = await gate.ask({**asked(tools=[search]), "model": "sandbox-chat"}, path="/v1/messages")
+    assert (answer.status, answer.body["error"]["type"]) == (400, "invalid_request_error")
+    assert "web_search_20250305" in answer.body["error"]["message"]
