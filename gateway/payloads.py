@@ -64,6 +64,15 @@ class ImagePayload:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechPayload:
+    """What a speaking model is asked; `voice` None takes the one that every vendor has."""
+
+    text: str
+    voice: str | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CustomPayload:
     """A body in the form of the model's own provider."""
 
@@ -72,12 +81,12 @@ class CustomPayload:
 
 @dataclass(frozen=True, slots=True)
 class UnservedPayload:
-    """Work that no provider adapter does yet: `kind` is the input's field, "video" or "audio"."""
+    """Work that no provider adapter does yet: `kind` is the input's field, "video"."""
 
     kind: str
 
 
-CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | CustomPayload | UnservedPayload
+CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | SpeechPayload | CustomPayload | UnservedPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,12 @@ class AssetsOutputView:
 
 OutputView = ChatOutputView | EmbeddingOutputView | AssetsOutputView
 
-_BY_MODALITY: Final = {"TEXT": Operation.CHAT, "EMBEDDING": Operation.EMBEDDING, "IMAGE": Operation.IMAGE}
+_BY_MODALITY: Final = {
+    "TEXT": Operation.CHAT,
+    "EMBEDDING": Operation.EMBEDDING,
+    "IMAGE": Operation.IMAGE,
+    "AUDIO": Operation.SPEECH,
+}
 _PATHS: Final[dict[Operation, dict[str, str]]] = {
     Operation.CHAT: {
         "max_tokens": "maxOutputTokens",
@@ -124,8 +138,15 @@ _PATHS: Final[dict[Operation, dict[str, str]]] = {
     },
     Operation.EMBEDDING: {"input": "texts", "dimensions": "dimensions"},
     Operation.IMAGE: {"prompt": "prompt", "n": "count", "size": "size"},
+    Operation.SPEECH: {"input": "text", "voice": "voice", "response_format": "format"},
 }
-_NAMES: Final = {Operation.CHAT: "chat", Operation.EMBEDDING: "embedding", Operation.IMAGE: "image"}
+_NAMES: Final = {
+    Operation.CHAT: "chat",
+    Operation.EMBEDDING: "embedding",
+    Operation.IMAGE: "image",
+    Operation.SPEECH: "audio",
+}
+_USUAL_VOICE: Final = "alloy"
 
 
 def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, JsonObject]:
@@ -141,6 +162,9 @@ def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, 
             return Operation.EMBEDDING, _with_given(body, dimensions=payload.dimensions)
         case ImagePayload():
             return Operation.IMAGE, _with_given({"prompt": payload.prompt}, n=payload.count, size=payload.size)
+        case SpeechPayload():
+            spoken: JsonObject = {"input": payload.text, "voice": payload.voice or _USUAL_VOICE}
+            return Operation.SPEECH, _with_given(spoken, response_format=payload.format)
         case CustomPayload():
             return _BY_MODALITY.get(modality or "", Operation.CHAT), _custom_body(payload)
         case UnservedPayload():

@@ -158,3 +158,22 @@ async def test_what_is_wrong_is_refused_by_its_field_and_costs_nothing(vendors: 
             async with session.post(url, data=body, headers={"Content-Type": kind}) as got:
                 assert got.status == 400, (kind, await got.text())
     assert await vendors.spent() == 0
+
+
+async def test_graphql_speaks_as_well(vendors: Line) -> None:
+    query = """mutation { callModel(input: {model: "sandbox-audio", payload: {audio: {text: "Hello"}}}) {
+      call { usage { credits meters { meter quantity } } output { ... on AssetsOutput { assets { contentType url } } } }
+      userErrors { code message }
+    } }"""
+    headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{vendors.gateway.url}/graphql", json={"query": query}) as got,
+    ):
+        told = (await got.json())["data"]["callModel"]
+    assert told["userErrors"] == []
+    assert {"meter": "CHARACTERS", "quantity": "5"} in told["call"]["usage"]["meters"]
+    (asset,) = told["call"]["output"]["assets"]
+    assert asset["contentType"] == "audio/wav"
+    assert asset["url"].startswith("data:audio/wav;base64,UklGR")
+    assert await vendors.spent() == price_micro(SPEECH, CHARACTERS=5)
