@@ -11,12 +11,11 @@ import httptools
 import orjson
 
 from kit.clock import now
-from kit.json_values import is_object
-from providers.base import JsonObject, Operation, Upload
-from providers.multipart import FormError, read_form
+from providers.base import JsonObject, Operation
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 from providers.sandbox_model import models
+from providers.sandbox_request import Received, read_request
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _OPERATIONS: Final = {
@@ -55,22 +54,10 @@ class SandboxSettings:
 
 
 @dataclass(slots=True)
-class _Received:
-    path: bytes = b""
-    method: bytes = b""
-    request_id: bytes = b""
-    authorization: bytes = b""
-    content_type: bytes = b""
-    parts: list[bytes] = field(default_factory=list[bytes])
-    size: int = 0
-    keep_alive: bool = True
-
-
-@dataclass(slots=True)
 class _Serving:
     """A model call being answered; `streamed_tokens` of its output have been written."""
 
-    request: _Received
+    request: Received
     operation: Operation
     behaviour: SandboxBehaviour
     reply: SandboxReply
@@ -90,8 +77,8 @@ class SandboxProtocol(asyncio.Protocol):
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._received = _Received()
-        self._waiting: deque[_Received] = deque()
+        self._received = Received()
+        self._waiting: deque[Received] = deque()
         self._serving: _Serving | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
@@ -132,7 +119,7 @@ class SandboxProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A new request."""
-        self._received = _Received()
+        self._received = Received()
 
     def on_url(self, url: bytes) -> None:
         """The path, perhaps in pieces."""
@@ -162,7 +149,7 @@ class SandboxProtocol(asyncio.Protocol):
         received.keep_alive = self._parser.should_keep_alive()
         self._waiting.append(received)
 
-    def _answer(self, request: _Received) -> None:
+    def _answer(self, request: Received) -> None:
         self._busy = True
         wanted = self._settings.authorization
         if wanted is not None and request.authorization != wanted:
@@ -181,7 +168,7 @@ class SandboxProtocol(asyncio.Protocol):
         if request.size > MAX_BODY_BYTES:
             self._finish(request, 413, _error("the request is too long"))
             return
-        body, upload = _read(request, operation)
+        body, upload = read_request(request, operation)
         if body is None:
             self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
@@ -276,7 +263,7 @@ class SandboxProtocol(asyncio.Protocol):
             self._write(_event(orjson.dumps(_error("something broke"))))
         self._next(keep_alive=False)
 
-    def _finish(self, request: _Received, status: int, body: JsonObject, retry_after: str = "") -> None:
+    def _finish(self, request: Received, status: int, body: JsonObject, retry_after: str = "") -> None:
         self._respond(status, body, keep_alive=request.keep_alive, retry_after=retry_after, ident=request.request_id)
 
     def _respond(
@@ -348,21 +335,6 @@ class SandboxProtocol(asyncio.Protocol):
                 "usage": serving.behaviour.usage.value,
             }
         )
-
-
-def _read(request: _Received, operation: Operation) -> tuple[JsonObject | None, Upload | None]:
-    """The request's fields and its file; no fields where it cannot be read."""
-    content = b"".join(request.parts)
-    if operation is Operation.TRANSCRIPTION:
-        try:
-            return read_form(content, request.content_type.decode("latin-1"))
-        except FormError:
-            return None, None
-    try:
-        parsed: object = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None, None
-    return (parsed, None) if is_object(parsed) else (None, None)
 
 
 def _error(message: str) -> JsonObject:

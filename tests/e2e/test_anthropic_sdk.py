@@ -122,6 +122,14 @@ async def test_pictures_in_a_message_are_held_for_and_reach_either_vendor(vendor
     assert vendors.heard["messages"] == ask
 
 
+async def test_the_beta_part_of_the_sdk_works_as_well(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        message = await client.beta.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO, betas=["some-beta"])
+    assert message.content[0].text == TEXT["text"]
+    assert "anthropic-beta: some-beta\r\n" in vendors.claude.upstream.requests[-1].head
+    assert await vendors.spent() == CLAUDE_PRICE
+
+
 async def test_tokens_are_counted_for_nothing(vendors: Line) -> None:
     async with vendors.anthropic() as client:
         short = await client.messages.count_tokens(model=CLAUDE, messages=HELLO)
