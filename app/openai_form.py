@@ -8,12 +8,11 @@ import orjson
 
 from app.asgi import Scope
 from app.openai_errors import of_refusal
-from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer, charge_texts, idempotency_key
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
-from kit.money import format_micro, usd_text
 from providers.base import JsonObject, Operation
 
 Rate = Callable[[], Decimal]
@@ -99,11 +98,8 @@ def extended_usage(given: object, result: CallResult, credits_per_usd: Decimal) 
 
 def charged(result: CallResult, credits_per_usd: Decimal) -> JsonObject:
     """What is added to every vendor's usage object."""
-    return {
-        "credits": format_micro(result.charged_micro),
-        "usd": usd_text(result.charged_micro, credits_per_usd),
-        "estimated": result.usage.estimated,
-    }
+    credits_text, usd = charge_texts(result.charged_micro, credits_per_usd)
+    return {"credits": credits_text, "usd": usd, "estimated": result.usage.estimated}
 
 
 def answer_body(result: CallResult, credits_per_usd: Decimal) -> bytes:

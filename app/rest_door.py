@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from decimal import Decimal
+from functools import lru_cache
 from typing import Final, Protocol
 
 from accounts.rules.roles import ApiScope
@@ -126,10 +128,15 @@ class RestDoor:
         await send_bytes(send, 200, writer.answer(result), writer.content_type, [*headers, *told])
 
 
+@lru_cache(maxsize=1_024)
+def charge_texts(charged_micro: int, credits_per_usd: Decimal) -> tuple[str, str]:
+    """A charge in credits and in USD as exact texts; they stand in an answer's headers and in its usage."""
+    return format_micro(charged_micro), usd_text(charged_micro, credits_per_usd)
+
+
 def call_headers(result: CallResult, calls: Calls) -> Headers:
     """The call's id and charge, and whether this answer was given before."""
-    credits_text = format_micro(result.charged_micro)
-    usd = usd_text(result.charged_micro, calls.snapshot.credits_per_usd)
+    credits_text, usd = charge_texts(result.charged_micro, calls.snapshot.credits_per_usd)
     headers: Headers = [
         (b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii")),
         (b"x-tollgate-credits", credits_text.encode("ascii")),

@@ -25,7 +25,9 @@ _MEASURED: Final = {
 def check_priced(operation: Operation, model: ModelView) -> None:
     """InvalidInput for a model with a price that this operation does not turn: it would be called for nothing."""
     measured = _MEASURED.get(operation)
-    strange = [price.meter for price in model.prices if measured is not None and Meter(price.meter) not in measured]
+    if measured is None:
+        return
+    strange = [price.meter for price in model.prices if Meter(price.meter) not in measured]
     if strange:
         raise InvalidInput(
             f"{model.slug} is priced by {strange[0]}, which this operation does not count", field=["model"]
