@@ -8,13 +8,12 @@ import orjson
 from app.anthropic_errors import of_refusal
 from app.asgi import Scope, header
 from app.openai_form import Rate, charged, parse_object
-from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
-from providers.base import Headers, JsonObject, Operation
+from providers.base import JsonObject, Operation
 
-_PLAIN: Final = re.compile(r"[ -~]{1,1000}")
 _NAME: Final = re.compile(r"[a-z0-9_.]{1,60}")
 
 
@@ -40,14 +39,9 @@ class MessagesForm:
         del content_type
         return parse_object(raw)
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
-        """See Form; the body is the call's, as it came, and `anthropic-beta` goes with it."""
-        beta = header(scope, b"anthropic-beta")
-        headers: Headers = (("anthropic-beta", beta),) if beta is not None and _PLAIN.fullmatch(beta) else ()
-        request = CallRequest(
-            model, Operation.MESSAGES, body, idempotency_key=idempotency_key(scope), vendor_headers=headers
-        )
-        return request, MessagesWriter(self._rate)
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
+        """See Form; the body is the call's, as it came."""
+        return CallRequest(model, Operation.MESSAGES, body), MessagesWriter(self._rate)
 
 
 class MessagesWriter:

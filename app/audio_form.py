@@ -8,9 +8,8 @@ from typing import Final
 
 import orjson
 
-from app.asgi import Scope
 from app.openai_form import Rate, answer_body, charged, parse_object
-from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest
 from kit.json_values import is_object
@@ -35,10 +34,10 @@ class SpeechForm:
         del content_type
         return parse_object(raw)
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form."""
         asked = {name: value for name, value in body.items() if name != "stream"}
-        request = CallRequest(model, Operation.SPEECH, asked, idempotency_key=idempotency_key(scope))
+        request = CallRequest(model, Operation.SPEECH, asked)
         return request, AudioWriter(self._rate)
 
 
@@ -59,7 +58,7 @@ class TranscriptionForm:
             raise BadRequest(str(error)) from error
         return {**fields, FILE_FIELD: upload}
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; a repeat is known by the file's digest."""
         upload = body.get(FILE_FIELD)
         recording = upload if isinstance(upload, Upload) else None
@@ -68,9 +67,7 @@ class TranscriptionForm:
             del asked["stream"]
         if recording is not None:
             asked[FILE_FIELD] = {"filename": recording.filename, "sha256": sha256(recording.content).hexdigest()}
-        request = CallRequest(
-            model, Operation.TRANSCRIPTION, asked, idempotency_key=idempotency_key(scope), upload=recording
-        )
+        request = CallRequest(model, Operation.TRANSCRIPTION, asked, upload=recording)
         return request, AudioWriter(self._rate)
 
 

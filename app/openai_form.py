@@ -6,9 +6,8 @@ from typing import Final
 
 import orjson
 
-from app.asgi import Scope
 from app.openai_errors import of_refusal
-from app.rest_door import MAX_BODY_BYTES, Writer, charge_texts, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer, charge_texts
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest
 from kit.ids import encode_id
@@ -37,11 +36,11 @@ class OpenAIForm:
         del content_type
         return parse_object(raw)
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; the body is the call's, as it came. Only chats are streamed."""
         if body.get("stream") is True and self._operation is not Operation.CHAT:
             body = {name: value for name, value in body.items() if name != "stream"}
-        return CallRequest(model, self._operation, body, idempotency_key=idempotency_key(scope)), self._writer
+        return CallRequest(model, self._operation, body), self._writer
 
 
 class OpenAIWriter:

@@ -6,12 +6,11 @@ from uuid import UUID
 
 import orjson
 
-from app.asgi import Scope
 from app.openai_errors import of_refusal
 from app.openai_form import Rate, charged, parse_object, whole_as_chunk
 from app.responses_output import ResponseOutput
 from app.responses_request import chat_body
-from app.rest_door import MAX_BODY_BYTES, Writer, idempotency_key
+from app.rest_door import MAX_BODY_BYTES, Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import InvalidInput, Refusal
@@ -68,9 +67,9 @@ class ResponsesForm:
         del content_type
         return parse_object(raw)
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form."""
-        request = CallRequest(model, Operation.CHAT, chat_body(body, model), idempotency_key=idempotency_key(scope))
+        request = CallRequest(model, Operation.CHAT, chat_body(body, model))
         return request, ResponsesWriter(model, body, self._rate)
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final, Protocol
@@ -19,10 +21,14 @@ from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, Streamed
 from kit.errors import BadRequest, Forbidden, RequestFailure
 from kit.ids import encode_id
 from kit.money import format_micro, usd_text
-from providers.base import JsonObject
+from providers.base import JsonObject, Operation
 
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 """The largest body of a model call: room for a few pictures in a message."""
+
+
+_PLAIN: Final = re.compile(r"[ -~]{1,1000}")
+"""A header's value that may travel on."""
 
 
 class Writer(Protocol):
@@ -57,7 +63,7 @@ class Form(Protocol):
         """The request. BadRequest where it cannot be read."""
         ...
 
-    def read(self, model: str, body: JsonObject, scope: Scope) -> tuple[CallRequest, Writer]:
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """The call that is asked for, and who writes its answer. Raises refusals and BadRequest."""
         ...
 
@@ -119,7 +125,8 @@ class RestDoor:
     ) -> None:
         """One call from its request to the last byte of its answer. Raises what is to be told before the answer began."""
         caller, model, body = await self.asked(form, scope, receive, request_id, headers)
-        request, writer = form.read(model, body, scope)
+        request, writer = form.read(model, body)
+        request = _by_headers(request, scope)
         if request.body.get("stream") is True:
             await _stream(await self._streams.open(caller, request), writer, receive, send, headers)
             return
@@ -195,9 +202,15 @@ async def watching(receive: Receive, stream: CallStream) -> AsyncGenerator[None]
             await watcher
 
 
-def idempotency_key(scope: Scope) -> str | None:
-    """The request's Idempotency-Key."""
-    return header(scope, b"idempotency-key")
+def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:
+    """The call with what headers say of it, the same on every path."""
+    key = header(scope, b"idempotency-key")
+    if key is not None:
+        request = replace(request, idempotency_key=key)
+    beta = header(scope, b"anthropic-beta") if request.operation is Operation.MESSAGES else None
+    if beta is not None and _PLAIN.fullmatch(beta):
+        request = replace(request, vendor_headers=(("anthropic-beta", beta),))
+    return request
 
 
 def _asked(form: Form, raw: bytes, scope: Scope) -> tuple[str, JsonObject, RequestFailure | None]:
