@@ -26,6 +26,18 @@ class BodyTooLarge(RequestFailure):
     http_status = 413
 
 
+class MethodNotAllowed(RequestFailure):
+    """The path takes another method: `allowed`, which the answer's Allow header names."""
+
+    code = "BAD_REQUEST"
+    http_status = 405
+
+    def __init__(self, allowed: str) -> None:
+        """`allowed` is one method, in capitals."""
+        super().__init__(f"this path takes {allowed} only")
+        self.allowed = allowed
+
+
 class ClientGone(Exception):
     """The client closed the connection before its request was whole; nobody is there to answer."""
 

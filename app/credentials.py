@@ -17,7 +17,7 @@ Network = IPv4Network | IPv6Network
 
 
 class Credentials:
-    """Reads `Authorization: Bearer …` (an API key or an access token)."""
+    """Reads `Authorization: Bearer …` (an API key or an access token) and, for REST, `x-api-key`."""
 
     def __init__(self, principals: Principals, throttle: Throttle, trusted_proxies: Sequence[Network]) -> None:
         """`trusted_proxies`: networks whose X-Forwarded-For is believed."""
@@ -43,10 +43,14 @@ class Credentials:
         return await self._principals.resolve(token, address)
 
     async def of_api_key(self, scope: Scope) -> Principal:
-        """The principal of an API key, which the REST paths need."""
-        principal = await self.principal_of(scope)
+        """The principal of an API key, which the REST paths need; `x-api-key` holds one as well (Anthropic's SDKs)."""
+        given = header(scope, b"authorization")
+        if given is None:
+            key = header(scope, b"x-api-key")
+            given = None if key is None else f"Bearer {key}"
+        principal = ANONYMOUS if given is None else await self.principal_of_text(given, self.address_of(scope))
         if principal.api_key_id is None:
-            raise Unauthenticated("this path needs an API key: Authorization: Bearer tg_…")
+            raise Unauthenticated("this path needs an API key: Authorization: Bearer tg_…, or x-api-key: tg_…")
         return principal
 
     def address_of(self, scope: Scope) -> str:

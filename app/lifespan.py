@@ -36,6 +36,7 @@ from app.partner_rest import PartnerRest
 from app.payment_pages import PaymentPages
 from app.ports import Attempts, PromoAttempts, circuit_terms, provider_specs, stripe_link
 from app.rest_admission import RestAdmission
+from app.rest_door import RestDoor
 from app.sdk_retries import SdkRetries
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
@@ -286,7 +287,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             batch_work=BatchWork(BatchLines(database, sealer), principals, workspaces, throttle, calls),
             batch_rest=BatchRest(files, batches, admission),
             retries=retries,
-            rest=OpenAIRest(credentials, workspaces, throttle, calls, streams, retries),
+            rest=OpenAIRest(RestDoor(credentials, workspaces, throttle, calls, streams, retries)),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             partner_rest=PartnerRest(database, catalog, admission),
             pages=Pages(accounts, credentials),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from app.asgi import BodyTooLarge, Headers
+from app.asgi import BodyTooLarge, Headers, MethodNotAllowed
 from app.throttle import ThrottledRequest
 from gateway.errors import UpstreamFailed
 from kit.errors import Code, RateLimited, Refusal, RequestFailure
@@ -59,6 +59,9 @@ def of_failure(failure: RequestFailure) -> tuple[int, ErrorBody, Headers]:
         code = "rate_limit_exceeded"
     elif isinstance(failure, BodyTooLarge):
         code = "body_too_large"
+    elif isinstance(failure, MethodNotAllowed):
+        headers = [(b"allow", failure.allowed.encode("ascii"))]
+        code = "method_not_allowed"
     elif failure.http_status == 401:
         headers = [(b"www-authenticate", b'Bearer realm="tollgate"')]
         code = "invalid_api_key"

@@ -1,21 +1,72 @@
-"""What Tollgate adds to OpenAI's answers: the charge in `usage`, and the last chunk of a stream."""
+"""OpenAI's form of chats, embeddings and images: the provider's own answer, with the charge in `usage` (rule D2)."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Final
 
 import orjson
 
-from app.asgi import ClientGone, Headers, Receive
 from app.openai_errors import of_refusal
-from gateway.streaming import CallStream
-from gateway.views import CallResult, StreamedEnd, StreamedFailure
+from app.rest_door import MAX_BODY_BYTES, Writer, charge_texts
+from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
-from kit.money import format_micro, usd_text
 from providers.base import JsonObject, Operation
+
+Rate = Callable[[], Decimal]
+"""The catalog's credits for a dollar, now."""
+
+_EVENT: Final = b"data: "
+_END: Final = b"\n\n"
+
+
+class OpenAIForm:
+    """The form of one operation's path."""
+
+    max_body_bytes = MAX_BODY_BYTES
+
+    def __init__(self, operation: Operation, rate: Rate) -> None:
+        """`rate` is asked at each answer."""
+        self._operation = operation
+        self._writer = OpenAIWriter(rate)
+
+    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
+        """See Form."""
+        del content_type
+        return parse_object(raw)
+
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
+        """See Form; the body is the call's, as it came. Only chats are streamed."""
+        if body.get("stream") is True and self._operation is not Operation.CHAT:
+            body = {name: value for name, value in body.items() if name != "stream"}
+        return CallRequest(model, self._operation, body), self._writer
+
+
+class OpenAIWriter:
+    """Serves Writer; one for all requests."""
+
+    content_type = b"application/json"
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+
+    def answer(self, result: CallResult) -> bytes:
+        """See Writer."""
+        return answer_body(result, self._rate())
+
+    def event(self, event: StreamedEvent) -> bytes:
+        """See Writer: the provider's chunk as it came."""
+        return _EVENT + (event.data if event.data is not None else orjson.dumps(event.parsed)) + _END
+
+    def end(self, event: StreamedEnd) -> bytes:
+        """See Writer."""
+        texts = [_EVENT + orjson.dumps(chunk) + _END for chunk in last_chunks(event, self._rate())]
+        return b"".join([*texts, b"data: [DONE]\n\n"])
+
+    def failure(self, event: StreamedFailure) -> bytes:
+        """See Writer."""
+        return _EVENT + orjson.dumps(failure_chunk(event, self._rate())) + _END
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -41,12 +92,14 @@ def extended_usage(given: object, result: CallResult, credits_per_usd: Decimal) 
             "total_tokens": usage.input_tokens + usage.output_tokens,
         }
     )
-    extended["credits"] = format_micro(result.charged_micro)
-    extended["usd"] = usd_text(result.charged_micro, credits_per_usd)
-    extended["estimated"] = usage.estimated
-    if result.cached:
-        extended["cached"] = True
-    return extended
+    return {**extended, **charged(result, credits_per_usd)}
+
+
+def charged(result: CallResult, credits_per_usd: Decimal) -> JsonObject:
+    """What is added to every vendor's usage object."""
+    credits_text, usd = charge_texts(result.charged_micro, credits_per_usd)
+    told: JsonObject = {"credits": credits_text, "usd": usd, "estimated": result.usage.estimated}
+    return {**told, "cached": True} if result.cached else told
 
 
 def answer_body(result: CallResult, credits_per_usd: Decimal) -> bytes:
@@ -64,16 +117,6 @@ def answer_body(result: CallResult, credits_per_usd: Decimal) -> bytes:
     return orjson.dumps(body)
 
 
-def call_headers(result: CallResult) -> Headers:
-    """The call's id, and whether this answer was given before: to this call, or to an equal one."""
-    headers: Headers = [(b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii"))]
-    if result.repeated:
-        headers.append((b"idempotent-replayed", b"true"))
-    if result.cached is not None:
-        headers.append((b"x-tollgate-cache", b"hit" if result.cached else b"miss"))
-    return headers
-
-
 def last_chunks(event: StreamedEnd, credits_per_usd: Decimal) -> list[JsonObject]:
     """The last chunks of a stream: the provider's own usage chunk, or one in its form, with the charge.
 
@@ -84,7 +127,7 @@ def last_chunks(event: StreamedEnd, credits_per_usd: Decimal) -> list[JsonObject
     chunk["usage"] = extended_usage(chunk.get("usage"), result, credits_per_usd)
     if result.body is None:
         return [chunk]
-    return [_as_delta(result.body, result), chunk]
+    return [whole_as_chunk(result.body, result), chunk]
 
 
 def _chunk_of(result: CallResult) -> JsonObject:
@@ -97,16 +140,30 @@ def _chunk_of(result: CallResult) -> JsonObject:
     }
 
 
-def _as_delta(body: JsonObject, result: CallResult) -> JsonObject:
+def whole_as_chunk(body: JsonObject, result: CallResult) -> JsonObject:
+    """A whole answer as one chunk that says the same."""
     chunk = _chunk_of(result)
     choices = body.get("choices")
     if result.operation is Operation.CHAT and is_list(choices):
         chunk["choices"] = [
-            {"index": each.get("index", 0), "delta": each.get("message"), "finish_reason": each.get("finish_reason")}
+            {
+                "index": each.get("index", 0),
+                "delta": _numbered(each.get("message")),
+                "finish_reason": each.get("finish_reason"),
+            }
             for each in choices
             if is_object(each)
         ]
     return chunk
+
+
+def _numbered(message: object) -> object:
+    """A message as a delta: there the calls of tools have numbers."""
+    calls = message.get("tool_calls") if is_object(message) else None
+    if not is_object(message) or not is_list(calls):
+        return message
+    numbered = [{"index": index, **call} for index, call in enumerate(calls) if is_object(call)]
+    return {**message, "tool_calls": numbered}
 
 
 def failure_chunk(event: StreamedFailure, credits_per_usd: Decimal) -> JsonObject:
@@ -115,38 +172,3 @@ def failure_chunk(event: StreamedFailure, credits_per_usd: Decimal) -> JsonObjec
     if event.result is not None:
         body["usage"] = extended_usage(None, event.result, credits_per_usd)
     return body
-
-
-@contextlib.asynccontextmanager
-async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) -> AsyncGenerator[CallStream]:
-    """The stream, once it has begun. A client that disconnects ends the provider's call, before its first output too.
-
-    So does leaving the block by an exception. Raises ClientGone where the client left before the stream had begun.
-    """
-    begun = asyncio.create_task(opening)
-
-    async def until_gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if begun.done() and not begun.cancelled() and begun.exception() is None:
-            begun.result().leave()
-        else:
-            begun.cancel()
-
-    watcher = asyncio.create_task(until_gone())
-    try:
-        try:
-            stream = await begun
-        except asyncio.CancelledError:
-            if watcher.done():
-                raise ClientGone from None
-            raise
-        try:
-            yield stream
-        except BaseException:
-            stream.leave()
-            raise
-    finally:
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher

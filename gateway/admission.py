@@ -21,7 +21,9 @@ from gateway.errors import (
     ModelNotInPlan,
 )
 from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
-from gateway.rules.estimate import bound_usage, fitted_output
+from gateway.rules.audio import check_priced, speech_shape, transcription_shape
+from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
+from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
 from gateway.views import Caller, CallRequest
@@ -32,12 +34,15 @@ from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
 from metering.rules.rating import NO_RATES, Rates
 from models.enums import Modality
-from providers.base import Operation
+from providers.base import JsonObject, Operation
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
+    Operation.MESSAGES: Modality.TEXT,
     Operation.EMBEDDING: Modality.EMBEDDING,
     Operation.IMAGE: Modality.IMAGE,
+    Operation.SPEECH: Modality.AUDIO,
+    Operation.TRANSCRIPTION: Modality.AUDIO,
 }
 _LIMIT_NAMES: Final = ("max_completion_tokens", "max_tokens")
 
@@ -112,7 +117,8 @@ def admit(
     model = find_model(snapshot, caller, request.model)
     if model.modality is not _MODALITIES[request.operation]:
         raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
-    shape = read_shape(request.operation, request.body)
+    check_priced(request.operation, model)
+    shape = _shape(request)
     bound = bound_usage(request.operation, shape, model)
     discount = snapshot.discount_percent(caller.plan, model)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
@@ -144,14 +150,35 @@ def _fitted(
     request: CallRequest, bound: UsageFacts, rates: Rates, discount: int, choices: int, limit_micro: int
 ) -> tuple[CallRequest, UsageFacts]:
     """The request with a lower output limit, under the name by which it set one; as it was where none is low enough."""
-    if request.operation is not Operation.CHAT:
+    if request.operation not in {Operation.CHAT, Operation.MESSAGES}:
         return request, bound
     each = fitted_output(bound, rates, discount, choices, limit_micro)
     if each is None:
         return request, bound
-    named = [name for name in _LIMIT_NAMES if request.body.get(name) is not None] or ["max_tokens"]
+    names = _LIMIT_NAMES if request.operation is Operation.CHAT else ()
+    named = [name for name in names if request.body.get(name) is not None] or ["max_tokens"]
     body = {**request.body, **dict.fromkeys(named, each)}
     return replace(request, body=body), replace(bound, output_tokens=each * choices)
+
+
+def _shape(request: CallRequest) -> RequestShape:
+    match request.operation:
+        case Operation.MESSAGES:
+            return messages_shape(request.body)
+        case Operation.SPEECH:
+            return speech_shape(request.body)
+        case Operation.TRANSCRIPTION:
+            return transcription_shape(request.body, request.upload)
+        case _:
+            return read_shape(request.operation, request.body)
+
+
+def likely_input(snapshot: Snapshot, caller: Caller, slug: str, body: JsonObject) -> int:
+    """About how many input tokens a message in Anthropic's form will count; the refusals of find_model, InvalidInput."""
+    model = find_model(snapshot, caller, slug)
+    if model.modality is not Modality.TEXT:
+        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
+    return likely_input_tokens(input_shape(body), model)
 
 
 def find_model(snapshot: Snapshot, caller: Caller, slug: str) -> ModelView:

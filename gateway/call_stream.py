@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 from uuid import UUID
 
+from gateway.message_so_far import MessageSoFar
 from gateway.so_far import SoFar
 from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
 
@@ -16,10 +17,10 @@ Event = StreamedEvent | StreamedEnd | StreamedFailure
 class CallStream:
     """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
 
-    def __init__(self, call_id: UUID, *, gathers: bool = False) -> None:
-        """Made by Streams.open. `gathers`: it can be followed, and answers `so_far`."""
+    def __init__(self, call_id: UUID, so_far: SoFar | MessageSoFar | None = None) -> None:
+        """Made by Streams.open. `so_far` gathers what comes; with one of chunks the stream can be followed."""
         self.call_id = call_id
-        self.so_far = SoFar() if gathers else None
+        self.so_far = so_far
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUE_CHUNKS)
         self._ended = False
@@ -53,7 +54,7 @@ class CallStream:
 
     def follow(self) -> "CallStream":
         """Another reader: of what has come so far as one chunk, then of the rest."""
-        assert self.so_far is not None, "only a stream that gathers can be followed"
+        assert isinstance(self.so_far, SoFar), "only a stream that gathers chunks can be followed"
         follower = Follower(self, self.so_far.copy())
         self._followers.add(follower)
         return follower

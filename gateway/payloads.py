@@ -7,6 +7,7 @@ from uuid import UUID
 
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
+from providers.message_answers import chat_of_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class ImagePayload:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechPayload:
+    """What a speaking model is asked; `voice` None takes the one that every vendor has."""
+
+    text: str
+    voice: str | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CustomPayload:
     """A body in the form of the model's own provider."""
 
@@ -71,12 +81,12 @@ class CustomPayload:
 
 @dataclass(frozen=True, slots=True)
 class UnservedPayload:
-    """Work that no provider adapter does yet: `kind` is the input's field, "video" or "audio"."""
+    """Work that no provider adapter does yet: `kind` is the input's field, "video"."""
 
     kind: str
 
 
-CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | CustomPayload | UnservedPayload
+CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | SpeechPayload | CustomPayload | UnservedPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,12 @@ class AssetsOutputView:
 
 OutputView = ChatOutputView | EmbeddingOutputView | AssetsOutputView
 
-_BY_MODALITY: Final = {"TEXT": Operation.CHAT, "EMBEDDING": Operation.EMBEDDING, "IMAGE": Operation.IMAGE}
+_BY_MODALITY: Final = {
+    "TEXT": Operation.CHAT,
+    "EMBEDDING": Operation.EMBEDDING,
+    "IMAGE": Operation.IMAGE,
+    "AUDIO": Operation.SPEECH,
+}
 _PATHS: Final[dict[Operation, dict[str, str]]] = {
     Operation.CHAT: {
         "max_tokens": "maxOutputTokens",
@@ -123,8 +138,15 @@ _PATHS: Final[dict[Operation, dict[str, str]]] = {
     },
     Operation.EMBEDDING: {"input": "texts", "dimensions": "dimensions"},
     Operation.IMAGE: {"prompt": "prompt", "n": "count", "size": "size"},
+    Operation.SPEECH: {"input": "text", "voice": "voice", "response_format": "format"},
 }
-_NAMES: Final = {Operation.CHAT: "chat", Operation.EMBEDDING: "embedding", Operation.IMAGE: "image"}
+_NAMES: Final = {
+    Operation.CHAT: "chat",
+    Operation.EMBEDDING: "embedding",
+    Operation.IMAGE: "image",
+    Operation.SPEECH: "audio",
+}
+_USUAL_VOICE: Final = "alloy"
 
 
 def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, JsonObject]:
@@ -140,6 +162,9 @@ def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, 
             return Operation.EMBEDDING, _with_given(body, dimensions=payload.dimensions)
         case ImagePayload():
             return Operation.IMAGE, _with_given({"prompt": payload.prompt}, n=payload.count, size=payload.size)
+        case SpeechPayload():
+            spoken: JsonObject = {"input": payload.text, "voice": payload.voice or _USUAL_VOICE}
+            return Operation.SPEECH, _with_given(spoken, response_format=payload.format)
         case CustomPayload():
             return _BY_MODALITY.get(modality or "", Operation.CHAT), _custom_body(payload)
         case UnservedPayload():
@@ -225,8 +250,15 @@ def _custom_body(payload: CustomPayload) -> JsonObject:
 
 def output_of(call_id: UUID, body: JsonObject) -> OutputView:
     """What a provider's answer holds, told by its shape; what is not there is empty."""
+    if body.get("type") == "message":
+        body = chat_of_message(body, 0)
     if isinstance(body.get("choices"), list):
         return _chat_output(_objects(body.get("choices")))
+    sound, kind = body.get("b64_audio"), body.get("content_type")
+    if isinstance(sound, str) and isinstance(kind, str):
+        return AssetsOutputView((_inline(UUID(int=call_id.int ^ 1), kind, sound),))
+    if isinstance(body.get("text"), str):
+        return ChatOutputView(str(body["text"]), "stop", None)
     items = _objects(body.get("data"))
     if any("embedding" in item for item in items):
         return EmbeddingOutputView(tuple(_vector(item.get("embedding")) for item in items))
@@ -253,9 +285,12 @@ def _asset(call_id: UUID, index: int, item: JsonObject) -> AssetView:
     asset_id = UUID(int=call_id.int ^ (index + 1))
     if isinstance(url, str):
         return AssetView(asset_id, "image/png", None, url)
-    text = inline if isinstance(inline, str) else ""
+    return _inline(asset_id, "image/png", inline if isinstance(inline, str) else "")
+
+
+def _inline(asset_id: UUID, content_type: str, text: str) -> AssetView:
     size = len(text) * 3 // 4 - text[-2:].count("=")
-    return AssetView(asset_id, "image/png", size, f"data:image/png;base64,{text}")
+    return AssetView(asset_id, content_type, size, f"data:{content_type};base64,{text}")
 
 
 def _objects(value: object) -> list[JsonObject]:

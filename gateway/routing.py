@@ -251,6 +251,9 @@ def _request(visit: _Visit, policy: CallPolicy) -> ProviderRequest:
         request_id=admitted.caller.request_id,
         timeouts=timeouts,
         trace=admitted.trace.asks(visit.route.provider, visit.route.upstream_model),
+        vendor_headers=admitted.request.vendor_headers,
+        upload=admitted.request.upload,
+        max_output_tokens=admitted.bound.output_tokens // admitted.shape.choices,
     )
 
 

@@ -16,6 +16,7 @@ from gateway.calls import Calls, called, recorded, released, result_of, truth_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
+from gateway.message_so_far import MessageSoFar
 from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
@@ -29,7 +30,7 @@ from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import UsageFacts
 from metering.views import Repeat
-from providers.base import JsonObject, StreamChunk, Usage
+from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
@@ -84,11 +85,12 @@ class Streams:
     async def open(self, caller: Caller, request: CallRequest) -> CallStream:
         """The stream, once the provider has sent its first chunk: until then a failure is an ordinary refusal.
 
-        A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
+        A repeat of a chat that still runs in this process follows it; of one elsewhere, or of a message, it waits for
+        the end.
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = await self._calls.admitted(caller, request)
-        stream = CallStream(admitted.call_id, gathers=admitted.keeps_output)
+        stream = CallStream(admitted.call_id, _gatherer(admitted))
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
@@ -126,7 +128,7 @@ class Streams:
                 read_cost=lambda: _running_cost(admitted, progress),
             )
         )
-        if admitted.claim is not None:
+        if isinstance(stream.so_far, SoFar):
             self._followable[admitted.call_id] = stream
         try:
             end, refusal = await self._produced(admitted, progress, stream, opened)
@@ -189,7 +191,7 @@ class Streams:
                 raise called(refusal, admitted)
             return
         usage = recorded(admitted, told.usage, progress.routed)
-        result = await self._settle(admitted, told, usage, refusal, stream.so_far)
+        result = await self._settle(admitted, told, usage, refusal, stream.so_far, progress)
         if refusal is None:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
@@ -198,9 +200,15 @@ class Streams:
         _open(opened, stream)
 
     async def _settle(
-        self, admitted: Admitted, told: Verdict, usage: UsageFacts, refusal: Refusal | None, so_far: SoFar | None
+        self,
+        admitted: Admitted,
+        told: Verdict,
+        usage: UsageFacts,
+        refusal: Refusal | None,
+        so_far: SoFar | MessageSoFar | None,
+        progress: _Progress,
     ) -> CallResult:
-        whole = so_far.body() if so_far is not None and refusal is None else None
+        whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
         operation = self._calls.settlement(admitted, told, usage, whole, refusal)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
@@ -222,6 +230,22 @@ async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, 
         progress.held_back = chunk.parsed
     else:
         await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
+
+
+def _gatherer(admitted: Admitted) -> SoFar | MessageSoFar | None:
+    """What keeps the output of a call that may be repeated, or whose workspace stores outputs."""
+    if not admitted.keeps_output:
+        return None
+    return MessageSoFar() if admitted.request.operation is Operation.MESSAGES else SoFar()
+
+
+def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
+    """The whole output, with what the last event says that is held back for the charge."""
+    if progress.held_back is None:
+        return so_far.body()
+    whole = so_far.copy()
+    whole.add(progress.held_back)
+    return whole.body()
 
 
 def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts | None]:

@@ -9,7 +9,7 @@ from kit.errors import Code, Refusal
 from kit.records import record
 from metering.operations import UsageFacts
 from metering.views import WalletFigures
-from providers.base import JsonObject, Operation
+from providers.base import Headers, JsonObject, Operation, Upload
 
 
 @record
@@ -33,12 +33,14 @@ class Caller:
 
 @record
 class CallRequest:
-    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
+    """One model call in its operation's form. `max_credits_micro` refuses a call that could cost more.
 
     `fit`: rather than be refused, the call's output limit is lowered to what the wallet (and `max_credits_micro`) can pay.
     `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
     `repeat_for`: how long it is kept for repeats, None for the usual time.
     `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
+    `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`. `upload` is the
+    recording to be written down; the body names it by its digest.
     """
 
     model: str
@@ -50,6 +52,8 @@ class CallRequest:
     call_id: UUID | None = None
     repeat_for: timedelta | None = None
     cache: bool = False
+    vendor_headers: Headers = ()
+    upload: Upload | None = None
 
 
 @record

@@ -1,7 +1,7 @@
 """The protocol that every provider adapter serves, with the frozen values that cross it."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -11,15 +11,24 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The largest answer taken from a provider, streamed or whole."""
 
 JsonObject = dict[str, object]
-"""A parsed JSON object in OpenAI's wire form; unknown fields are kept as they came."""
+"""A parsed JSON object in the wire form of its operation; unknown fields are kept as they came."""
+
+Headers = tuple[tuple[str, str], ...]
+"""Names and values of HTTP headers."""
 
 
 class Operation(StrEnum):
-    """What is asked of a model; each has one path in OpenAI's REST form."""
+    """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's.
+
+    The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
+    """
 
     CHAT = "CHAT"
+    MESSAGES = "MESSAGES"
     EMBEDDING = "EMBEDDING"
     IMAGE = "IMAGE"
+    SPEECH = "SPEECH"
+    TRANSCRIPTION = "TRANSCRIPTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,23 @@ class Timeouts:
 
 
 @record
+class Upload:
+    """A file that goes with a request."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@record
 class ProviderRequest:
-    """One call: `body` is OpenAI's request; the adapter puts `upstream_model` and the stream options into it.
+    """One call: `body` is the request in its operation's form, into which the adapter puts `upstream_model` and the
+    stream options; an adapter of another vendor translates it, and the answer back.
 
     `request_id` travels to the provider as X-Request-Id. `timeouts` None takes the provider's own. `trace` are the headers
-    by which its trace joins ours.
+    by which its trace joins ours. `vendor_headers`
+    are the caller's that only the form's own vendor understands. `max_output_tokens` is what was reckoned with where
+    the body sets no limit. `upload` is the recording of a TRANSCRIPTION, whose fields are the body.
     """
 
     operation: Operation
@@ -50,6 +71,9 @@ class ProviderRequest:
     request_id: str
     timeouts: Timeouts | None = None
     trace: tuple[tuple[str, str], ...] = ()
+    vendor_headers: Headers = ()
+    max_output_tokens: int | None = None
+    upload: Upload | None = None
 
 
 @record

@@ -77,6 +77,16 @@ class UpstreamRejected(ProviderError):
         self.body = body
 
 
+class NotInThisForm(UpstreamRejected):
+    """The request cannot be put into the form that this provider takes; one that takes the request's own may answer."""
+
+    elsewhere = True
+
+    def __init__(self, message: str) -> None:
+        """To the caller it is a refused request."""
+        super().__init__(400, message)
+
+
 class UpstreamAuthFailed(ProviderError):
     """The provider refused our own credential or account (401, 402, 403): the operator's fault, not the caller's."""
 

@@ -1,31 +1,45 @@
 """The adapter for any provider that speaks OpenAI's REST form."""
 
-import re
+import secrets
 from collections.abc import AsyncIterator
 from typing import Final
 
-import orjson
-
-from kit.clock import now
-from providers.base import JsonObject, Operation, ProviderAnswer, ProviderRequest, StreamChunk, Timeouts, Usage
+from providers.base import (
+    JsonObject,
+    Operation,
+    ProviderAnswer,
+    ProviderRequest,
+    ProviderStream,
+    StreamChunk,
+    Timeouts,
+    Usage,
+)
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected
-from providers.openai_content import generated_bytes
-from providers.openai_errors import error_in, error_object, error_of_object, error_of_status, retry_after_s
+from providers.messages_over_chat import message_over_chat, message_stream_over_chat
+from providers.multipart import write_form
+from providers.openai_audio import (
+    speech_shown,
+    speech_usage,
+    transcription_asked,
+    transcription_shown,
+    transcription_usage,
+)
+from providers.openai_content import generated_bytes, text_bytes
+from providers.openai_errors import error_in, error_object, error_of_object
 from providers.openai_usage import usage_of_answer, usage_of_openai
-from providers.sse import EventReader, EventTooLongError
-from providers.transport import USER_AGENT, Endpoint, Headers, HttpAnswer, HttpRequest, HttpTransport, endpoint_of
+from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
+from providers.wire import Events, Wire, event_of, media_type_of, read_all, upstream_request_id
 
 PATHS: Final = {
     Operation.CHAT: "/chat/completions",
     Operation.EMBEDDING: "/embeddings",
     Operation.IMAGE: "/images/generations",
 }
-MAX_ERROR_BYTES: Final = 64 * 1024
-"""More of an error answer is not read."""
+SPEECH_PATH: Final = "/audio/speech"
+TRANSCRIPTION_PATH: Final = "/audio/transcriptions"
 
 _LIST_FIELDS: Final = {Operation.CHAT: "choices", Operation.EMBEDDING: "data", Operation.IMAGE: "data"}
 _END_MARK: Final = b"[DONE]"
-_PLAIN_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
 class OpenAICompatibleProvider:
@@ -43,17 +57,19 @@ class OpenAICompatibleProvider:
     ) -> None:
         """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used."""
         self.name = name
-        self._transport = transport
-        self._timeouts = timeouts or Timeouts()
-        self._api_key = api_key
+        self._wire = Wire(transport, timeouts or Timeouts(), api_key)
         fixed: Headers = (
             ("User-Agent", USER_AGENT),
-            ("Content-Type", "application/json"),
             ("Accept-Encoding", "identity"),
             *headers,
         )
         if api_key:
             fixed = (*fixed, ("Authorization", f"Bearer {api_key}"))
+        self._boundary = secrets.token_hex(24)
+        form = ("Content-Type", f"multipart/form-data; boundary={self._boundary}")
+        self._forms = endpoint_of(base_url, TRANSCRIPTION_PATH, (*fixed, form, ("Accept", "application/json")))
+        fixed = (*fixed, ("Content-Type", "application/json"))
+        self._speech = endpoint_of(base_url, SPEECH_PATH, (*fixed, ("Accept", "*/*")))
         self._whole = {
             operation: endpoint_of(base_url, path, (*fixed, ("Accept", "application/json")))
             for operation, path in PATHS.items()
@@ -65,24 +81,29 @@ class OpenAICompatibleProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
+        if request.operation is Operation.MESSAGES:
+            return await message_over_chat(self, request)
+        if request.operation is Operation.SPEECH:
+            return await self._spoken(request)
+        if request.operation is Operation.TRANSCRIPTION:
+            return await self._heard(request)
         body = {key: value for key, value in request.body.items() if key not in ("stream", "stream_options")}
         body["model"] = request.upstream_model
-        answer = await self._send(self._whole[request.operation], request, body)
-        try:
-            text = await _read_all(answer)
-        finally:
-            answer.close()
-        parsed = _whole_answer(request.operation, text, self._api_key)
+        answer = await self._wire.send(self._whole[request.operation], request, body)
+        text = await read_all(answer)
+        parsed = self._whole_answer(request.operation, text)
         return ProviderAnswer(
             body=parsed,
             raw=text,
             usage=usage_of_answer(request.operation, parsed),
-            upstream_request_id=_upstream_request_id(answer),
+            upstream_request_id=upstream_request_id(answer),
             content_bytes=generated_bytes(parsed, "message"),
         )
 
-    async def stream(self, request: ProviderRequest) -> "OpenAIStream":
+    async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider. Usage is always asked for, whatever the caller's stream options say."""
+        if request.operation is Operation.MESSAGES:
+            return await message_stream_over_chat(self, request)
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {
@@ -91,61 +112,53 @@ class OpenAICompatibleProvider:
             "stream": True,
             "stream_options": {**asked, "include_usage": True},
         }
-        answer = await self._send(self._streamed[request.operation], request, body)
-        media_type = answer.header("content-type").partition(";")[0].strip().lower()
-        if media_type not in ("text/event-stream", ""):
-            try:
-                text = await _read_some(answer, MAX_ERROR_BYTES)
-            finally:
-                answer.close()
-            error = error_object(text, self._api_key)
-            raise UpstreamGarbage("the provider's answer is not a stream") if error is None else error_of_object(error)
-        return OpenAIStream(answer, self._api_key)
+        answer = await self._wire.send(self._streamed[request.operation], request, body)
+        await self._wire.check_stream(answer)
+        return OpenAIStream(answer, self._wire.secret)
 
     async def aclose(self) -> None:
         """Nothing to do: the transport is closed by its owner."""
 
-    async def _send(self, endpoint: Endpoint, request: ProviderRequest, body: JsonObject) -> HttpAnswer:
-        """The answer, once it is known to be a success."""
-        try:
-            text = orjson.dumps(body)
-        except orjson.JSONEncodeError as error:
-            raise UpstreamRejected(400, f"the request cannot be written as JSON: {error}") from error
-        request_id = request.request_id if _PLAIN_ID.fullmatch(request.request_id) else "-"
-        answer = await self._transport.send(
-            HttpRequest(endpoint, request_id, text, request.timeouts or self._timeouts, headers=request.trace)
-        )
-        if answer.status != 200:
-            raise await self._error_of(answer)
-        encoding = answer.header("content-encoding")
-        if encoding not in ("", "identity"):
-            answer.close()
-            raise UpstreamGarbage("the provider's answer is compressed, which was not asked for")
-        return answer
+    async def _spoken(self, request: ProviderRequest) -> ProviderAnswer:
+        answer = await self._wire.send(self._speech, request, {**request.body, "model": request.upstream_model})
+        sound = await read_all(answer)
+        media_type = media_type_of(answer)
+        if media_type == "application/json":
+            self._wire.parsed(sound)
+        if not sound or not media_type.startswith(("audio/", "application/octet-stream")):
+            raise UpstreamGarbage("the provider's answer is no sound")
+        shown = speech_shown(sound, media_type)
+        return ProviderAnswer(shown, None, speech_usage(request.body), upstream_request_id(answer))
 
-    async def _error_of(self, answer: HttpAnswer) -> ProviderError:
-        """The status decides; an error answer that breaks off or dawdles only loses its message."""
-        try:
-            text = await _read_some(answer, MAX_ERROR_BYTES)
-        except ProviderError:
-            text = b""
-        finally:
-            answer.close()
-        wait_s = retry_after_s(answer.header("retry-after-ms"), answer.header("retry-after"), now())
-        return error_of_status(answer.status, error_object(text, self._api_key), wait_s)
+    async def _heard(self, request: ProviderRequest) -> ProviderAnswer:
+        if request.upload is None:
+            raise UpstreamRejected(400, "a transcription needs a file")
+        fields: JsonObject = {**transcription_asked(request.body), "model": request.upstream_model}
+        form = write_form(fields, request.upload, self._boundary)
+        answer = await self._wire.send_bytes(self._forms, request, form)
+        parsed = self._wire.parsed(await read_all(answer))
+        shown = transcription_shown(request.body, parsed)
+        usage = transcription_usage(parsed, request.upload)
+        return ProviderAnswer(shown, None, usage, upstream_request_id(answer), text_bytes(str(parsed["text"])))
+
+    def _whole_answer(self, operation: Operation, text: bytes) -> JsonObject:
+        body = self._wire.parsed(text)
+        field = _LIST_FIELDS[operation]
+        items = body.get(field)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):  # pyright: ignore[reportUnknownVariableType]
+            raise UpstreamGarbage(f"the provider's answer has no list of {field}")
+        return body
 
 
 class OpenAIStream:
     """Serves ProviderStream."""
 
-    __slots__ = ("_answer", "_api_key", "_ended", "_events", "_finished_choice", "_position", "_produced", "_reader")
+    __slots__ = ("_answer", "_api_key", "_ended", "_events", "_finished_choice", "_produced")
 
     def __init__(self, answer: HttpAnswer, api_key: str | None) -> None:
         self._answer = answer
         self._api_key = api_key
-        self._reader = EventReader()
-        self._events: list[bytes] = []
-        self._position = 0
+        self._events = Events(answer)
         self._produced = False
         self._finished_choice = False
         self._ended = False
@@ -153,19 +166,19 @@ class OpenAIStream:
     @property
     def upstream_request_id(self) -> str | None:
         """See ProviderStream."""
-        return _upstream_request_id(self._answer)
+        return upstream_request_id(self._answer)
 
     def __aiter__(self) -> AsyncIterator[StreamChunk]:
         return self
 
     async def __anext__(self) -> StreamChunk:
-        """The next event; several that arrived together are given without a wait between them."""
+        """The next event."""
         if self._ended:
             await self._answer.finish()
             raise StopAsyncIteration
         try:
-            data = await self._next_event()
-            return self._chunk_of(data)
+            data = await self._events.next()
+            return self._chunk_of(self._last_event() if data is None else data)
         except ProviderError as error:
             self._answer.close()
             self._ended = True
@@ -180,41 +193,17 @@ class OpenAIStream:
             self._ended = True
             self._answer.close()
 
-    async def _next_event(self) -> bytes:
-        while self._position >= len(self._events):
-            part = await self._answer.next_part()
-            try:
-                self._events = self._reader.feed(part) if part else self._last_event()
-            except EventTooLongError as error:
-                raise UpstreamGarbage(str(error)) from error
-            self._position = 0
-        data = self._events[self._position]
-        self._position += 1
-        return data
-
-    def _last_event(self) -> list[bytes]:
-        """What is left when the answer ends: an event without its blank line, or an end mark never sent.
-
-        Some providers never send the mark; a clean end after a finish reason is taken for one.
-        """
-        rest = self._reader.finish()
-        if rest:
-            return [rest]
+    def _last_event(self) -> bytes:
+        """An end mark never sent: some providers never do; a clean end after a finish reason is taken for one."""
         if self._finished_choice:
-            return [_END_MARK]
+            return _END_MARK
         raise UpstreamGarbage("the provider's stream ended in the middle")
 
     def _chunk_of(self, data: bytes) -> StreamChunk:
         if data == _END_MARK:
             self._ended = True
             return StreamChunk(_END_MARK, None, None, 0, done=True)
-        try:
-            parsed: object = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamGarbage("an event of the provider's stream is not JSON") from error
-        if not isinstance(parsed, dict):
-            raise UpstreamGarbage("an event of the provider's stream is not an object")
-        event: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
+        event = event_of(data)
         error_body = error_in(event)
         if error_body is not None:
             raise error_of_object(error_object(data, self._api_key) or error_body)
@@ -228,53 +217,9 @@ class OpenAIStream:
         return StreamChunk(data, event, usage, content_bytes)
 
 
-async def _read_all(answer: HttpAnswer) -> bytes:
-    part = await answer.next_part()
-    following = await answer.next_part() if part else b""
-    if not following:
-        return part
-    parts = [part]
-    while following:
-        parts.append(following)
-        following = await answer.next_part()
-    return b"".join(parts)
-
-
-async def _read_some(answer: HttpAnswer, limit_bytes: int) -> bytes:
-    text = b""
-    while len(text) < limit_bytes:
-        part = await answer.next_part()
-        if not part:
-            break
-        text += part
-    return text[:limit_bytes]
-
-
-def _whole_answer(operation: Operation, text: bytes, secret: str | None) -> JsonObject:
-    try:
-        parsed: object = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamGarbage("the provider's answer is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise UpstreamGarbage("the provider's answer is not an object")
-    body: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
-    if error_in(body) is not None:
-        raise error_of_object(error_object(text, secret) or {})
-    field = _LIST_FIELDS[operation]
-    items = body.get(field)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):  # pyright: ignore[reportUnknownVariableType]
-        raise UpstreamGarbage(f"the provider's answer has no list of {field}")
-    return body
-
-
 def _has_finish_reason(event: JsonObject) -> bool:
     choices = event.get("choices")
     if not isinstance(choices, list):
         return False
     items: list[object] = choices  # pyright: ignore[reportUnknownVariableType] -- judged here
     return any(bool(choice.get("finish_reason")) for choice in items if isinstance(choice, dict))  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType,reportUnknownArgumentType]
-
-
-def _upstream_request_id(answer: HttpAnswer) -> str | None:
-    found = answer.header("x-request-id") or answer.header("request-id")
-    return found if _PLAIN_ID.fullmatch(found) else None

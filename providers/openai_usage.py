@@ -23,8 +23,8 @@ def usage_of_openai(payload: object) -> Usage | None:
     usage: dict[object, object] = payload  # pyright: ignore[reportUnknownVariableType] -- isinstance knows no keys
     named_input = _first(usage, "prompt_tokens", "input_tokens")
     named_output = _first(usage, "completion_tokens", "output_tokens")
-    total_tokens = _count(usage.get("total_tokens"))
-    output_tokens = 0 if named_output is None else _count(named_output)
+    total_tokens = believable_count(usage.get("total_tokens"))
+    output_tokens = 0 if named_output is None else believable_count(named_output)
     if output_tokens is None:
         return None
     if named_input is None:
@@ -32,7 +32,7 @@ def usage_of_openai(payload: object) -> Usage | None:
             return None
         input_tokens: int | None = total_tokens - output_tokens
     else:
-        input_tokens = _count(named_input)
+        input_tokens = believable_count(named_input)
     if input_tokens is None:
         return None
     cached = _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
@@ -76,10 +76,10 @@ def _detail(usage: dict[object, object], groups: tuple[str, ...], name: str) -> 
     details = _first(usage, *groups)
     if not isinstance(details, dict):
         return 0
-    return _count(details.get(name)) or 0  # pyright: ignore[reportUnknownArgumentType,reportUnknownMemberType] -- judged by _count
+    return believable_count(details.get(name)) or 0  # pyright: ignore[reportUnknownArgumentType,reportUnknownMemberType] -- judged by believable_count
 
 
-def _count(value: object) -> int | None:
+def believable_count(value: object) -> int | None:
     """A believable number of tokens, or None."""
     if isinstance(value, bool):
         return None

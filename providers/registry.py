@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, assert_never
 
+from providers.anthropic import AnthropicProvider
 from providers.base import Provider, ProviderAnswer, ProviderRequest, ProviderStream, Timeouts
 from providers.errors import ProviderNotConfigured
 from providers.http_client import KeepAliveTransport
@@ -37,6 +38,7 @@ class ProviderKind(StrEnum):
 
     SANDBOX = "sandbox"
     OPENAI_COMPATIBLE = "openai_compatible"
+    ANTHROPIC = "anthropic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +137,11 @@ def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTran
         case ProviderKind.SANDBOX if not _address(spec, env):
             return SandboxProvider(spec.name, timeouts=spec.policy.timeouts)
         case ProviderKind.SANDBOX:
-            return _openai_compatible(spec, env, transport)
+            return _over_http(OpenAICompatibleProvider, spec, env, transport)
         case ProviderKind.OPENAI_COMPATIBLE:
-            return _openai_compatible(spec, env, transport)
+            return _over_http(OpenAICompatibleProvider, spec, env, transport)
+        case ProviderKind.ANTHROPIC:
+            return _over_http(AnthropicProvider, spec, env, transport)
         case _:
             assert_never(spec.kind)
 
@@ -146,7 +150,12 @@ def _address(spec: ProviderSpec, env: Mapping[str, str]) -> str | None:
     return (env.get(spec.base_url_env, "").strip() if spec.base_url_env else "") or spec.base_url
 
 
-def _openai_compatible(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTransport) -> Provider:
+def _over_http(
+    adapter: type[OpenAICompatibleProvider] | type[AnthropicProvider],
+    spec: ProviderSpec,
+    env: Mapping[str, str],
+    transport: HttpTransport,
+) -> Provider:
     base_url = _address(spec, env)
     if not base_url:
         wanted = f"the environment variable {spec.base_url_env}" if spec.base_url_env else "a base_url in the catalog"
@@ -156,7 +165,7 @@ def _openai_compatible(spec: ProviderSpec, env: Mapping[str, str], transport: Ht
     except KeyMissing as missing:
         return UnconfiguredProvider(spec.name, f"provider {spec.name!r} {missing}")
     try:
-        return OpenAICompatibleProvider(
+        return adapter(
             spec.name,
             base_url=base_url,
             api_key=api_key,

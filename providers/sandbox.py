@@ -7,8 +7,25 @@ from typing import Final
 import orjson
 
 from kit.clock import now
-from providers.base import JsonObject, ProviderAnswer, ProviderRequest, StreamChunk, Timeouts
+from providers.base import (
+    JsonObject,
+    Operation,
+    ProviderAnswer,
+    ProviderRequest,
+    ProviderStream,
+    StreamChunk,
+    Timeouts,
+    Usage,
+)
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
+from providers.messages_over_chat import message_over_chat, message_stream_over_chat
+from providers.openai_audio import (
+    speech_shown,
+    speech_usage,
+    transcription_asked,
+    transcription_shown,
+    transcription_usage,
+)
 from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_of_status, retry_after_s
 from providers.openai_usage import usage_of_answer, usage_of_openai
@@ -31,18 +48,23 @@ class SandboxProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
+        if request.operation is Operation.MESSAGES:
+            return await message_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=False)
         _raise_fault(behaviour.fault)
+        shown, usage = _shown(request, reply)
         return ProviderAnswer(
-            body=reply.body,
+            body=shown,
             raw=None,
-            usage=usage_of_answer(request.operation, reply.body),
+            usage=usage,
             upstream_request_id=f"sandbox-{request.request_id}",
-            content_bytes=generated_bytes(reply.body, "message"),
+            content_bytes=generated_bytes(shown, "message"),
         )
 
-    async def stream(self, request: ProviderRequest) -> "SandboxStream":
+    async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider."""
+        if request.operation is Operation.MESSAGES:
+            return await message_stream_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=True)
         if reply.chunks is None:
             raise UpstreamGarbage("the provider's answer is not a stream")
@@ -60,17 +82,29 @@ class SandboxProvider:
         hanging = behaviour.fault is Fault.HANG and not streamed
         if hanging or behaviour.delay_ms:
             await _wait(None if hanging else behaviour.delay_ms / 1000, timeouts, first=True)
-        body: JsonObject = {**request.body, "model": request.upstream_model}
+        asked = request.body if request.operation is not Operation.TRANSCRIPTION else transcription_asked(request.body)
+        body: JsonObject = {**asked, "model": request.upstream_model}
         if streamed:
             body["stream_options"] = {"include_usage": True}
         try:
-            reply = reply_to(request.operation, body, behaviour, int(now().timestamp()), streamed=streamed)
+            reply = reply_to(
+                request.operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=request.upload
+            )
         except orjson.JSONEncodeError as error:
             raise UpstreamRejected(400, f"the request cannot be written as JSON: {error}") from error
         if reply.status != 200:
             wait_s = retry_after_s("", behaviour.retry_after, now())
             raise error_of_status(reply.status, error_in(reply.body), wait_s)
         return behaviour, reply
+
+
+def _shown(request: ProviderRequest, reply: SandboxReply) -> tuple[JsonObject, Usage | None]:
+    if reply.sound is not None:
+        return speech_shown(reply.sound, "audio/wav"), speech_usage(request.body)
+    if request.operation is Operation.TRANSCRIPTION and request.upload is not None:
+        usage = transcription_usage(reply.body, request.upload)
+        return transcription_shown(request.body, reply.body), usage
+    return reply.body, usage_of_answer(request.operation, reply.body)
 
 
 class SandboxStream:

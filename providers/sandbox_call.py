@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from providers.base import JsonObject, Operation
+from providers.base import JsonObject, Operation, Upload
 from providers.sandbox_artifacts import embeddings, images
+from providers.sandbox_audio import speech, transcription
 from providers.sandbox_behaviour import SandboxBehaviour
 from providers.sandbox_model import SandboxChunk, SandboxRefusal, SandboxUsage, chat, chat_stream
 
@@ -13,16 +14,26 @@ _NOTHING: Final = SandboxUsage(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class SandboxReply:
-    """A status with either an answer or the chunks of a stream (`chunks` is None for an answer)."""
+    """A status with either an answer or the chunks of a stream (`chunks` is None for an answer).
+
+    `sound` is the answer where it is a WAV file.
+    """
 
     status: int
     body: JsonObject
     chunks: list[SandboxChunk] | None
     usage: SandboxUsage
+    sound: bytes | None = None
 
 
 def reply_to(
-    operation: Operation, body: JsonObject, behaviour: SandboxBehaviour, created: int, *, streamed: bool
+    operation: Operation,
+    body: JsonObject,
+    behaviour: SandboxBehaviour,
+    created: int,
+    *,
+    streamed: bool,
+    upload: Upload | None = None,
 ) -> SandboxReply:
     """The reply; a scripted status or a wrong request gives an error in OpenAI's form. Faults are the sender's part."""
     if behaviour.status != 200:
@@ -38,6 +49,11 @@ def reply_to(
             answer, usage = embeddings(body, behaviour)
         elif operation is Operation.IMAGE:
             answer, usage = images(body, behaviour, created)
+        elif operation is Operation.SPEECH:
+            sound, usage = speech(body)
+            return SandboxReply(200, {}, None, usage, sound)
+        elif operation is Operation.TRANSCRIPTION:
+            answer, usage = transcription(body, upload, behaviour)
         elif streamed:
             chunks, usage = chat_stream(body, behaviour, created)
             return SandboxReply(200, {}, chunks, usage)

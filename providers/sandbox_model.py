@@ -15,7 +15,9 @@ from providers.base import JsonObject
 from providers.openai_content import text_bytes
 from providers.sandbox_behaviour import SandboxBehaviour, UsageFault
 
-MODELS: Final = ("sandbox-chat", "sandbox-chat-large", "sandbox-embedding", "sandbox-image")
+MODELS: Final = (
+    "sandbox-chat", "sandbox-chat-large", "sandbox-embedding", "sandbox-image", "sandbox-audio", "sandbox-transcription"
+)  # fmt: skip
 PART_TOKENS: Final = 85
 """Input tokens of a message part that is no text."""
 
@@ -52,6 +54,8 @@ class SandboxUsage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     images: int = 0
+    characters: int = 0
+    seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,7 @@ def _choice(
         length, finish_reason = limit, "length"
     if behaviour.content_filter:
         length, finish_reason = length // 2, "content_filter"
-    letters = hashlib.shake_256(seed + bytes([index])).digest(length)
-    text = " ".join([_WORDS[letter % len(_WORDS)] for letter in letters])
+    text = words_of(seed + bytes([index]), length)
     for mark in [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []:  # pyright: ignore[reportUnknownVariableType]
         if isinstance(mark, str) and mark and mark in text:
             text, finish_reason = text[: text.index(mark)], "stop"
@@ -269,6 +272,12 @@ def _content_size(message: object) -> tuple[int, int]:
 def tokens_of(size_bytes: int) -> int:
     """Input tokens of so many bytes."""
     return max(1, -(-size_bytes // 4))
+
+
+def words_of(seed: bytes, count: int) -> str:
+    """So many words."""
+    letters = hashlib.shake_256(seed).digest(count)
+    return " ".join([_WORDS[letter % len(_WORDS)] for letter in letters])
 
 
 def seed_of(value: object) -> bytes:

@@ -15,12 +15,15 @@ from providers.base import JsonObject, Operation
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 from providers.sandbox_model import models
+from providers.sandbox_request import Received, read_request
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _OPERATIONS: Final = {
     b"/v1/chat/completions": Operation.CHAT,
     b"/v1/embeddings": Operation.EMBEDDING,
     b"/v1/images/generations": Operation.IMAGE,
+    b"/v1/audio/speech": Operation.SPEECH,
+    b"/v1/audio/transcriptions": Operation.TRANSCRIPTION,
 }
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _CLOSE: Final = b"Connection: close\r\n"
@@ -51,21 +54,10 @@ class SandboxSettings:
 
 
 @dataclass(slots=True)
-class _Received:
-    path: bytes = b""
-    method: bytes = b""
-    request_id: bytes = b""
-    authorization: bytes = b""
-    parts: list[bytes] = field(default_factory=list[bytes])
-    size: int = 0
-    keep_alive: bool = True
-
-
-@dataclass(slots=True)
 class _Serving:
     """A model call being answered; `streamed_tokens` of its output have been written."""
 
-    request: _Received
+    request: Received
     operation: Operation
     behaviour: SandboxBehaviour
     reply: SandboxReply
@@ -85,8 +77,8 @@ class SandboxProtocol(asyncio.Protocol):
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._received = _Received()
-        self._waiting: deque[_Received] = deque()
+        self._received = Received()
+        self._waiting: deque[Received] = deque()
         self._serving: _Serving | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._busy = False
@@ -127,19 +119,21 @@ class SandboxProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A new request."""
-        self._received = _Received()
+        self._received = Received()
 
     def on_url(self, url: bytes) -> None:
         """The path, perhaps in pieces."""
         self._received.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Two headers matter."""
+        """Three headers matter."""
         lower = name.lower()
         if lower == b"x-request-id":
             self._received.request_id = value
         elif lower == b"authorization":
             self._received.authorization = value
+        elif lower == b"content-type":
+            self._received.content_type = value
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; too much is not kept."""
@@ -155,7 +149,7 @@ class SandboxProtocol(asyncio.Protocol):
         received.keep_alive = self._parser.should_keep_alive()
         self._waiting.append(received)
 
-    def _answer(self, request: _Received) -> None:
+    def _answer(self, request: Received) -> None:
         self._busy = True
         wanted = self._settings.authorization
         if wanted is not None and request.authorization != wanted:
@@ -174,18 +168,14 @@ class SandboxProtocol(asyncio.Protocol):
         if request.size > MAX_BODY_BYTES:
             self._finish(request, 413, _error("the request is too long"))
             return
-        try:
-            parsed: object = orjson.loads(b"".join(request.parts))
-        except orjson.JSONDecodeError:
-            parsed = None
-        if not isinstance(parsed, dict):
-            self._finish(request, 400, _error("the body is not a JSON object"))
+        body, upload = read_request(request, operation)
+        if body is None:
+            self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
-        body: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
         behaviour = behaviour_of(body, self._settings.behaviour)
         streamed = operation is Operation.CHAT and body.get("stream") is True
         try:
-            reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed)
+            reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=upload)
         except orjson.JSONEncodeError:
             self._finish(request, 400, _error("the body is nested too deeply"))
             return
@@ -201,6 +191,10 @@ class SandboxProtocol(asyncio.Protocol):
         elif serving.reply.chunks is not None:
             self._write(_STREAM_HEAD + b"X-Request-Id: sandbox-" + serving.request.request_id + b"\r\n\r\n")
             self._stream()
+        elif serving.reply.sound is not None and fault is Fault.NONE:
+            self._record(complete=True)
+            self._write(_head(200, len(serving.reply.sound), "audio/wav") + serving.reply.sound)
+            self._next(keep_alive=serving.request.keep_alive)
         elif fault is Fault.NONE or serving.reply.status != 200:
             self._record(complete=serving.reply.status == 200)
             self._finish(serving.request, serving.reply.status, serving.reply.body, serving.behaviour.retry_after)
@@ -269,7 +263,7 @@ class SandboxProtocol(asyncio.Protocol):
             self._write(_event(orjson.dumps(_error("something broke"))))
         self._next(keep_alive=False)
 
-    def _finish(self, request: _Received, status: int, body: JsonObject, retry_after: str = "") -> None:
+    def _finish(self, request: Received, status: int, body: JsonObject, retry_after: str = "") -> None:
         self._respond(status, body, keep_alive=request.keep_alive, retry_after=retry_after, ident=request.request_id)
 
     def _respond(
@@ -335,6 +329,8 @@ class SandboxProtocol(asyncio.Protocol):
                 "output_tokens": usage.output_tokens,
                 "reasoning_tokens": usage.reasoning_tokens,
                 "images": usage.images,
+                "characters": usage.characters,
+                "seconds": usage.seconds,
                 "fault": serving.behaviour.fault.value,
                 "usage": serving.behaviour.usage.value,
             }

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from kit.records import record
-from providers.base import MAX_ANSWER_BYTES, Timeouts
+from providers.base import MAX_ANSWER_BYTES, Headers, Timeouts
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """The longest status line with headers taken from a provider."""
@@ -13,7 +13,6 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 USER_AGENT: Final = "tollgate"
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-Headers = tuple[tuple[str, str], ...]
 
 
 class EndpointError(ValueError):
@@ -78,7 +77,7 @@ def check_header(name: str, value: str) -> None:
 class HttpRequest:
     """One POST. `request_id` must be printable ASCII; `max_answer_bytes` bounds all that is received.
 
-    `headers` are this request's own, beside the endpoint's.
+    `headers` are those of this request alone, each checked by check_header.
     """
 
     endpoint: Endpoint

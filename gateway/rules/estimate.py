@@ -9,6 +9,7 @@ from typing import Final
 
 from billing.views import ModelView
 from gateway.rules.requests import MESSAGE_OVERHEAD_TOKENS, RequestShape
+from gateway.rules.truth import ESTIMATED_BYTES_PER_TOKEN
 from kit.errors import InvalidInput
 from metering.operations import UsageFacts
 from metering.rules.rating import Rates
@@ -26,6 +27,11 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         return _facts(input_tokens=_input_bound(shape, model), images=shape.images)
     if operation is Operation.EMBEDDING:
         return _facts(input_tokens=_input_bound(shape, model))
+    if operation is Operation.SPEECH:
+        _check(shape.characters, model.limits.max_characters, model, "characters", "input")
+        return _facts(input_tokens=_input_bound(shape, model), characters=shape.characters)
+    if operation is Operation.TRANSCRIPTION:
+        return _transcription(shape, model)
     most = model.max_output_tokens
     if shape.output_tokens is not None and most is not None and shape.output_tokens > most:
         raise InvalidInput(
@@ -33,6 +39,14 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         )
     each = shape.output_tokens if shape.output_tokens is not None else (most or DEFAULT_OUTPUT_TOKENS)
     return _facts(input_tokens=_input_bound(shape, model), output_tokens=each * shape.choices)
+
+
+HEARD_TOKENS_PER_SECOND: Final = 50
+"""Input tokens that a second of a recording counts at most; the vendors' are 10 to 40."""
+LIKELY_PICTURE_TOKENS: Final = 1_600
+"""Input tokens that a picture of usual size counts, where the model states none."""
+LIKELY_MESSAGE_TOKENS: Final = 4
+"""Tokens that a chat template usually adds to a message."""
 
 
 def fitted_output(bound: UsageFacts, rates: Rates, discount_percent: int, choices: int, limit_micro: int) -> int | None:
@@ -53,6 +67,16 @@ def fitted_output(bound: UsageFacts, rates: Rates, discount_percent: int, choice
     return fits
 
 
+def likely_input_tokens(shape: RequestShape, model: ModelView) -> int:
+    """About how many tokens the input will count: a guess for people, where `bound_usage` is a bound for holds."""
+    tokens = (
+        -(-shape.input_bytes // ESTIMATED_BYTES_PER_TOKEN)
+        + shape.messages * LIKELY_MESSAGE_TOKENS
+        + shape.media_parts * (model.limits.image_input_tokens or LIKELY_PICTURE_TOKENS)
+    )
+    return min(tokens, model.context_tokens) if model.context_tokens else tokens
+
+
 def _input_bound(shape: RequestShape, model: ModelView) -> int:
     media_tokens = model.limits.image_input_tokens or DEFAULT_MEDIA_PART_TOKENS
     tokens = (
@@ -63,7 +87,31 @@ def _input_bound(shape: RequestShape, model: ModelView) -> int:
     return min(tokens, model.context_tokens) if model.context_tokens else tokens
 
 
-def _facts(*, input_tokens: int, output_tokens: int = 0, images: int = 0) -> UsageFacts:
+def _transcription(shape: RequestShape, model: ModelView) -> UsageFacts:
+    """A recording may play as long as its bytes allow, at most as long as the model takes."""
+    seconds = min(shape.seconds, model.limits.max_seconds or shape.seconds)
+    return _facts(
+        input_tokens=_input_bound(shape, model) + seconds * HEARD_TOKENS_PER_SECOND,
+        output_tokens=model.max_output_tokens or DEFAULT_OUTPUT_TOKENS,
+        seconds=seconds,
+    )
+
+
+def _check(asked: int, most: int | None, model: ModelView, what: str, field: str) -> None:
+    if most is not None and asked > most:
+        raise InvalidInput(f"{model.slug} takes at most {most} {what}, not {asked}", field=[field])
+
+
+def _facts(
+    *, input_tokens: int, output_tokens: int = 0, images: int = 0, seconds: int = 0, characters: int = 0
+) -> UsageFacts:
     return UsageFacts(
-        input_tokens=input_tokens, output_tokens=output_tokens, requests=1, images=images, estimated=True, provider=""
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        requests=1,
+        images=images,
+        seconds=seconds,
+        characters=characters,
+        estimated=True,
+        provider="",
     )

@@ -31,6 +31,8 @@ class RequestShape:
     images: int
     media_parts: int
     stream: bool
+    characters: int = 0
+    seconds: int = 0
 
 
 def read_shape(operation: Operation, body: JsonObject) -> RequestShape:
@@ -55,12 +57,12 @@ def _chat(body: JsonObject) -> RequestShape:
             raise InvalidInput("a message must be an object with role and content", field=["messages", str(index)])
         if not isinstance(message.get("role"), str):
             raise InvalidInput("a message needs a role", field=["messages", str(index), "role"])
-        text_bytes, parts = _weigh(message, 0)
+        text_bytes, parts = weigh(message, 0)
         size += text_bytes
         media += parts
     for extra in ("tools", "functions", "response_format"):
         if extra in body:
-            size += _weigh(body[extra], 0)[0]
+            size += weigh(body[extra], 0)[0]
     limit = _optional_count(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
     if limit is None:
         limit = _optional_count(body, "max_tokens", MAX_OUTPUT_TOKENS)
@@ -119,7 +121,7 @@ _PICTURE: Final = "image_url"
 """The one media part whose tokens do not grow with its bytes: vendors scale pictures down."""
 
 
-def _weigh(value: object, depth: int) -> tuple[int, int]:
+def weigh(value: object, depth: int) -> tuple[int, int]:
     """UTF-8 bytes of all text below a JSON value, pictures left out, and the number of media parts."""
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"nested deeper than {_MAX_DEPTH} levels", field=["messages"])
@@ -132,14 +134,14 @@ def _weigh(value: object, depth: int) -> tuple[int, int]:
                 media += 1
                 if key == _PICTURE:
                     continue
-            below = _weigh(item, depth + 1)
+            below = weigh(item, depth + 1)
             size += len(key) + 2 + below[0]
             media += below[1]
         return size, media
     if is_list(value):
         size = media = 0
         for item in value:
-            below = _weigh(item, depth + 1)
+            below = weigh(item, depth + 1)
             size += below[0]
             media += below[1]
         return size, media

@@ -10,6 +10,7 @@ from gateway.payloads import (
     CustomPayload,
     EmbeddingPayload,
     ImagePayload,
+    SpeechPayload,
     UnservedPayload,
 )
 from resolvers.calls import CallAsk
@@ -156,8 +157,8 @@ class CallPayloadInput:
             return ImagePayload(image.prompt, given(image.count), given(image.size))
         if given(self.video) is not None:
             return UnservedPayload("video")
-        if given(self.audio) is not None:
-            return UnservedPayload("audio")
+        if (audio := given(self.audio)) is not None:
+            return SpeechPayload(audio.text, given(audio.voice), given(audio.format))
         return CustomPayload(given(self.custom))
 
 

@@ -42,6 +42,21 @@ routes = [
 ]
 prices = [{ meter = "OUTPUT_TOKENS", credits = "1" }]
 
+[models.both-vendors]
+name = "Both vendors"
+modality = "TEXT"
+context_tokens = 10_000
+max_output_tokens = 100
+routes = [
+    { provider = "sandbox", upstream_model = "sandbox-chat", order = 1 },
+    { provider = "claude", upstream_model = "c", order = 0 },
+]
+prices = [{ meter = "OUTPUT_TOKENS", credits = "1" }]
+
+[providers.claude]
+kind = "anthropic"
+base_url = "http://127.0.0.1:9"
+
 [providers.nowhere]
 kind = "openai_compatible"
 base_url = "http://127.0.0.1:9/v1"

@@ -235,11 +235,11 @@ async def test_headers_without_end_are_cut_off(provider_at):
 
 
 async def test_an_answer_longer_than_the_limit_is_cut_off(provider_at, monkeypatch):
-    import providers.openai_compatible as adapter
+    import providers.wire as adapter
 
     request = adapter.HttpRequest
     monkeypatch.setattr(
-        adapter, "HttpRequest", lambda *fields, **more: request(*fields, **more, max_answer_bytes=1_000_000)
+        adapter, "HttpRequest", lambda *fields, **named: request(*fields, max_answer_bytes=1_000_000, **named)
     )
     async with scripted(answer(b'{"choices":[' + b" " * 3_000_000 + b"]}")) as upstream:
         with pytest.raises(UpstreamGarbage, match="long"):

@@ -1,5 +1,7 @@
 """GraphQL's model calls in OpenAI's form and back."""
 
+from uuid import UUID
+
 import pytest
 
 from gateway.deltas import Assembly, deltas_of
@@ -13,6 +15,7 @@ from gateway.payloads import (
     EmbeddingOutputView,
     EmbeddingPayload,
     ImagePayload,
+    SpeechPayload,
     UnservedPayload,
     input_path,
     openai_form,
@@ -63,6 +66,26 @@ def test_embeddings_and_images_have_their_own_forms() -> None:
         Operation.IMAGE,
         {"prompt": "cat", "n": 2, "size": "1x1"},
     )
+
+
+def test_speech_has_its_own_form_and_a_voice() -> None:
+    assert openai_form(SpeechPayload("Hi", None, "mp3"), "AUDIO") == (
+        Operation.SPEECH,
+        {"input": "Hi", "voice": "alloy", "response_format": "mp3"},
+    )
+    assert input_path(SpeechPayload("Hi"), Operation.SPEECH, ["input"]) == ("payload", "audio", "text")
+    assert openai_form(CustomPayload({"input": "Hi"}), "AUDIO")[0] is Operation.SPEECH
+
+
+def test_the_outputs_of_other_forms_have_their_views() -> None:
+    call_id = UUID(int=7)
+    message = {"type": "message", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "max_tokens"}
+    assert output_of(call_id, message) == ChatOutputView("Hi", "length", None)
+    spoken = output_of(call_id, {"content_type": "audio/wav", "b64_audio": "AAAA"})
+    assert [(each.content_type, each.size_bytes, each.url) for each in spoken.assets] == [
+        ("audio/wav", 3, "data:audio/wav;base64,AAAA")
+    ]
+    assert output_of(call_id, {"text": "heard"}) == ChatOutputView("heard", "stop", None)
 
 
 def test_a_custom_body_takes_the_models_operation_and_loses_what_is_ours_to_say() -> None:

@@ -1,0 +1,274 @@
+"""The door of every model call over REST: who asks, may they, what is asked; then one call, answered in the path's form."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final, Protocol
+
+from accounts.rules.roles import ApiScope
+from accounts.views import Environment, Principal
+from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, send_bytes
+from app.credentials import Credentials
+from app.sdk_retries import SdkRetries
+from app.throttle import Throttle
+from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.calls import Calls
+from gateway.streaming import CallStream, Streams
+from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
+from kit.errors import BadRequest, Forbidden, RequestFailure
+from kit.ids import encode_id
+from kit.money import format_micro, usd_text
+from providers.base import JsonObject, Operation
+
+MAX_BODY_BYTES: Final = 8 * 1024 * 1024
+"""The largest body of a model call: room for a few pictures in a message."""
+
+
+_FIT: Final = b"x-tollgate-fit"
+"""`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
+_CACHE: Final = b"x-tollgate-cache"
+"""`on`: the answer to an equal call of the workspace will do."""
+_PLAIN: Final = re.compile(r"[ -~]{1,1000}")
+"""A header's value that may travel on."""
+
+
+class Writer(Protocol):
+    """Writes the answer to one request in its form; of a stream the events, of which each may be none or several."""
+
+    content_type: bytes
+
+    def answer(self, result: CallResult) -> bytes:
+        """The whole answer, with usage and charge (rule D2)."""
+        ...
+
+    def event(self, event: StreamedEvent) -> bytes:
+        """A piece of the output."""
+        ...
+
+    def end(self, event: StreamedEnd) -> bytes:
+        """The end of a stream, with usage and charge."""
+        ...
+
+    def failure(self, event: StreamedFailure) -> bytes:
+        """The end of a stream that broke, with what was charged for the output before."""
+        ...
+
+
+class Form(Protocol):
+    """What one path takes and gives."""
+
+    max_body_bytes: int
+    """The largest body of a request."""
+
+    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
+        """The request. BadRequest where it cannot be read."""
+        ...
+
+    def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
+        """The call that is asked for, and who writes its answer. Raises refusals and BadRequest."""
+        ...
+
+
+class RestDoor:
+    """Admits requests with an API key and carries out their calls."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        workspaces: Workspaces,
+        throttle: Throttle,
+        calls: Calls,
+        streams: Streams,
+        retries: SdkRetries,
+    ) -> None:
+        """The parts of one process."""
+        self._credentials = credentials
+        self._workspaces = workspaces
+        self._throttle = throttle
+        self._streams = streams
+        self._retries = retries
+        self.calls = calls
+
+    async def admit(self, scope: Scope, scope_needed: ApiScope) -> tuple[Principal, WorkspaceFacts]:
+        """The key's principal and its workspace. Unauthenticated, Forbidden without the scope."""
+        principal = await self._credentials.of_api_key(scope)
+        if scope_needed not in principal.scopes:
+            raise Forbidden(f"this API key lacks the scope {scope_needed.value}")
+        assert principal.workspace_id is not None, "an API key belongs to a workspace"
+        return principal, await self._workspaces.facts(principal.workspace_id)
+
+    async def pass_through(
+        self, principal: Principal, facts: WorkspaceFacts, headers: Headers, model: str | None = None
+    ) -> None:
+        """Take one request from the buckets and put the rate-limit headers; RateLimited."""
+        known = None if model is None else self.calls.snapshot.models_by_slug.get(model)
+        passage = await self._throttle.take(principal, facts, model=known)
+        headers.extend(passage.headers)
+
+    async def asked(
+        self, form: Form, scope: Scope, receive: Receive, request_id: str, headers: Headers
+    ) -> tuple[Caller, str, JsonObject]:
+        """Who asks for a call, of which model, and the body; a request that cannot be read counts as well."""
+        principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
+        raw = await read_body(scope, receive, form.max_body_bytes)
+        return await self._asking(principal, facts, _asked(form, raw, scope), request_id, headers)
+
+    async def _asking(
+        self,
+        principal: Principal,
+        facts: WorkspaceFacts,
+        asked: tuple[str, JsonObject, RequestFailure | None],
+        request_id: str,
+        headers: Headers,
+    ) -> tuple[Caller, str, JsonObject]:
+        """Who asks for what, once the limits have let it pass."""
+        model, body, mistake = asked
+        await self.pass_through(principal, facts, headers, model)
+        if mistake is not None:
+            raise mistake
+        caller = Caller(
+            request_id=request_id,
+            workspace_id=facts.workspace_id,
+            wallet_id=facts.wallet_id,
+            plan=facts.plan,
+            user_id=None,
+            api_key_id=principal.api_key_id,
+            allowed_models=principal.allowed_models,
+            concurrent_calls=facts.concurrent_calls,
+            test=principal.environment is Environment.TEST,
+            stored_days=facts.stored_days,
+        )
+        return caller, model, body
+
+    async def call(
+        self, form: Form, scope: Scope, receive: Receive, send: Send, request_id: str, headers: Headers
+    ) -> None:
+        """One call from its request to the last byte of its answer. Raises what is to be told before the answer began."""
+        principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
+        raw = await read_body(scope, receive, form.max_body_bytes)
+        asked = _asked(form, raw, scope)
+        streamed = asked[1].get("stream") is True
+        with self._retries.none if streamed else await self._retries.begin(scope, principal, raw) as sending:
+            caller, model, body = await self._asking(principal, facts, asked, request_id, headers)
+            request, writer = form.read(model, body)
+            request = _by_headers(request, scope)
+            if request.body.get("stream") is True:
+                async with watched(receive, self._streams.open(caller, request)) as stream:
+                    await _stream(stream, writer, send, headers)
+                return
+            result = await sending.result(self.calls, caller, request)
+        told = call_headers(result, self.calls)
+        await send_bytes(send, 200, writer.answer(result), writer.content_type, [*headers, *told])
+
+
+@lru_cache(maxsize=1_024)
+def charge_texts(charged_micro: int, credits_per_usd: Decimal) -> tuple[str, str]:
+    """A charge in credits and in USD as exact texts; they stand in an answer's headers and in its usage."""
+    return format_micro(charged_micro), usd_text(charged_micro, credits_per_usd)
+
+
+def call_headers(result: CallResult, calls: Calls) -> Headers:
+    """The call's id and charge, and whether this answer was given before."""
+    credits_text, usd = charge_texts(result.charged_micro, calls.snapshot.credits_per_usd)
+    headers: Headers = [
+        (b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii")),
+        (b"x-tollgate-credits", credits_text.encode("ascii")),
+        (b"x-tollgate-usd", usd.encode("ascii")),
+    ]
+    if result.repeated:
+        headers.append((b"idempotent-replayed", b"true"))
+    if result.cached is not None:
+        headers.append((b"x-tollgate-cache", b"hit" if result.cached else b"miss"))
+    return headers
+
+
+async def _stream(stream: CallStream, writer: Writer, send: Send, headers: Headers) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/event-stream; charset=utf-8"),
+                (b"cache-control", b"no-cache"),
+                (b"x-accel-buffering", b"no"),
+                (b"x-tollgate-call-id", encode_id("call", stream.call_id).encode("ascii")),
+                *headers,
+            ],
+        }
+    )
+    async for event in stream:
+        match event:
+            case StreamedEvent():
+                text = writer.event(event)
+                if text:
+                    await send({"type": "http.response.body", "body": text, "more_body": True})
+            case StreamedEnd():
+                await send({"type": "http.response.body", "body": writer.end(event)})
+            case StreamedFailure():
+                await send({"type": "http.response.body", "body": writer.failure(event)})
+
+
+@contextlib.asynccontextmanager
+async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) -> AsyncGenerator[CallStream]:
+    """The stream, once it has begun. A client that disconnects ends the provider's call, before its first output too.
+
+    So does leaving the block by an exception. Raises ClientGone where the client left before the stream had begun.
+    """
+    begun = asyncio.create_task(opening)
+
+    async def until_gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if begun.done() and not begun.cancelled() and begun.exception() is None:
+            begun.result().leave()
+        else:
+            begun.cancel()
+
+    watcher = asyncio.create_task(until_gone())
+    try:
+        try:
+            stream = await begun
+        except asyncio.CancelledError:
+            if watcher.done():
+                raise ClientGone from None
+            raise
+        try:
+            yield stream
+        except BaseException:
+            stream.leave()
+            raise
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+
+def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:
+    """The call with what headers say of it, the same on every path."""
+    key = header(scope, b"idempotency-key")
+    if key is not None:
+        request = replace(request, idempotency_key=key)
+    if header(scope, _FIT) == "true":
+        request = replace(request, fit=True)
+    if (header(scope, _CACHE) or "").strip().lower() == "on":
+        request = replace(request, cache=True)
+    beta = header(scope, b"anthropic-beta") if request.operation is Operation.MESSAGES else None
+    if beta is not None and _PLAIN.fullmatch(beta):
+        request = replace(request, vendor_headers=(("anthropic-beta", beta),))
+    return request
+
+
+def _asked(form: Form, raw: bytes, scope: Scope) -> tuple[str, JsonObject, RequestFailure | None]:
+    """The model's name and the body, or what is wrong with them."""
+    try:
+        body = form.parsed(raw, header(scope, b"content-type") or "")
+    except RequestFailure as failure:
+        return "", {}, failure
+    model = body.get("model")
+    if not isinstance(model, str):
+        return "", {}, BadRequest("model must be the name of a model, as a text")
+    return model, body, None

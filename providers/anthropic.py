@@ -1,0 +1,215 @@
+"""The adapter for Anthropic's Messages API."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import orjson
+
+from kit.clock import now
+from kit.json_values import is_list, is_object
+from providers.anthropic_content import bytes_of_event, bytes_of_message
+from providers.anthropic_usage import merged_usage, usage_of_anthropic
+from providers.base import JsonObject, Operation, ProviderAnswer, ProviderRequest, ProviderStream, StreamChunk, Timeouts
+from providers.chat_to_messages import messages_request
+from providers.errors import (
+    ProviderError,
+    ProviderNotConfigured,
+    UpstreamAuthFailed,
+    UpstreamGarbage,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from providers.message_answers import chat_of_message
+from providers.message_events import STREAM_END, ChunksOfMessage
+from providers.messages_over_chat import TranslatedStream
+from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
+from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
+from providers.wire import Events, Wire, event_of, read_all, upstream_request_id
+
+API_VERSION: Final = "2023-06-01"
+
+
+class AnthropicProvider:
+    """Serves Provider over a transport, which it does not own. A chat in OpenAI's form is translated, and its answer back."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        api_key: str | None,
+        transport: HttpTransport,
+        headers: Headers = (),
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        """`base_url` is what comes before `/v1/messages`. Raises EndpointError where it cannot be used."""
+        self.name = name
+        self._wire = Wire(transport, timeouts or Timeouts(), api_key)
+        fixed: Headers = (
+            ("User-Agent", USER_AGENT),
+            ("Content-Type", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("anthropic-version", API_VERSION),
+            *headers,
+        )
+        if api_key:
+            fixed = (*fixed, ("x-api-key", api_key))
+        root = base_url.rstrip("/").removesuffix("/v1")
+        self._whole = endpoint_of(root, "/v1/messages", (*fixed, ("Accept", "application/json")))
+        self._streamed = endpoint_of(root, "/v1/messages", (*fixed, ("Accept", "text/event-stream")))
+
+    async def complete(self, request: ProviderRequest) -> ProviderAnswer:
+        """See Provider."""
+        body = self._body(request)
+        body.pop("stream", None)
+        answer = await self._wire.send(self._whole, request, body, request.vendor_headers)
+        text = await read_all(answer)
+        message = self._wire.parsed(text)
+        content = message.get("content")
+        if not is_list(content) or not all(is_object(block) for block in content):
+            raise UpstreamGarbage("the provider's answer has no list of content")
+        asked = request.operation is Operation.MESSAGES
+        try:
+            shown = message if asked else chat_of_message(message, _created())
+            content_bytes = bytes_of_message(message)
+        except orjson.JSONEncodeError as error:
+            raise UpstreamGarbage("the provider's answer is nested too deeply") from error
+        return ProviderAnswer(
+            body=shown,
+            raw=text if asked else None,
+            usage=usage_of_anthropic(message.get("usage")),
+            upstream_request_id=upstream_request_id(answer),
+            content_bytes=content_bytes,
+        )
+
+    async def stream(self, request: ProviderRequest) -> ProviderStream:
+        """See Provider."""
+        body = {**self._body(request), "stream": True}
+        answer = await self._wire.send(self._streamed, request, body, request.vendor_headers)
+        await self._wire.check_stream(answer)
+        stream = AnthropicStream(answer, self._wire.secret)
+        if request.operation is Operation.MESSAGES:
+            return stream
+        return TranslatedStream(stream, ChunksOfMessage(_created()))
+
+    async def aclose(self) -> None:
+        """Nothing to do: the transport is closed by its owner."""
+
+    def _body(self, request: ProviderRequest) -> JsonObject:
+        match request.operation:
+            case Operation.MESSAGES:
+                return {**request.body, "model": request.upstream_model}
+            case Operation.CHAT:
+                body = messages_request(request.body, request.max_output_tokens)
+                return {"model": request.upstream_model, **body}
+            case _:
+                raise ProviderNotConfigured(f"provider {self.name!r} serves chats only")
+
+
+class AnthropicStream:
+    """Serves ProviderStream. Usage is told once, with the stop reason: what came before is incomplete."""
+
+    __slots__ = ("_answer", "_api_key", "_ended", "_events", "_produced", "_stopped", "_usage")
+
+    def __init__(self, answer: HttpAnswer, api_key: str | None) -> None:
+        self._answer = answer
+        self._api_key = api_key
+        self._events = Events(answer)
+        self._usage: JsonObject = {}
+        self._stopped = False
+        self._produced = False
+        self._ended = False
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """See ProviderStream."""
+        return upstream_request_id(self._answer)
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        return self
+
+    async def __anext__(self) -> StreamChunk:
+        """The next event; `message_stop` is the end mark. Pings are not forwarded once the last event is held back."""
+        if self._ended:
+            await self._answer.finish()
+            raise StopAsyncIteration
+        try:
+            while True:
+                data = await self._events.next()
+                chunk = self._cut_off() if data is None else self._chunk_of(data)
+                if chunk is not None:
+                    return chunk
+        except ProviderError as error:
+            self._answer.close()
+            self._ended = True
+            error.produced = self._produced
+            raise
+
+    async def aclose(self) -> None:
+        """See ProviderStream."""
+        if self._ended:
+            await self._answer.finish()
+        else:
+            self._ended = True
+            self._answer.close()
+
+    def _cut_off(self) -> StreamChunk:
+        """The answer ended without `message_stop`; taken for one after a stop reason."""
+        if not self._stopped:
+            raise UpstreamGarbage("the provider's stream ended in the middle")
+        return self._end()
+
+    def _end(self) -> StreamChunk:
+        self._ended = True
+        return STREAM_END
+
+    def _chunk_of(self, data: bytes) -> StreamChunk | None:
+        event = event_of(data)
+        kind = event.get("type")
+        if kind == "error" or error_in(event) is not None:
+            raise error_of_event(error_object(data, self._api_key) or {})
+        if kind == "message_stop":
+            return self._end()
+        if kind == "ping" and self._stopped:
+            return None
+        if kind == "message_start":
+            message = event.get("message")
+            self._usage = merged_usage(self._usage, message.get("usage") if is_object(message) else None)
+        elif kind == "message_delta":
+            self._usage = merged_usage(self._usage, event.get("usage"))
+            delta = event.get("delta")
+            self._stopped = self._stopped or (is_object(delta) and delta.get("stop_reason") is not None)
+            event = {**event, "usage": self._usage}
+            return StreamChunk(data, event, usage_of_anthropic(self._usage), 0)
+        try:
+            content_bytes = bytes_of_event(event)
+        except orjson.JSONEncodeError as error:
+            raise UpstreamGarbage("an event of the provider's stream is nested too deeply") from error
+        if content_bytes:
+            self._produced = True
+        return StreamChunk(data, event, None, content_bytes)
+
+
+def error_of_event(error: JsonObject) -> ProviderError:
+    """The failure that an `error` inside a stream stands for, by its type."""
+    message = error.get("message")
+    match error.get("type"):
+        case "invalid_request_error" | "not_found_error" | "request_too_large":
+            said = message[:MAX_MESSAGE_CHARACTERS] if isinstance(message, str) else "the provider refused the request"
+            return UpstreamRejected(400, said, error)
+        case "authentication_error" | "permission_error" | "billing_error":
+            return UpstreamAuthFailed(403)
+        case "rate_limit_error":
+            return UpstreamRateLimited(None)
+        case "timeout_error":
+            return UpstreamTimeout("upstream")
+        case "overloaded_error":
+            return UpstreamUnavailable("the provider is overloaded", status=529)
+        case _:
+            return UpstreamUnavailable("the provider answered with an error")
+
+
+def _created() -> int:
+    return int(now().timestamp())

@@ -1,0 +1,126 @@
+"""Speech and transcription in OpenAI's form: what is asked of the provider, what it used, how the answer is shown."""
+
+import base64
+from fractions import Fraction
+from math import ceil
+from typing import Final
+
+from kit.json_values import is_list, is_object
+from providers.base import JsonObject, Upload, Usage
+from providers.errors import UpstreamGarbage
+from providers.openai_usage import usage_of_openai
+
+MAX_SECONDS: Final = 7 * 86_400
+"""No recording is longer; a larger number is a provider's mistake."""
+USUAL_BYTES_PER_SECOND: Final = 8_000
+"""Of compressed sound (64 kbit/s): the ground for seconds that nobody reported."""
+
+_JSON: Final = ("json", "verbose_json", "diarized_json")
+_AS_TEXT: Final = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+
+
+def speech_shown(sound: bytes, media_type: str) -> JsonObject:
+    """A spoken text as JSON, so that it travels and is kept like every answer."""
+    return {"object": "audio.speech", "content_type": media_type, "b64_audio": base64.b64encode(sound).decode()}
+
+
+def speech_usage(body: JsonObject) -> Usage:
+    """What a spoken text is counted by: its characters, which the answer shows to have been spoken."""
+    text = body.get("input")
+    return Usage(characters=len(text) if isinstance(text, str) else 0)
+
+
+def transcription_asked(body: JsonObject) -> JsonObject:
+    """The fields for the provider. Formats that report no usage are asked for as JSON and made from it."""
+    fields = {name: value for name, value in body.items() if name not in ("file", "model", "stream")}
+    wanted = fields.get("response_format")
+    if wanted == "text":
+        fields["response_format"] = "json"
+    elif wanted in ("srt", "vtt"):
+        fields["response_format"] = "verbose_json"
+        fields["timestamp_granularities"] = ["segment"]
+    return fields
+
+
+def transcription_shown(body: JsonObject, answer: JsonObject) -> JsonObject:
+    """The provider's answer, or what it is as a text in the format that was asked for."""
+    if not isinstance(answer.get("text"), str):
+        raise UpstreamGarbage("the provider's answer has no text")
+    wanted = body.get("response_format")
+    if not isinstance(wanted, str) or wanted in _JSON or wanted not in _AS_TEXT:
+        return answer
+    text = f"{answer['text']}\n" if wanted == "text" else _captions(answer, vtt=wanted == "vtt")
+    return {"object": "audio.text", "content_type": f"{_AS_TEXT[wanted]}; charset=utf-8", "text": text}
+
+
+def transcription_usage(answer: JsonObject, upload: Upload) -> Usage:
+    """Seconds as the provider reports them, or as the recording itself shows, else estimated; and tokens, where told.
+
+    Seconds are whole, rounded up.
+    """
+    told = answer.get("usage")
+    tokens = usage_of_openai(told) if is_object(told) and told.get("type") == "tokens" else None
+    seconds = None
+    if is_object(told) and told.get("type") == "duration":
+        seconds = _seconds(told.get("seconds"))
+    if seconds is None:
+        seconds = _seconds(answer.get("duration"))
+    known = seconds is not None
+    if seconds is None:
+        measured = wav_seconds(upload.content)
+        known = measured is not None
+        seconds = ceil(Fraction(len(upload.content), USUAL_BYTES_PER_SECOND) if measured is None else measured)
+    return Usage(
+        input_tokens=tokens.input_tokens if tokens else 0,
+        output_tokens=tokens.output_tokens if tokens else 0,
+        seconds=min(seconds, MAX_SECONDS),
+        reported=known,
+    )
+
+
+def wav_seconds(content: bytes) -> Fraction | None:
+    """How long a WAV file plays by its own header; None for anything else."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return None
+    position, bytes_per_second = 12, 0
+    while position + 8 <= len(content):
+        kind = content[position : position + 4]
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        if kind == b"fmt " and size >= 16:
+            bytes_per_second = int.from_bytes(content[position + 16 : position + 20], "little")
+        if kind == b"data" and bytes_per_second:
+            return Fraction(min(size, len(content) - position - 8), bytes_per_second)
+        position += 8 + size + size % 2
+    return None
+
+
+def _seconds(value: object) -> int | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
+        return None
+    return ceil(value)
+
+
+def _captions(answer: JsonObject, *, vtt: bool) -> str:
+    segments = answer.get("segments")
+    lines = ["WEBVTT", ""] if vtt else []
+    for number, segment in enumerate(segments if is_list(segments) else [], 1):
+        if not is_object(segment):
+            continue
+        if not vtt:
+            lines.append(str(number))
+        lines.append(f"{_clock(segment.get('start'), vtt=vtt)} --> {_clock(segment.get('end'), vtt=vtt)}")
+        lines += [str(segment.get("text") or "").strip(), ""]
+    return "\n".join(lines) + "\n"
+
+
+def _clock(value: object, *, vtt: bool) -> str:
+    good = isinstance(value, int | float) and 0 <= value <= MAX_SECONDS
+    milliseconds = round(value * 1000) if good and isinstance(value, int | float) else 0
+    minutes, rest = divmod(milliseconds, 60_000)
+    mark = "." if vtt else ","
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{mark}{rest % 1000:03}"

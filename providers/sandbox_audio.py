@@ -1,0 +1,50 @@
+"""The speech and the hearing of the sandbox: the same input always gives the same."""
+
+import hashlib
+import struct
+from math import ceil
+from typing import Final
+
+from providers.base import JsonObject, Upload
+from providers.openai_audio import USUAL_BYTES_PER_SECOND, wav_seconds
+from providers.sandbox_behaviour import SandboxBehaviour, UsageFault
+from providers.sandbox_model import SandboxRefusal, SandboxUsage, check_model, seed_of, words_of
+
+_MAX_INPUT: Final = 4_096
+_SAMPLES_PER_SECOND: Final = 8_000
+_SAMPLES_PER_CHARACTER: Final = 80
+
+
+def speech(body: JsonObject) -> tuple[bytes, SandboxUsage]:
+    """A WAV file, a hundredth of a second for each character, whatever format is asked for."""
+    check_model(body)
+    text = body.get("input")
+    if not isinstance(text, str) or not 0 < len(text) <= _MAX_INPUT:
+        raise SandboxRefusal(400, f"input must be a text of 1 to {_MAX_INPUT} characters", "input")
+    count = len(text) * _SAMPLES_PER_CHARACTER
+    samples = hashlib.shake_256(seed_of([body["model"], text, body.get("voice")])).digest(count)
+    form = struct.pack("<HHIIHH", 1, 1, _SAMPLES_PER_SECOND, _SAMPLES_PER_SECOND, 1, 8)
+    inside = b"WAVE" + b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", count) + samples
+    return b"RIFF" + struct.pack("<I", len(inside)) + inside, SandboxUsage(0, 0, characters=len(text))
+
+
+def transcription(
+    body: JsonObject, upload: Upload | None, behaviour: SandboxBehaviour
+) -> tuple[JsonObject, SandboxUsage]:
+    """Words that hang on the recording's bytes; how long it plays as whole seconds of a WAV file, else guessed."""
+    check_model(body)
+    if upload is None or not upload.content:
+        raise SandboxRefusal(400, "a file is needed", "file")
+    wav = wav_seconds(upload.content)
+    seconds = ceil(len(upload.content) / USUAL_BYTES_PER_SECOND) if wav is None else ceil(wav)
+    text = words_of(hashlib.sha256(upload.content).digest(), 12)
+    answer: JsonObject = {"text": text}
+    reported = {UsageFault.NEGATIVE: -5, UsageFault.HUGE: 10**15, UsageFault.TEXT: "many"}.get(behaviour.usage, seconds)
+    if body.get("response_format") == "verbose_json":
+        segment = {"id": 0, "start": 0.0, "end": float(seconds), "text": f" {text}"}
+        answer |= {"task": "transcribe", "language": "english", "segments": [segment]}
+        if behaviour.usage is not UsageFault.NONE:
+            answer["duration"] = reported
+    elif behaviour.usage is not UsageFault.NONE:
+        answer["usage"] = {"type": "duration", "seconds": reported}
+    return answer, SandboxUsage(0, 0, seconds=seconds)

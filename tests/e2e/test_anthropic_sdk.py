@@ -1,0 +1,328 @@
+"""Anthropic's official SDK over a real socket: /v1/messages for models of either vendor."""
+
+import asyncio
+from fractions import Fraction
+
+import aiohttp
+import anthropic
+import pytest
+
+from tests.e2e.vendors import (
+    CLAUDE,
+    CLAUDE_PRICE,
+    CLAUDE_TOOL,
+    HELLO,
+    PICTURE,
+    SANDBOX,
+    Line,
+    assert_charged,
+    message_price,
+)
+from tests.providers.claude import TEXT, TOOL, USAGE
+from tests.providers.upstreams import KEY
+from tests.seeding import seed_workspace
+
+
+async def test_D2_anthropics_sdk_calls_models_of_both_vendors_and_is_charged_to_the_micro_credit(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        ours = await client.messages.create(model=SANDBOX, max_tokens=64, messages=HELLO, system="Be brief.")
+        assert ours.content[0].type == "text"
+        assert ours.content[0].text
+        assert ours.stop_reason == "end_turn"
+        assert_charged(ours.usage, spent := message_price(SANDBOX, ours.usage))
+        assert ours._request_id
+
+        theirs = await client.messages.create(
+            model=CLAUDE, max_tokens=64, messages=HELLO, extra_body={"top_k": 3, "unheard_of": [1]},
+            extra_headers={"anthropic-beta": "some-beta-2026-01-01"},
+        )  # fmt: skip
+        assert theirs.id == "msg_up"
+        assert theirs.content[0].text == TEXT["text"]
+        assert theirs.usage.service_tier == "standard"
+        assert_charged(theirs.usage, CLAUDE_PRICE)
+        assert message_price(CLAUDE, theirs.usage) == CLAUDE_PRICE
+    assert vendors.heard == {
+        "model": "claude-sonnet-4-0", "max_tokens": 64, "messages": HELLO, "top_k": 3, "unheard_of": [1]
+    }  # fmt: skip
+    head = vendors.claude.upstream.requests[-1].head.lower()
+    assert f"x-api-key: {KEY}" in head
+    assert "anthropic-beta: some-beta-2026-01-01" in head
+    assert vendors.seeded.api_key not in head
+    assert await vendors.spent() == spent + CLAUDE_PRICE
+    event = await vendors.event()
+    assert (event["input_tokens"], event["cached_input_tokens"], event["output_tokens"]) == (1_320, 1_000, 45)
+
+
+@pytest.mark.parametrize("model", [SANDBOX, CLAUDE])
+async def test_anthropics_sdk_streams(vendors: Line, model: str) -> None:
+    async with (
+        vendors.anthropic() as client,
+        client.messages.stream(model=model, max_tokens=64, messages=HELLO) as stream,
+    ):
+        events = [event async for event in stream]
+        final = await stream.get_final_message()
+    kinds = [event.type for event in events]
+    assert kinds[0] == "message_start"
+    assert kinds.count("text") >= 2
+    assert kinds[-1] == "message_stop"
+    assert final.content[0].text
+    assert final.stop_reason == "end_turn"
+    assert_charged(
+        next(event.usage for event in events if event.type == "message_delta"), message_price(model, final.usage)
+    )
+    assert await vendors.spent() == message_price(model, final.usage)
+
+
+async def test_anthropics_sdk_uses_tools_of_a_chat_model_whole_and_streamed(vendors: Line) -> None:
+    ask = {
+        "model": SANDBOX, "max_tokens": 64, "messages": HELLO, "tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"},
+    }  # fmt: skip
+    async with vendors.anthropic() as client:
+        whole = await client.messages.create(**ask)
+        async with client.messages.stream(**ask) as stream:
+            streamed = await stream.get_final_message()
+        used = whole.content[0]
+        assert (whole.stop_reason, used.type, used.name) == ("tool_use", "tool_use", "weather")
+        assert used.input["text"]
+        assert (streamed.stop_reason, streamed.content[0].input) == ("tool_use", used.input)
+        result = {"type": "tool_result", "tool_use_id": used.id, "content": [{"type": "text", "text": "sunny"}]}
+        answer = await client.messages.create(
+            model=SANDBOX, max_tokens=64, tools=[CLAUDE_TOOL],
+            messages=[*HELLO, {"role": "assistant", "content": whole.content}, {"role": "user", "content": [result]}],
+        )  # fmt: skip
+    assert answer.content[0].text
+    assert await vendors.spent() == sum(message_price(SANDBOX, each.usage) for each in (whole, streamed, answer))
+
+
+async def test_anthropics_sdk_uses_tools_and_thinking_of_claude(vendors: Line) -> None:
+    think = [{"role": "user", "content": "think, then tool"}]
+    async with vendors.anthropic() as client, client.messages.stream(
+        model=CLAUDE, max_tokens=2_000, messages=think, tools=[CLAUDE_TOOL],
+        thinking={"type": "enabled", "budget_tokens": 1_024},
+    ) as stream:  # fmt: skip
+        final = await stream.get_final_message()
+    assert vendors.heard["thinking"] == {"type": "enabled", "budget_tokens": 1_024}
+    assert final.content[-1].input == TOOL["input"]
+    assert final.stop_reason == "tool_use"
+    assert await vendors.spent() == CLAUDE_PRICE
+
+
+async def test_pictures_in_a_message_are_held_for_and_reach_either_vendor(vendors: Line) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": PICTURE}
+    ask = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image", "source": source}]}]
+    async with vendors.anthropic() as client:
+        ours = await client.messages.create(model=SANDBOX, max_tokens=9, messages=ask)
+        assert ours.usage.input_tokens == 3 + 85
+        await client.messages.create(model=CLAUDE, max_tokens=9, messages=ask)
+    assert vendors.heard["messages"] == ask
+    async with vendors.openai() as client:
+        part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
+        chat = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, part]}]
+        await client.chat.completions.create(model=CLAUDE, max_tokens=9, messages=chat)
+    assert vendors.heard["messages"] == ask
+
+
+async def test_the_beta_part_of_the_sdk_works_as_well(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        message = await client.beta.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO, betas=["some-beta"])
+    assert message.content[0].text == TEXT["text"]
+    assert "anthropic-beta: some-beta\r\n" in vendors.claude.upstream.requests[-1].head
+    assert await vendors.spent() == CLAUDE_PRICE
+
+
+async def test_tokens_are_counted_for_nothing(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        short = await client.messages.count_tokens(model=CLAUDE, messages=HELLO)
+        long = await client.messages.count_tokens(
+            model=SANDBOX, system="x" * 4_000, tools=[CLAUDE_TOOL], messages=[{"role": "user", "content": "y" * 4_000}]
+        )
+        with pytest.raises(anthropic.NotFoundError):
+            await client.messages.count_tokens(model="no-such", messages=HELLO)
+    assert 3 <= short.input_tokens <= 20
+    assert long.input_tokens >= 2_000
+    assert await vendors.spent() == 0
+
+
+async def test_models_are_listed_in_the_form_of_who_asks(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        names = {model.id: model.display_name async for model in client.models.list()}
+        assert names[CLAUDE] == "Claude Sonnet 4"
+        assert (await client.models.retrieve(SANDBOX)).id == SANDBOX
+    async with vendors.openai() as client:
+        assert {model.id async for model in client.models.list()} == set(names)
+
+
+@pytest.mark.parametrize("model", [SANDBOX, CLAUDE])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_repeat_in_anthropics_form_gives_the_first_message_and_one_charge(
+    vendors: Line, model: str, stream: bool
+) -> None:
+    ask = {"model": model, "max_tokens": 64, "messages": HELLO, "extra_headers": {"Idempotency-Key": "one"}}
+    async with vendors.anthropic() as client:
+        if stream:
+            finals = []
+            for _ in range(2):
+                async with client.messages.stream(**ask) as opened:
+                    finals.append(await opened.get_final_message())
+        else:
+            finals = [await client.messages.create(**ask) for _ in range(2)]
+    first, second = finals
+    assert [block.text for block in second.content] == [block.text for block in first.content]
+    assert (second.stop_reason, second.usage.output_tokens) == (first.stop_reason, first.usage.output_tokens)
+    assert await vendors.spent() == message_price(model, first.usage)
+
+
+async def test_failures_are_the_errors_that_anthropics_sdk_knows_and_cost_nothing(vendors: Line) -> None:
+    def about(words: str, model: str = CLAUDE, **more):
+        return {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": words}], **more}
+
+    cases = [
+        (about("x", "no-such"), anthropic.NotFoundError, 404, "not_found_error"),
+        (about("x", max_tokens=-1), anthropic.BadRequestError, 400, "invalid_request_error"),
+        (about("x", SANDBOX, max_tokens=20_000), anthropic.BadRequestError, 400, "invalid_request_error"),
+        (about("x", "sandbox-embedding"), anthropic.BadRequestError, 400, "invalid_request_error"),
+        (about("wrong"), anthropic.BadRequestError, 400, "invalid_request_error"),
+        (about("overloaded"), anthropic.InternalServerError, 502, "api_error"),
+        (about("x" * 9_000_000), anthropic.APIStatusError, 413, "request_too_large"),
+    ]
+    async with vendors.anthropic() as client:
+        for ask, kind, status, word in cases:
+            for call in (client.messages.create, lambda **each: client.messages.create(stream=True, **each)):
+                with pytest.raises(kind) as caught:
+                    await call(**ask)
+                assert caught.value.status_code == status, ask
+                assert caught.value.body["type"] == "error"
+                assert caught.value.body["error"]["type"] == word
+                assert caught.value.body["error"]["message"]
+    for wrong in ({"api_key": "sk-wrong"}, {"api_key": None, "auth_token": "wrong"}):
+        async with vendors.anthropic(**wrong) as client:
+            with pytest.raises(anthropic.AuthenticationError) as refused:
+                await client.messages.create(**about("x"))
+            assert refused.value.body["error"]["type"] == "authentication_error"
+    assert await vendors.spent() == 0
+    poor = await seed_workspace(vendors.database, 1, name="poor")
+    async with vendors.anthropic(api_key=poor.api_key) as client:
+        with pytest.raises(anthropic.APIStatusError) as unpaid:
+            await client.messages.create(**about("x"))
+    assert (unpaid.value.status_code, unpaid.value.body["error"]["type"]) == (402, "billing_error")
+
+
+async def test_the_key_may_come_as_x_api_key_or_as_bearer(vendors: Line) -> None:
+    body = {"model": SANDBOX, "max_tokens": 9, "messages": HELLO}
+    key = vendors.seeded.api_key
+    async with aiohttp.ClientSession() as session:
+        for headers, expected in (
+            ({"x-api-key": key}, 200),
+            ({"Authorization": f"Bearer {key}"}, 200),
+            ({"x-api-key": f"{key}x"}, 401),
+            ({}, 401),
+        ):
+            async with session.post(f"{vendors.gateway.url}/v1/messages", json=body, headers=headers) as answer:
+                assert answer.status == expected, headers
+                if expected == 200:
+                    usage = (await answer.json())["usage"]
+                    assert answer.headers["X-Tollgate-Credits"] == usage["credits"]
+                    assert answer.headers["X-Tollgate-Usd"] == usage["usd"]
+                assert answer.headers["request-id"]
+
+
+async def test_a_stream_that_breaks_ends_with_anthropics_error_and_what_came_is_charged_as_estimated(
+    vendors: Line,
+) -> None:
+    async with vendors.anthropic() as client:
+        stream = await client.messages.create(
+            model=CLAUDE, max_tokens=64, messages=[{"role": "user", "content": "break off"}], stream=True
+        )
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            async for _ in stream:
+                pass
+    assert caught.value.body["error"]["type"] == "api_error"
+    charged = caught.value.body["usage"]
+    assert charged["estimated"] is True
+    assert await vendors.spent() == Fraction(charged["credits"]) * 1_000_000 > 0
+
+
+async def test_usage_nobody_can_believe_is_estimated_and_says_so(vendors: Line) -> None:
+    lying = {"model": CLAUDE, "max_tokens": 64, "messages": [{"role": "user", "content": "lying"}]}
+    async with vendors.anthropic() as client:
+        whole = await client.messages.create(**lying)
+        events = [event async for event in await client.messages.create(stream=True, **lying)]
+    usages = (whole.usage, events[-2].usage)
+    assert [usage.estimated for usage in usages] == [True, True]
+    assert (events[-2].delta.stop_reason, events[-1].type) == ("end_turn", "message_stop")
+    spent = sum(Fraction(usage.credits) * 1_000_000 for usage in usages)
+    assert await vendors.spent() == spent > 0
+
+
+def test_the_scripted_usage_is_the_one_that_prices_are_reckoned_with() -> None:
+    assert (USAGE["input_tokens"] + USAGE["cache_creation_input_tokens"], USAGE["cache_read_input_tokens"]) == (
+        320,
+        1_000,
+    )
+
+
+async def test_two_streams_of_one_key_at_once_are_one_call(vendors: Line) -> None:
+    ask = {
+        "model": SANDBOX, "max_tokens": 64, "messages": HELLO, "metadata": {"sandbox_chunk_delay_ms": "20"},
+        "extra_headers": {"Idempotency-Key": "at-once"},
+    }  # fmt: skip
+
+    async def final() -> anthropic.types.Message:
+        async with vendors.anthropic() as client, client.messages.stream(**ask) as stream:
+            return await stream.get_final_message()
+
+    first, second = await asyncio.gather(final(), final())
+    assert first.content[0].text == second.content[0].text
+    assert await vendors.spent() == message_price(SANDBOX, first.usage)
+
+
+async def test_who_leaves_a_stream_pays_for_what_came(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        stream = await client.messages.create(
+            model=SANDBOX, max_tokens=64, messages=HELLO, stream=True, metadata={"sandbox_chunk_delay_ms": "100"}
+        )
+        async for event in stream:
+            if event.type == "content_block_delta":
+                break
+        await stream.close()
+    async with asyncio.timeout(10):
+        while (event := await vendors.event()) is None:
+            await asyncio.sleep(0.05)
+    assert event["estimated"] is True
+    assert await vendors.spent() == event["charged_micro"] > 0
+    call = await vendors.pg.fetchval("SELECT status FROM calls WHERE workspace_id = $1", vendors.seeded.workspace_id)
+    assert call == "CANCELED"
+
+
+async def test_graphql_chats_with_claude_and_reads_what_a_message_gave(vendors: Line) -> None:
+    async with vendors.anthropic() as client:
+        await client.messages.create(
+            model=CLAUDE, max_tokens=64, messages=HELLO, extra_headers={"Idempotency-Key": "kept"}
+        )
+    query = """
+    mutation {
+      callModel(input: {model: "claude-sonnet-4", payload: {chat: {messages: [{role: SYSTEM, content: "Be brief."},
+        {role: USER, content: "tool"}], maxOutputTokens: 50}}}) {
+        call { usage { credits meters { meter quantity } } output { ... on ChatOutput { content toolCalls } } }
+        userErrors { code message }
+      }
+    }"""
+    kept = "{ workspace { calls(first: 2) { nodes { output { ... on ChatOutput { content finishReason } } } } } }"
+    headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(f"{vendors.gateway.url}/graphql", json={"query": query}) as answer:
+            whole = await answer.json()
+            assert "errors" not in whole, whole
+            told = whole["data"]["callModel"]
+        async with session.post(f"{vendors.gateway.url}/graphql", json={"query": kept}) as answer:
+            calls = (await answer.json())["data"]["workspace"]["calls"]["nodes"]
+    assert told["userErrors"] == []
+    usage = told["call"]["usage"]
+    assert Fraction(usage["credits"]) * 1_000_000 == CLAUDE_PRICE
+    used = {reading["meter"]: int(reading["quantity"]) for reading in usage["meters"]}
+    assert [used[name] for name in ("INPUT_TOKENS", "CACHED_INPUT_TOKENS", "OUTPUT_TOKENS")] == [1_320, 1_000, 45]
+    assert told["call"]["output"]["content"] == TEXT["text"]
+    assert told["call"]["output"]["toolCalls"][0]["function"]["name"] == "weather"
+    assert vendors.heard["max_tokens"] == 50
+    assert [call["output"] for call in calls] == [None, {"content": TEXT["text"], "finishReason": "stop"}]
+    assert await vendors.spent() == 2 * CLAUDE_PRICE
