@@ -27,6 +27,18 @@ _LISTED_AT_S: Final = 0
 _ONE_PAGE: Final = {"has_more": False, "first_id": None, "last_id": None}
 """Anthropic's words for a list that is whole."""
 _RESPONSES: Final = "/v1/responses"
+CALL_PATHS: Final = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/messages",
+        _RESPONSES,
+    }
+)
+"""Where model calls are made over REST."""
 _COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 
 
@@ -49,6 +61,7 @@ class OpenAIRest:
             "/v1/messages": MessagesForm(rate),
             _RESPONSES: ResponsesForm(rate),
         }
+        assert self._forms.keys() == CALL_PATHS, "each path has its form"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; every failure is an error in the form of its path, never a bare 500 for what a client sent."""

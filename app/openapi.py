@@ -27,6 +27,8 @@ from app.openapi_schemas import SCHEMAS, ref
 from providers.base import JsonObject
 
 PATH: Final = "/openapi.json"
+VENDORS_OWN: Final = frozenset({"/v1/messages", "/v1/responses", "/v1/audio/speech", "/v1/audio/transcriptions"})
+"""Paths in a vendor's whole form, which that vendor specifies: their SDKs are the tests, this document does not repeat it."""
 
 _CALL_PARAMETERS: Final = [
     {
@@ -157,6 +159,7 @@ def document() -> JsonObject:
             "title": "Tollgate",
             "version": "1",
             "summary": "Model calls in OpenAI's form, paid for in credits, and what a program asks about them",
+            "description": "Also served, as their vendors specify them: " + ", ".join(sorted(VENDORS_OWN)) + ".",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

@@ -37,6 +37,9 @@ _OPERATIONS: Final = {
     Operation.CHAT: "chat",
     Operation.EMBEDDING: "embeddings",
     Operation.IMAGE: "generate_content",
+    Operation.MESSAGES: "chat",
+    Operation.SPEECH: "generate_content",
+    Operation.TRANSCRIPTION: "generate_content",
 }
 _OUTPUT_TYPES: Final = {Operation.IMAGE: "image"}
 _NUMBERS: Final = {
