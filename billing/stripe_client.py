@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import aiohttp
 import orjson
 import stripe
 from stripe._v1_services import V1Services
@@ -88,6 +89,8 @@ class Stripe:
                 found.append(entry.to_dict(for_json=True))  # noqa: PERF401 -- what came before a failure is dropped whole
         except stripe.StripeError as error:
             raise _told(error) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise StripeAway(type(error).__name__) from error
         return found
 
     async def _ask(self, ask: Callable[[V1], Awaitable[_T]]) -> _T:
@@ -95,6 +98,8 @@ class Stripe:
             return await ask(self._client.v1)
         except stripe.StripeError as error:
             raise _told(error) from error
+        except (aiohttp.ClientError, TimeoutError) as error:  # the library wraps none that comes within a body
+            raise StripeAway(type(error).__name__) from error
 
     async def aclose(self) -> None:
         """Close the connections."""

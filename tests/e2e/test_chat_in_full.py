@@ -11,6 +11,8 @@ from tests.e2e.vendors import CHAT_TOOL, PICTURE, WEATHER, Line, assert_charged,
 from tests.providers.upstreams import STREAM_HEAD, answer, chunk
 
 MODEL = "o4-mini"
+WHERE = "where? " * 200
+"""As much input as the scripted usage reports: nothing is charged above a call's bound."""
 USAGE = {
     "prompt_tokens": 1_200,
     "completion_tokens": 400,
@@ -140,17 +142,17 @@ async def test_openais_sdk_parses_structured_output_and_tools(gpt: Line) -> None
 
     async with gpt.openai() as client:
         whole = await client.chat.completions.parse(
-            model=MODEL, messages=[{"role": "user", "content": "where?"}], response_format=Weather
+            model=MODEL, messages=[{"role": "user", "content": WHERE}], response_format=Weather
         )
         assert whole.choices[0].message.parsed == Weather(city="Zürich")
         assert_charged(whole.usage, PRICE)
         async with client.chat.completions.stream(
-            model=MODEL, messages=[{"role": "user", "content": "where?"}], response_format=Weather
+            model=MODEL, messages=[{"role": "user", "content": WHERE}], response_format=Weather
         ) as stream:
             final = await stream.get_final_completion()
         assert final.choices[0].message.parsed == Weather(city="Zürich")
         assert final.choices[0].message.tool_calls[0].function.name == "weather"
-        response = await client.responses.parse(model=MODEL, input="where?", text_format=Weather)
+        response = await client.responses.parse(model=MODEL, input=WHERE, text_format=Weather)
         assert response.output_parsed == Weather(city="Zürich")
     assert gpt.gpt.requests[-1].json["response_format"]["json_schema"]["strict"] is True
     assert await gpt.spent() == 3 * PRICE
@@ -158,7 +160,7 @@ async def test_openais_sdk_parses_structured_output_and_tools(gpt: Line) -> None
 
 async def test_a_message_to_a_reasoning_model_shows_its_thinking_to_who_asks_for_it(gpt: Line) -> None:
     async with gpt.anthropic() as client:
-        ask = {"model": MODEL, "max_tokens": 2_000, "messages": [{"role": "user", "content": "where?"}]}
+        ask = {"model": MODEL, "max_tokens": 2_000, "messages": [{"role": "user", "content": WHERE}]}
         plain = await client.messages.create(**ask)
         thinking = await client.messages.create(thinking={"type": "enabled", "budget_tokens": 1_024}, **ask)
     assert gpt.gpt.requests[-1].json["max_completion_tokens"] == 2_000

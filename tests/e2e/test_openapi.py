@@ -60,7 +60,12 @@ def test_the_schemas_are_schemas_and_every_reference_leads_somewhere() -> None:
 def test_every_path_below_v1_that_the_code_serves_is_in_the_document() -> None:
     from app import batch_rest, openai_rest, openapi_batches, partner_rest
 
-    served = {*(openai_rest.CALL_PATHS - openapi.VENDORS_OWN), *exports.PATHS, partner_rest.BALANCE_PATH, partner_rest.CALLS_PREFIX + "{id}"}
+    served = {
+        *(openai_rest.CALL_PATHS - openapi.VENDORS_OWN),
+        *exports.PATHS,
+        partner_rest.BALANCE_PATH,
+        partner_rest.CALLS_PREFIX + "{id}",
+    }
     documented = set(openapi.PATHS)
     of_batches = {path for path in documented if batch_rest.BatchRest.serves(path)}
     assert of_batches == set(openapi_batches.BATCH_PATHS)

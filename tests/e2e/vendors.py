@@ -115,7 +115,7 @@ def response_price(slug: str, usage) -> int:
     )
 
 
-CLAUDE_PRICE = price_micro(CLAUDE, INPUT_TOKENS=320, CACHED_INPUT_TOKENS=1_000, OUTPUT_TOKENS=45)
+CLAUDE_PRICE = price_micro(CLAUDE, INPUT_TOKENS=5, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45)
 
 
 def assert_charged(usage, expected_micro: int) -> None:

@@ -5,9 +5,9 @@ import orjson
 from tests.providers.upstreams import KEY, STREAM_HEAD, Upstream, answer, chunk
 
 USAGE = {
-    "input_tokens": 20,
-    "cache_creation_input_tokens": 300,
-    "cache_read_input_tokens": 1_000,
+    "input_tokens": 2,
+    "cache_creation_input_tokens": 3,
+    "cache_read_input_tokens": 10,
     "output_tokens": 45,
     "service_tier": "standard",
 }
