@@ -27,6 +27,8 @@ def draft(
     start, end = period or (world.now, world.now)
     currency = customer["currency"] or "usd"
     objects = [line_object(world, line, key, currency) for line in lines]
+    for made in objects:
+        made["metadata"] = dict(subscription["metadata"]) if subscription is not None and made["subscription"] else {}
     invoice: Json = {
         **_blank(world, customer, key, currency),
         "billing_reason": reason,

@@ -61,10 +61,16 @@ def update(world: World, subscription: Json, params: Json) -> Json:
         raise invalid("The double charges automatically only.", code="double_not_offered", param="collection_method")
     _take_trial_end(world, subscription, params)
     change = compute(world, subscription, params) if any(name in params for name in _CHANGING) else None
-    with world.changing(subscription, UPDATED):
-        _take_fields(world, subscription, params)
-        if change is not None:
-            _change(world, subscription, change, params)
+    before = dict(subscription)
+    try:
+        with world.changing(subscription, UPDATED):
+            _take_fields(world, subscription, params)
+            if change is not None:
+                _change(world, subscription, change, params)
+    except ApiError:
+        subscription.clear()
+        subscription.update(before)
+        raise
     return subscription
 
 
@@ -110,15 +116,19 @@ def _cancel_at(world: World, subscription: Json, wanted: object) -> None:
 
 
 def _change(world: World, subscription: Json, change: Change, params: Json) -> None:
-    if subscription["pending_update"] is not None:
+    behavior = params.get("payment_behavior", "allow_incomplete")
+    waits = subscription["pending_update"] is not None
+    if waits and behavior != "error_if_incomplete":  # that one must leave all as it was, if it fails
         drop_pending(world, subscription)
+        waits = False
     immediate = change.period is not None or params.get("proration_behavior") == "always_invoice"
     lines = [*change.prorations, *change.period_lines]
     if not immediate or not lines:
+        if waits:
+            drop_pending(world, subscription)
         apply(world, subscription, change)
         keep_for_later(world, subscription, change.prorations)
         return
-    behavior = params.get("payment_behavior", "allow_incomplete")
     customer = world.get("customer", subscription["customer"])
     with world.tentative(customer) as attempt:
         before = subscription["latest_invoice"]
@@ -134,6 +144,8 @@ def _change(world: World, subscription: Json, change: Change, params: Json) -> N
             attempt.undo()
             subscription["latest_invoice"] = before
             raise failure or _needs_action()
+    if waits:
+        drop_pending(world, subscription)
     _conclude(world, subscription, change, invoice, outcome, behavior)
 
 

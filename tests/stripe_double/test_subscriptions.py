@@ -157,10 +157,12 @@ async def test_error_if_incomplete_leaves_nothing_behind(shop: Shop) -> None:
     customer, pro, business = await shop.customer(), await shop.price(2000), await shop.price(10_000)
     subscription = await shop.subscription(customer, pro)
     await shop.behave(customer.invoice_settings.default_payment_method, "pm_card_chargeDeclined")
+    wanted = {"payment_behavior": "error_if_incomplete", "metadata": {"a": "b"}}
     with pytest.raises(stripe.CardError):
-        await change(shop, subscription, business, payment_behavior="error_if_incomplete")
+        await change(shop, subscription, business, **wanted)
     found = await shop.v1.subscriptions.retrieve_async(subscription.id)
     assert (item_of(found).price.id, found.latest_invoice) == (pro.id, subscription.latest_invoice)
+    assert found.metadata.to_dict() == {}
     assert len((await shop.v1.invoices.list_async()).data) == 1
     with pytest.raises(stripe.CardError):
         await shop.subscription(customer, pro, payment_behavior="error_if_incomplete")
