@@ -22,6 +22,7 @@ WITHOUT_MODEL = {
     "usage_rollups",
     "usage_days",
     "usage_marks",
+    "published_uses",
     "tortoise_migrations",
 }
 """Composite primary keys, which Tortoise has not; and Tortoise's own table."""
