@@ -33,13 +33,17 @@ from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
 from billing.payment_port import NoPayments
+from billing.published import PublishedModels
+from billing.publishing import Publishing
 from billing.services import Billing
 from billing.webhook_endpoints import WebhookEndpoints
 from gateway.callers import Workspaces
 from gateway.calls import Calls
 from gateway.in_flight import InFlight
+from gateway.offers import Offers
 from gateway.outputs import Outputs
 from gateway.places import Places
+from gateway.publishers import Publishers
 from gateway.repeats import Repeats
 from gateway.settling import Settling
 from gateway.streaming import Streams
@@ -168,11 +172,17 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         settling = Settling(ledger, journal, in_flight)
         outputs = Outputs(database, sealer)
         repeats = Repeats(database, ledger, outputs)
-        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places)
+        published = PublishedModels(database)
+        publishers = Publishers(sealer, settings.egress_allow)
+        stack.push_async_callback(publishers.aclose)
+        providers.others = publishers.get
+        offers = Offers(catalog, published, workspaces, publishers)
+        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places, offers)
         streams = Streams(calls, providers, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
         invalidations.listen(live.hear)
+        invalidations.listen(_forgetting(published))
         in_flight.start()
         stack.push_async_callback(in_flight.drain, DRAIN_S)
         for name, work in (
@@ -194,6 +204,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             workspaces=workspaces,
             webhooks=WebhookEndpoints(database, sealer, settings.egress_allow),
             billing=billing,
+            publishing=Publishing(database, catalog, published, sealer, settings.egress_allow),
             throttle=throttle,
             identity=identity,
             live=live,
@@ -245,7 +256,7 @@ def _policies(policy: LimiterPolicy) -> dict[BucketKind, FailurePolicy]:
     return {kind: FailurePolicy.CLOSED if kind is BucketKind.ATTEMPTS else chosen for kind in DEFAULT_POLICIES}
 
 
-def _forgetting(workspaces: Workspaces):  # noqa: ANN202 -- a listener
+def _forgetting(workspaces: Workspaces | PublishedModels):  # noqa: ANN202 -- a listener
     def forget(change: Change) -> None:
         if change.kind is ChangeKind.WORKSPACE and change.id is not None:
             workspaces.forget(change.id)

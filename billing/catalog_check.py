@@ -8,6 +8,7 @@ from typing import Final
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
+from billing.rules.chains import MAX_DEPTH, ChainError, parse_chain
 from billing.rules.entitlements import ALL_MODELS
 from kit.money import usd_micro_text
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
@@ -205,14 +206,17 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
     providers = {provider.name: provider for provider in file.settings.providers}
     for model in file.models.values():
         path = join_path("models", model.slug)
-        if not model.routes:
+        if model.chain is not None:
+            yield from _chains(file, model, path)
+        elif not model.routes:
             yield Finding(f"{path}.routes", "the model is served nowhere: name a provider")
         for index, route in enumerate(model.routes):
             if route.provider not in providers:
                 hint = meant(route.provider, list(providers))
                 yield Finding(f"{path}.routes[{index}].provider", f"there is no provider {shown(route.provider)}{hint}")
         yield from _meters(model, path)
-        yield from _bounds(model, path)
+        if model.chain is None:
+            yield from _bounds(model, path)
     used = {route.provider for model in file.models.values() for route in model.routes}
     for provider in providers.values():
         path = f"providers.{provider.name}"
@@ -226,6 +230,34 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             yield Finding(f"{path}.api_key_env", "this provider is called without a key", is_error=False)
 
 
+def _chains(file: CatalogFile, model: ModelTerms, path: str) -> Iterator[Finding]:
+    """A chain's steps name models of this file, none of which leads back to it."""
+    if model.routes:
+        yield Finding(f"{path}.routes", "a chain is served by its steps: it has no routes")
+    for slug in _models_of(model):
+        if slug not in file.models:
+            hint = meant(slug, list(file.models))
+            yield Finding(f"{path}.chain.steps", f"there is no model {shown(slug)} in this file{hint}")
+    depth = _depth(file, model, frozenset())
+    if depth > MAX_DEPTH:
+        yield Finding(f"{path}.chain", f"chains lead through chains, or back, at most {MAX_DEPTH} deep")
+
+
+def _models_of(model: ModelTerms) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(step.model for step in parse_chain(model.chain).steps))
+    except ChainError:  # told by the reader
+        return ()
+
+
+def _depth(file: CatalogFile, model: ModelTerms, above: frozenset[str]) -> int:
+    if model.slug in above or len(above) > MAX_DEPTH:
+        return MAX_DEPTH + 1
+    below = [file.models[slug] for slug in _models_of(model) if slug in file.models]
+    inside = [_depth(file, each, above | {model.slug}) for each in below if each.chain is not None]
+    return 1 + max(inside, default=0)
+
+
 def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
     for index, price in enumerate(model.prices):
         if price.meter not in METERS_OF[model.modality]:
@@ -233,7 +265,9 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
             message = f"{price.meter} does not fit a model of {model.modality}, expected one of {fitting}"
             yield Finding(f"{path}.prices[{index}].meter", message)
     meters = {price.meter for price in model.prices}
-    if not model.prices:
+    if model.chain is not None:
+        pass  # it costs what its steps cost, and its own prices on top
+    elif not model.prices:
         yield Finding(f"{path}.prices", 'the model has no price; one that is free says so with credits = "0"')
     elif not meters & _OUTPUT_METERS[model.modality]:
         expected = ", ".join(meter for meter in Meter if meter in _OUTPUT_METERS[model.modality])

@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 from billing.catalog_reader import NAME_FORM, Section, shown
 from billing.catalog_settings import ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
+from billing.rules.chains import ChainError, parse_chain
 from billing.rules.entitlements import STANDARD_TIER
 from billing.views import ModelLimits, RouteView
+from kit.json_values import JsonObject, is_object
 from kit.money import AmountError, micro_of
 from models.enums import Meter, Modality
 
@@ -101,9 +103,21 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal) -> ModelTerms:
             requests_per_hour=section.optional_integer("requests_per_hour", 1, MAX_REQUESTS_PER_HOUR),
         ),
         prices=tuple(prices),
+        chain=_chain(section),
     )
     section.finish()
     return model
+
+
+def _chain(section: Section) -> JsonObject | None:
+    given = section.raw("chain")
+    if given is None:
+        return None
+    try:
+        parse_chain(given)
+    except ChainError as error:
+        section.add(".".join(["chain", *error.field]), str(error))
+    return given if is_object(given) else None
 
 
 def _routes(model: Section) -> tuple[RouteView, ...]:

@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.rules.estimate import bound_usage
 from gateway.rules.requests import RequestShape, read_shape
+from gateway.terms import CallTerms, ChainedCall, Payee
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
@@ -30,7 +31,7 @@ from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
 from metering.rules.rating import NO_RATES, Rates
 from models.enums import Modality
-from providers.base import Operation
+from providers.base import JsonObject, Operation
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
@@ -41,7 +42,10 @@ _MODALITIES: Final = {
 
 @record
 class Admitted:
-    """A call that may run: its model and terms as of `created_at`, and the bound that is to be held."""
+    """A call that may run: its model and terms as of `created_at`, and the bound that is to be held.
+
+    `payee`: the publisher of its model. `chain`: it runs through steps, which count what they use themselves.
+    """
 
     call_id: UUID
     caller: Caller
@@ -54,6 +58,8 @@ class Admitted:
     discount_percent: int
     created_at: datetime
     claim: IdempotencyClaim | None
+    payee: Payee | None = None
+    chain: ChainedCall | None = None
 
 
 def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime) -> Admitted:
@@ -61,28 +67,51 @@ def admit(snapshot: Snapshot, caller: Caller, request: CallRequest, at: datetime
     ApiNotInPlan (B13, C2), InvalidInput, CallTooDear.
     """
     model = find_model(snapshot, caller, request.model)
-    if model.modality is not _MODALITIES[request.operation]:
-        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
-    shape = read_shape(request.operation, request.body)
-    bound = bound_usage(request.operation, shape, model)
-    discount = snapshot.discount_percent(caller.plan, model)
+    check_operation(model, request.operation)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
     rates = NO_RATES if caller.test else model.rates
-    most = rates.highest_micro(bound, discount)
+    terms = CallTerms(model, rates, snapshot.discount_percent(caller.plan, model))
+    return admitted_as(caller, request, terms, request.body, at)
+
+
+def check_operation(model: ModelView, operation: Operation) -> None:
+    """InvalidInput where the model is for something else."""
+    if model.modality is not _MODALITIES[operation]:
+        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
+
+
+def admitted_as(
+    caller: Caller,
+    request: CallRequest,
+    terms: CallTerms,
+    body: JsonObject,
+    at: datetime,
+    *,
+    bound: tuple[UsageFacts, int] | None = None,
+) -> Admitted:
+    """A call on these terms; `body` is what its provider is sent. `bound`: usage and cost, where they are known already."""
+    shape = read_shape(request.operation, body)
+    model = terms.model
+    if bound is None:
+        usage = bound_usage(request.operation, shape, model)
+        most = terms.rates.highest_micro(usage, terms.discount_percent)
+    else:
+        usage, most = bound
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
         call_id=uuid7(),
         caller=caller,
-        request=request,
+        request=request if body is request.body else replace(request, body=body),
         model=model,
         shape=shape,
-        bound=bound,
+        bound=usage,
         bound_micro=most,
-        rates=rates,
-        discount_percent=discount,
+        rates=terms.rates,
+        discount_percent=terms.discount_percent,
         created_at=at,
         claim=_claim(request, test=caller.test),
+        payee=terms.payee,
     )
 
 

@@ -5,19 +5,23 @@ given only after its settlement is committed, or journalled on local disk where 
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from billing.catalog import CatalogHolder, Snapshot
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted
+from gateway.chains import ChainRun
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal
 from gateway.in_flight import InFlight, Running
+from gateway.metered import metered
+from gateway.offers import Offers
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import answer_of
-from gateway.rules.outcome import usage_facts
 from gateway.settling import Settling
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
 from kit.clock import now
@@ -46,8 +50,10 @@ class Calls:
         outputs: Outputs,
         repeats: Repeats,
         places: Places,
+        offers: Offers,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
+        self.offers = self._offers = offers
         self._database = database
         self._catalog = catalog
         self._providers = providers
@@ -65,7 +71,7 @@ class Calls:
     async def estimate(self, caller: Caller, request: CallRequest) -> Estimate:
         """What the call would cost at most, and whether the wallet could pay; holds and charges nothing."""
         at = now()
-        admitted = admit(self._catalog.current, caller, request, at)
+        admitted = await self._offers.admit(caller, request, at)
         figures = await wallet_figures(self._database, caller.wallet_id, at)
         needed = admitted.bound_micro
         if needed <= figures.available_micro:
@@ -86,7 +92,7 @@ class Calls:
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
         """
-        admitted = admit(self._catalog.current, caller, request, now())
+        admitted = await self._offers.admit(caller, request, now())
         return await self._in_flight.answer_of(self._run(admitted))
 
     async def _run(self, admitted: Admitted) -> CallResult:
@@ -98,8 +104,14 @@ class Calls:
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
         self._in_flight.add(
-            Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
+            Running(
+                admitted.call_id,
+                admitted.caller.wallet_id,
+                self._in_flight.expiry(admitted.created_at),
+                read_cost=cost_reader(admitted),
+            )
         )
+        self.write_after_steps(admitted)
         try:
             return await self._answer(admitted)
         finally:
@@ -110,30 +122,53 @@ class Calls:
             provider, answer = await answer_of(self._providers, admitted)
         except ProviderError as error:
             refusal = as_refusal(error)
-            await self._settling.release(released(admitted, refusal))
+            usage, cost = metered(admitted, None, 0, "") if admitted.chain is not None else (UsageFacts(), 0)
+            if cost or usage.requests:
+                await self._settling.settle(ended_by(self.settlement(admitted, usage, cost, None), refusal))
+            else:
+                await self._settling.release(released(admitted, refusal))
             raise called(refusal, admitted) from error
-        usage = usage_facts(answer.usage, admitted.shape, admitted.bound, answer.content_bytes, provider)
-        operation = self.settlement(admitted, usage, answer.body)
+        usage, cost = metered(admitted, answer.usage, answer.content_bytes, provider)
+        operation = self.settlement(admitted, usage, cost, answer.body)
         settled = await self._settling.settle(operation)
         return result_of(admitted, answer.body, usage, operation, settled, now())
 
-    def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
+    def write_after_steps(self, admitted: Admitted) -> None:
+        """A chain's finished steps are written down one by one, so that a crash loses none."""
+        if isinstance(admitted.chain, ChainRun):
+            admitted.chain.after_step = partial(self._in_flight.checkpoint, admitted.call_id)
+
+    def settlement(self, admitted: Admitted, usage: UsageFacts, cost_micro: int, body: JsonObject | None) -> Settle:
         """The operation that settles a call which produced output, at the prices of its submit."""
         keep = admitted.claim is not None and body is not None
         return Settle(
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
             workspace_id=admitted.caller.workspace_id,
-            cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
-            usage=told_of(admitted, usage),
+            cost_micro=cost_micro,
+            usage=usage,
             status="SUCCEEDED",
             sealed_output=self._outputs.seal(admitted.call_id, body, now()) if keep and body is not None else None,
         )
 
 
-def told_of(admitted: Admitted, usage: UsageFacts) -> UsageFacts:
-    """The usage as it is recorded: a test key's says so."""
-    return replace(usage, details={**(usage.details or {}), "test": True}) if admitted.caller.test else usage
+def cost_reader(admitted: Admitted) -> Callable[[], tuple[int, UsageFacts]] | None:
+    """What a chain's finished steps cost so far; nothing can be told of a call to one model before its end."""
+    if admitted.chain is None:
+        return None
+
+    def read() -> tuple[int, UsageFacts]:
+        usage, cost = metered(admitted, None, 0, "")
+        return cost, usage
+
+    return read
+
+
+def ended_by(operation: Settle, refusal: Refusal) -> Settle:
+    """The settlement of a call that produced something and came to no good end."""
+    if isinstance(refusal, ClientLeft):
+        return replace(operation, status="CANCELED", error_message=refusal.message)
+    return replace(operation, status="FAILED", error_code=refusal.code, error_message=refusal.message[:500])
 
 
 def called(refusal: Refusal, admitted: Admitted) -> Refusal:

@@ -16,11 +16,15 @@ T = TypeVar("T")
 
 async def answer_of(providers: Registry, admitted: Admitted) -> tuple[str, ProviderAnswer]:
     """The provider's name and its whole answer. Raises the last ProviderError when no route answers."""
+    if admitted.chain is not None:
+        return await admitted.chain.answer(providers)
     return await _first(providers, admitted, lambda provider, request: provider.complete(request))
 
 
 async def stream_of(providers: Registry, admitted: Admitted) -> tuple[str, ProviderStream]:
     """The provider's name and its accepted stream. Raises the last ProviderError when no route accepts."""
+    if admitted.chain is not None:
+        return await admitted.chain.stream(providers)
     return await _first(providers, admitted, lambda provider, request: provider.stream(request))
 
 

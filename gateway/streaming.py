@@ -7,25 +7,25 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
-from gateway.admission import Admitted, admit
+from gateway.admission import Admitted
 from gateway.call_stream import CallStream
-from gateway.calls import Calls, called, released, result_of, told_of
+from gateway.calls import Calls, called, ended_by, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal
 from gateway.in_flight import InFlight, Running
+from gateway.metered import metered
 from gateway.places import Places
 from gateway.repeats import Repeats
 from gateway.routing import stream_of
-from gateway.rules.outcome import usage_facts
 from gateway.settling import Settling
 from gateway.so_far import SoFar
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
-from metering.operations import Settle, UsageFacts
+from metering.operations import UsageFacts
 from metering.views import Repeat
 from providers.base import JsonObject, Usage
 from providers.errors import ProviderError
@@ -72,7 +72,7 @@ class Streams:
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
         Raises what gateway.calls.Calls.call raises.
         """
-        admitted = admit(self._calls.snapshot, caller, request, now())
+        admitted = await self._calls.offers.admit(caller, request, now())
         stream = CallStream(admitted.call_id, gathers=admitted.claim is not None)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
@@ -109,6 +109,7 @@ class Streams:
                 read_cost=lambda: _running_cost(admitted, progress),
             )
         )
+        self._calls.write_after_steps(admitted)
         if admitted.claim is not None:
             self._followable[admitted.call_id] = stream
         try:
@@ -161,7 +162,7 @@ class Streams:
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
-        produced = progress.content_bytes > 0 or progress.usage is not None
+        produced = progress.content_bytes > 0 or progress.usage is not None or _stepped(admitted)
         if refusal is not None and not produced:
             await self._settling.release(released(admitted, refusal))
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
@@ -178,27 +179,23 @@ class Streams:
     async def _settle(
         self, admitted: Admitted, progress: _Progress, refusal: Refusal | None, so_far: SoFar | None
     ) -> CallResult:
-        usage = usage_facts(progress.usage, admitted.shape, admitted.bound, progress.content_bytes, progress.provider)
+        usage, cost = metered(admitted, progress.usage, progress.content_bytes, progress.provider)
         whole = so_far.body() if so_far is not None and refusal is None else None
-        operation = self._calls.settlement(admitted, usage, whole)
+        operation = self._calls.settlement(admitted, usage, cost, whole)
         if refusal is not None:
-            operation = _ended_by(operation, refusal)
+            operation = ended_by(operation, refusal)
         settled = await self._settling.settle(operation)
         return result_of(admitted, None, usage, operation, settled, now())
 
 
-def _ended_by(operation: Settle, refusal: Refusal) -> Settle:
-    if isinstance(refusal, ClientLeft):
-        return replace(operation, status="CANCELED", error_message=refusal.message)
-    return replace(operation, status="FAILED", error_code=refusal.code, error_message=refusal.message[:500])
+def _stepped(admitted: Admitted) -> bool:
+    """Whether a step of a chain has ended."""
+    return admitted.chain is not None and admitted.chain.so_far(None, 0)[0].requests > 0
 
 
 def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts]:
-    counted = usage_facts(None, admitted.shape, admitted.bound, progress.content_bytes, progress.provider)
-    usage = told_of(admitted, counted)
-    if progress.content_bytes == 0:
-        return 0, usage
-    return admitted.rates.cost_micro(usage, admitted.discount_percent), usage
+    usage, cost = metered(admitted, None, progress.content_bytes, progress.provider)
+    return (0 if progress.content_bytes == 0 and admitted.chain is None else cost), usage
 
 
 def _open(opened: "asyncio.Future[CallStream]", stream: CallStream) -> None:
