@@ -9,12 +9,13 @@ from accounts.invitations import invitations_by_ids
 from accounts.members import members_by_ids
 from accounts.rules.roles import Action
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
+from billing.published import Published
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import billing, catalog, people, workspaces
+from resolvers import billing, catalog, people, publishing, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
@@ -30,6 +31,7 @@ NodeView = (
     | PaymentView
     | PlanView
     | PriceView
+    | Published
     | SubscriptionView
     | UserView
     | WalletView
@@ -125,7 +127,8 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "pack": catalog.pack,
     "sub": billing.subscription,
     "pay": billing.payment,
-    "model": catalog.model,
+    "model": publishing.model,
+    "pub": publishing.published,
 }
 
 

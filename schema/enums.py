@@ -25,6 +25,7 @@ from models.enums import (
     PaymentStatus,
     SubscriptionStatus,
     TransferStatus,
+    Visibility,
 )
 from models.enums import PricePeriod as BillingPeriod
 
@@ -53,6 +54,7 @@ __all__ = [
     "UsageDimension",
     "UsageInterval",
     "UserErrorCode",
+    "Visibility",
 ]
 
 E = TypeVar("E", bound=StrEnum)
@@ -198,6 +200,12 @@ _described(
         "VIDEO": "Films",
         "AUDIO": "Speech or sound",
     },
+)
+_described(
+    Visibility,
+    "Visibility",
+    "Who may call a published model",
+    {"PRIVATE": "Its own workspace", "PUBLIC": "Everybody"},
 )
 _described(
     Meter,

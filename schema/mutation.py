@@ -12,6 +12,7 @@ from schema.errors import answered
 from schema.identity_mutations import IdentityMutation
 from schema.inputs.calls import ModelCallInput
 from schema.node import Info
+from schema.publishing_mutations import PublishingMutation
 from schema.types.payloads import ModelCallPayload
 from schema.webhook_mutations import WebhookMutation
 
@@ -19,7 +20,7 @@ CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call"
 
 
 @strawberry.type(description="What can be done; the fields of one document run one after the other")
-class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation):
+class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PublishingMutation):
     """The contract's Mutation."""
 
     @strawberry.mutation(

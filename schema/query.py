@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers import calls, catalog, entities, nodes, workspaces
+from resolvers import calls, catalog, entities, nodes, publishing, workspaces
 from schema.cost import Cost, sized
 from schema.enums import Modality
 from schema.federation import AnyReference, Service, subgraph_sdl
@@ -89,10 +89,10 @@ class Query:
         )
         return None if page is None else connection_of(page, Model.of)
 
-    @strawberry.field(description="A model by its slug")
-    def model(self, info: Info, slug: ModelSlug) -> Model | None:
+    @strawberry.field(description="A model by its slug: the catalog's, or a published one as workspace-slug/model-slug")
+    async def model(self, info: Info, slug: ModelSlug) -> Model | None:
         """One model."""
-        view = catalog.model_by_slug(info.context, slug)
+        view = await publishing.model_by_slug(info.context, slug)
         return None if view is None else Model.of(view)
 
     @strawberry.field(

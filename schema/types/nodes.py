@@ -5,6 +5,7 @@ from typing import Annotated, assert_never
 import strawberry
 
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
+from billing.published import Published
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from metering.views import CallView, EntryView, GrantView, WalletView
 from resolvers.nodes import NodeView
@@ -15,6 +16,7 @@ from schema.types.calls import ModelCall
 from schema.types.catalog import CreditPack, Model, Plan, Price
 from schema.types.grants import CreditGrant
 from schema.types.people import Invitation, Member, User
+from schema.types.published import PublishedModel
 from schema.types.wallets import LedgerEntry, Wallet
 from schema.types.workspaces import Workspace
 
@@ -44,6 +46,8 @@ def node_of(view: NodeView) -> Node:
             return Plan.of(view)
         case PriceView():
             return Price.of(view)
+        case Published():
+            return PublishedModel.of(view)
         case SubscriptionView():
             return PlanSubscription.of(view)
         case UserView():
