@@ -43,26 +43,38 @@ class Provider:
     text: str = "made here"
     status: int = 200
     usage: dict | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    """By what a model is called here: what it says, whether it fails, what it waits for."""
 
     async def script(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = self.upstream.requests[-1].json if self.upstream.requests else {}
+        name = str(asked.get("model"))
+        if name in self.gates:
+            await self.gates[name].wait()
+        text, status = self.texts.get(name, self.text), self.statuses.get(name, self.status)
         used = self.usage or {"prompt_tokens": self.tokens[0], "completion_tokens": self.tokens[1]}
-        if self.status != 200:
+        if status != 200:
             body, kind = orjson.dumps({"error": {"message": "no"}}), b"application/json"
         elif asked.get("stream"):
             chunks = [
-                {"choices": [{"index": 0, "delta": {"content": self.text}, "finish_reason": None}]},
+                {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]},
                 {"choices": [], "usage": used},
             ]
             body = b"".join(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
             kind = b"text/event-stream"
         else:
-            message = {"role": "assistant", "content": self.text}
+            message = {"role": "assistant", "content": text}
             choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
             body, kind = orjson.dumps({"id": "x", "choices": choices, "usage": used}), b"application/json"
-        head = b"HTTP/1.1 %d X\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (self.status, kind, len(body))
+        head = b"HTTP/1.1 %d X\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(body))
         writer.write(head + body)
         await writer.drain()
+
+    def heard(self, name: str) -> list[dict]:
+        """What the model of this name was asked."""
+        return [asked for asked in self.asked if asked["model"] == name]
 
     @property
     def asked(self) -> list[dict]:
@@ -111,6 +123,17 @@ class Market:
         made = await self.do("publishModel", "publishedModel { id model { slug } }", **self.model(**more))
         assert made["userErrors"] == [], made
         return made["publishedModel"]
+
+    async def chain(self, slug: str, *steps: dict, **more: object) -> str:
+        """Publish a chain of these steps; its slug."""
+        chain = {"steps": list(steps), **more.pop("chain", {})}
+        made = await self.publish(slug=slug, provider=None, maxOutputTokens=None, chain=chain, **more)
+        return made["model"]["slug"]
+
+    async def part(self, name: str, **more: object) -> str:
+        """Publish a model that the provider calls `name`; its slug."""
+        provider = {"baseUrl": self.provider.upstream.url, "model": name, "apiKey": None}
+        return (await self.publish(slug=name, provider=provider, **more))["model"]["slug"]
 
     async def caller(self, seeded: Seeded, **more: object) -> Caller:
         facts = await self.services.workspaces.facts(seeded.workspace_id)
