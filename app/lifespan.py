@@ -26,6 +26,7 @@ from app.exports import Exports
 from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
 from app.health import Health
+from app.model_pages import ModelPages
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
 from app.ports import Attempts, PromoAttempts, provider_specs
@@ -102,6 +103,7 @@ class Services:
     exports: Exports
     graphql: GraphQLEdge
     pages: Pages
+    model_pages: ModelPages
     health: Health
 
 
@@ -247,6 +249,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             rest=OpenAIRest(credentials, workspaces, throttle, calls, streams),
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             pages=Pages(accounts, credentials),
+            model_pages=ModelPages(accounts, credentials, principals, published, workspaces, throttle, calls),
             health=Health(database, redis),
         )
 
