@@ -29,6 +29,7 @@ from gateway.terms import CallTerms, Payee
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput, NotFound
 from kit.json_values import JsonObject, is_list
+from kit.pages import MAX_PAGE_SIZE, PageRequest
 from metering.rules.rating import NO_RATES, Rates
 from providers.base import Operation
 
@@ -70,13 +71,18 @@ class Offers:
         planned = await self._planned(snapshot, terms, _Walk(caller, owners, (terms.model.slug,)))
         return _chained(caller, request, planned, at)
 
-    async def model(self, caller: Caller, slug: str) -> ModelView | None:
-        """The model that is called by this name, where it exists for the caller's workspace."""
+    async def model(self, workspace_id: UUID, slug: str) -> ModelView | None:
+        """The model that is called by this name, where it exists for a caller's workspace."""
         model = self._catalog.current.models_by_slug.get(slug)
         if model is not None:
             return model
         found = await self._published.find(slug)
-        return found.model if found is not None and found.visible_to([caller.workspace_id]) else None
+        return found.model if found is not None and found.visible_to([workspace_id]) else None
+
+    async def own(self, workspace_id: UUID) -> Sequence[ModelView]:
+        """The first hundred models that a workspace publishes itself."""
+        page = await self._published.page_of_workspace(workspace_id, PageRequest(MAX_PAGE_SIZE))
+        return [found.model for found in page.items]
 
     async def _asked(self, snapshot: Snapshot, caller: Caller, slug: str) -> tuple[CallTerms, UUID | None]:
         """The terms of what the caller named itself, and the workspace that publishes it."""
@@ -108,7 +114,8 @@ class Offers:
 
         Its own workspace pays no price, so that credits cannot go in a circle and come out as earnings.
         """
-        if not found.model.enabled:
+        publishing = snapshot.settings.publishing
+        if not found.model.enabled or (found.is_priced and publishing is None):
             raise ModelDisabled(found.slug)
         allowed = publisher.plan.entitlements
         if found.is_priced and not allowed.monetization:
@@ -119,7 +126,6 @@ class Offers:
             raise ModelNotForTestKeys(found.slug)
         self._publishers.prepare(found)
         own = found.workspace_id == caller.workspace_id
-        publishing = snapshot.settings.publishing
         share = 0 if own or not found.is_priced or publishing is None else publishing.share_percent
         return CallTerms(
             model=found.model,

@@ -145,7 +145,7 @@ async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> C
     """The call in OpenAI's form; InvalidInput."""
     if ask.max_credits_micro is not None and ask.max_credits_micro < 0:
         raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
-    model = await context.services.calls.offers.model(caller, ask.model)
+    model = await context.services.calls.offers.model(caller.workspace_id, ask.model)
     operation, body = openai_form(ask.payload, None if model is None else model.modality)
     return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro)
 
