@@ -14,7 +14,6 @@ from gateway.metered import within
 from gateway.routing import answer_of, stream_of
 from gateway.rules.chain_meter import Meter, StepRecord
 from gateway.rules.chain_plan import Asked, PlannedChain, PlannedStep, Render, asked_of, cut, inner_input
-from gateway.rules.inputs import last_text
 from gateway.rules.outcome import usage_facts
 from gateway.views import CallRequest
 from kit.errors import Refusal
@@ -68,12 +67,11 @@ async def _nothing() -> None:
 class ChainRun:
     """Serves gateway.terms.ChainedCall, once. `after_step` is awaited after each finished step but the last."""
 
-    def __init__(self, admitted: Admitted, planned: PlannedChain, values: JsonObject) -> None:
-        """`admitted`: the whole call; its steps are called on its caller's behalf."""
+    def __init__(
+        self, admitted: Admitted, planned: PlannedChain, values: JsonObject, history: Sequence[object]
+    ) -> None:
+        """`admitted`: the whole call, on whose caller's behalf its steps are; `values`, `history`: as its bound was made."""
         self._admitted = admitted
-        body = admitted.request.body
-        messages = body.get("messages")
-        history = messages if is_list(messages) and last_text(body) else ()
         self._scope = _Scope(planned, values, history, Meter(planned.terms, admitted.bound_micro))
         self._streamed: tuple[_Last, str, LastStream] | None = None
         self.after_step: Callable[[], Awaitable[None]] = _nothing

@@ -24,7 +24,7 @@ from gateway.errors import (
 )
 from gateway.publishers import Publishers
 from gateway.rules.chain_plan import PlannedChain, PlannedStep, chain_bound
-from gateway.rules.inputs import input_values, last_text, with_input
+from gateway.rules.inputs import history_of, input_values, last_text, with_input
 from gateway.terms import CallTerms, Payee
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput, NotFound
@@ -36,11 +36,12 @@ from providers.base import Operation
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the steps of a chain have been followed."""
+    """How far the steps of a chain have been followed. `most_tokens`: what its answer may have, where the caller says."""
 
     caller: Caller
     owners: frozenset[UUID]
     path: tuple[str, ...]
+    most_tokens: int | None
     steps: int = 0
 
 
@@ -68,7 +69,8 @@ class Offers:
             body = with_input(request.operation, request.body, terms.input_schema, terms.prompt)
             return admitted_as(caller, request, terms, body, at)
         owners = frozenset({caller.workspace_id} if owner_id is None else {caller.workspace_id, owner_id})
-        planned = await self._planned(snapshot, terms, _Walk(caller, owners, (terms.model.slug,)))
+        walk = _Walk(caller, owners, (terms.model.slug,), _asked_tokens(request.body))
+        planned = await self._planned(snapshot, terms, walk)
         return _chained(caller, request, planned, at)
 
     async def model(self, workspace_id: UUID, slug: str) -> ModelView | None:
@@ -151,13 +153,14 @@ class Offers:
             if step.model in walk.path:
                 raise ChainRefused(slug, "it leads back to itself")
             found, owner_id = await self._of_step(snapshot, walk, step.model)
+            most_tokens = walk.most_tokens if step.name in chain.outputs else None
             inner = None
             if found.model.chain is not None:
                 owners = walk.owners if owner_id is None else walk.owners | {owner_id}
-                below = _Walk(walk.caller, owners, (*walk.path, step.model), walk.steps)
+                below = _Walk(walk.caller, owners, (*walk.path, step.model), most_tokens, walk.steps)
                 inner = await self._planned(snapshot, found, below)
                 walk.steps = below.steps
-            steps[step.name] = PlannedStep(step, found, inner)
+            steps[step.name] = PlannedStep(step, found, inner, most_tokens)
         return PlannedChain(chain, terms, steps)
 
     async def _of_step(self, snapshot: Snapshot, walk: _Walk, slug: str) -> tuple[CallTerms, UUID | None]:
@@ -186,15 +189,19 @@ def _chained(caller: Caller, request: CallRequest, planned: PlannedChain, at: da
     body = request.body
     if body.get("n") not in {None, 1}:
         raise InvalidInput("a chain gives one answer", field=["n"])
-    values = input_values(body, planned.terms.input_schema)
-    bound, most = chain_bound(planned, values, _history(body))
+    values, history = input_values(body, planned.terms.input_schema), history_of(body)
+    bound, most = chain_bound(planned, values, history)
     spoken: JsonObject = {**body, "prompt": last_text(body) or "input"}
     if request.operation is not Operation.IMAGE and not (is_list(body.get("messages")) and body.get("messages")):
         spoken["messages"] = [{"role": "user", "content": ""}]
     admitted = admitted_as(caller, request, planned.terms, spoken, at, bound=(bound, most))
-    return replace(admitted, chain=ChainRun(admitted, planned, values))
+    return replace(admitted, chain=ChainRun(admitted, planned, values, history))
 
 
-def _history(body: JsonObject) -> Sequence[object]:
-    messages = body.get("messages")
-    return messages if is_list(messages) and last_text(body) else ()
+def _asked_tokens(body: JsonObject) -> int | None:
+    """The most that the answer may have, as the caller says; what is no such number is refused with the request's shape."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

@@ -6,6 +6,7 @@ that leads elsewhere tomorrow leads nowhere.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -24,6 +25,7 @@ from providers.transport import HttpAnswer, HttpRequest
 
 MAX_KEPT: Final = 2_000
 MAX_CONNECTIONS: Final = 1_024
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 TIMEOUTS: Final = Timeouts(first_byte_s=60.0, idle_s=30.0, total_s=300.0)
 """A publisher's provider gets less time than the operator's own: a hold lasts as long."""
 
@@ -41,7 +43,7 @@ class CheckedTransport:
         literal = literal_address(request.endpoint.host)  # which the connector does not resolve
         if literal is not None and not may_reach(literal, self._allowed):
             raise UpstreamUnavailable("the provider's address may not be reached")
-        return await self._transport.send(request)
+        return await self._transport.send(replace(request, max_answer_bytes=MAX_ANSWER_BYTES))
 
     async def aclose(self) -> None:
         """See HttpTransport."""

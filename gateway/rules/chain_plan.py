@@ -25,17 +25,18 @@ Render = Callable[[Template], str]
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step with the model it calls; `inner` where that is a chain itself."""
+    """A step with the model it calls; `inner` where that is a chain itself. `most_tokens`: what the caller allows it."""
 
     step: ChainStep
     terms: CallTerms
     inner: "PlannedChain | None"
+    most_tokens: int | None = None
 
     @property
     def max_tokens(self) -> int:
         """The most that it generates."""
-        most = self.terms.model.max_output_tokens
-        return self.step.max_tokens if most is None else min(self.step.max_tokens, most)
+        bounds = (self.step.max_tokens, self.terms.model.max_output_tokens, self.most_tokens)
+        return min(bound for bound in bounds if bound is not None)
 
     @property
     def handed_on_bytes(self) -> int:

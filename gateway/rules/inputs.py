@@ -32,11 +32,10 @@ def input_values(body: JsonObject, schema: JsonObject | None) -> JsonObject:
 
 
 def last_text(body: JsonObject) -> str:
-    """The text of the last message of a chat, or an image's prompt; empty where there is none."""
-    prompt = body.get("prompt")
-    if isinstance(prompt, str):
+    """The text of the last message of a chat, else an image's prompt; empty where there is none."""
+    messages, prompt = body.get("messages"), body.get("prompt")
+    if not is_list(messages) and isinstance(prompt, str):
         return prompt
-    messages = body.get("messages")
     last = messages[-1] if is_list(messages) and messages else None
     content = last.get("content") if is_object(last) else None
     if isinstance(content, str):
@@ -45,6 +44,12 @@ def last_text(body: JsonObject) -> str:
         texts = [part.get("text") for part in content if is_object(part)]
         return "\n".join(text for text in texts if isinstance(text, str))
     return ""
+
+
+def history_of(body: JsonObject) -> list[object]:
+    """The messages of a chat; none where they say nothing, as beside an `input`."""
+    messages = body.get("messages")
+    return messages if is_list(messages) and last_text(body) else []
 
 
 def with_input(

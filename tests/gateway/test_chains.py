@@ -401,3 +401,49 @@ async def test_B14_a_chain_gives_one_answer(market: Market) -> None:
     chain = await market.chain("pipe", step("one", await market.part("a")))
     with pytest.raises(InvalidInput):
         await market.call(chain, n=2)
+
+
+async def test_a_test_key_runs_a_chain_of_sandbox_models_for_nothing(market: Market) -> None:
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    caller = await market.caller(market.buyer, user_id=None, api_key_id=market.buyer.api_key_id, test=True)
+    request = CallRequest("sandbox-editor", Operation.CHAT, {"messages": [{"role": "user", "content": "hi"}]})
+    result = await market.services.calls.call(caller, request)
+    assert result.charged_micro == 0
+    assert (await market.details())["test"] is True
+    mixed = await market.chain("mixed", step("one", await market.part("a", prices=PRICES)))
+    with pytest.raises(Exception, match="sandbox"):
+        await market.services.calls.call(caller, CallRequest(mixed, Operation.CHAT, request.body))
+    await market.agrees()
+
+
+async def test_B14_the_callers_limit_bounds_the_step_that_answers(market: Market) -> None:
+    parts = {name: await market.part(name, prices=PRICES) for name in "ab"}
+    chain = await market.chain("pipe", step("one", parts["a"]), step("two", parts["b"], "{{ steps.one.content }}"))
+    await market.call(chain, max_tokens=7)
+    assert [market.provider.heard(name)[0]["max_tokens"] for name in "ab"] == [100, 7]
+
+
+async def test_B14_a_chain_can_end_in_a_picture(market: Market) -> None:
+    chain = await market.chain(
+        "painter",
+        step("idea", await market.part("a", prices=PRICES)),
+        {"name": "picture", "model": "sandbox-image", "prompt": "{{ steps.idea.content }}"},
+        modality="IMAGE",
+    )
+    caller = await market.caller(market.buyer)
+    result = await market.services.calls.call(caller, CallRequest(chain, Operation.IMAGE, {"prompt": "the sea"}))
+    assert market.provider.heard("a")[0]["messages"][0]["content"] == "the sea"
+    assert result.usage.images == 1
+    assert result.charged_micro == EACH + 20_000
+    await market.agrees()
+
+
+async def test_B14_an_input_without_messages_is_enough(market: Market) -> None:
+    chain = await market.chain(
+        "pipe", step("one", await market.part("a", prices=PRICES), "{{ input.topic }}", history=True)
+    )
+    caller = await market.caller(market.buyer)
+    request = CallRequest(chain, Operation.CHAT, {"input": {"topic": "the sea"}})
+    assert (await market.services.calls.call(caller, request)).charged_micro == EACH
+    assert market.provider.heard("a")[0]["messages"] == [{"role": "user", "content": "the sea"}]
+    await market.agrees()

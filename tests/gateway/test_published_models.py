@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from accounts.secret_rotation import rotate_secrets
 from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
 from kit.ids import decode_id, encode_id
+from kit.sealing import Sealer, row_context
 from metering.operations import Clawback
 from providers.base import Operation
-from tests.gateway.market import CREDITS_MICRO, MILLION, Market, key_of, open_market
+from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
 
 PRICES = [
     {"meter": "INPUT_TOKENS", "credits": "1", "per": "1000"},
@@ -322,3 +324,58 @@ async def test_B15_branding_of_a_page_needs_pro(market: Market) -> None:
     refused = await market.do("publishModel", "publishedModel { id }", **market.model(slug="b", **branded))
     assert refused["userErrors"][0]["code"] == "NOT_IN_PLAN"
     assert "Pro" in refused["userErrors"][0]["message"]
+
+
+async def test_a_workspace_that_publishes_keeps_its_slug_and_its_models_go_with_it(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    slug = made["model"]["slug"]
+    workspace_id = encode_id("ws", market.maker.workspace_id)
+    renamed = await market.do("updateWorkspace", "workspace { slug }", workspaceId=workspace_id, slug="another-name")
+    assert [(error["code"], error["field"]) for error in renamed["userErrors"]] == [("CONFLICT", ["slug"])]
+    same = await market.do(
+        "updateWorkspace", "workspace { slug }", workspaceId=workspace_id, slug=slug.partition("/")[0]
+    )
+    assert same["userErrors"] == []
+    await market.call(slug)
+    deleted = await market.do("deleteWorkspace", "deletedId", workspaceId=workspace_id)
+    assert deleted["userErrors"] == []
+    with pytest.raises(ModelNotFound):
+        await market.call(slug)
+    pool = market.services.database.pool
+    assert await pool.fetchval("SELECT count(*) FROM models WHERE slug = $1 AND retired_at IS NULL", slug) == 0
+    assert await pool.fetchval("SELECT api_key_encrypted FROM published_models") == b""
+    await market.agrees()
+
+
+async def test_a_published_model_is_called_estimated_and_streamed_over_graphql(market: Market) -> None:
+    schema = {"type": "object", "properties": {"topic": {"type": "string", "maxLength": 5}}, "required": ["topic"]}
+    made = await market.publish(prices=PRICES, inputSchema=schema, prompt="On {{ input.topic }}")
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    document = """mutation($input: ModelCallInput!) { callModel(input: $input) {
+        call { model output { ... on ChatOutput { content } } usage { credits } } userErrors { code field } } }"""
+    asked = {"model": made["model"]["slug"], "payload": {"custom": {"input": {"topic": "sea"}}}}
+    answer = (await market.house.read(document, key_of(market.buyer), input=asked))["callModel"]
+    assert answer["userErrors"] == []
+    assert answer["call"]["output"]["content"] == "made here"
+    assert Decimal(answer["call"]["usage"]["credits"]) == Decimal(COST) / MILLION
+    assert market.provider.asked[0]["messages"][0]["content"] == "On sea"
+    wrong = {**asked, "payload": {"custom": {"input": {"topic": "too long"}}}}
+    refused = (await market.house.read(document, key_of(market.buyer), input=wrong))["callModel"]
+    assert refused["userErrors"] == [{"code": "INVALID_INPUT", "field": ["payload", "custom", "input", "topic"]}]
+    estimate = "query($input: ModelCallInput!) { estimateCall(input: $input) { maxCredits affordable } }"
+    bound = (await market.house.read(estimate, key_of(market.buyer), input=asked))["estimateCall"]
+    assert bound["affordable"] is True
+    assert Decimal(bound["maxCredits"]) >= Decimal(COST) / MILLION
+
+
+async def test_an_operators_rotation_of_secrets_seals_publishers_keys_anew(market: Market) -> None:
+    made = await market.publish()
+    accounts = market.services.accounts
+    both = Sealer({1: SECRET_KEY.encode(), 2: b"another secret key of enough characters"}, 2)
+    done = {each.column: each.renewed for each in await rotate_secrets(accounts.database, both)}
+    assert done["published_models.api_key_encrypted"] == 1
+    row = await accounts.database.pool.fetchrow("SELECT model_id, api_key_encrypted, key_version FROM published_models")
+    assert row["key_version"] == 2
+    context = row_context("published_models", "api_key_encrypted", row["model_id"])
+    assert both.open(row["api_key_encrypted"], context) == b"sk-of-the-maker"
+    assert made["id"] == encode_id("pub", row["model_id"])
