@@ -5,10 +5,8 @@ signed-in visitor.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import parse_qsl
 
 from accounts import sessions, sign_in
 from accounts.principals import Principals
@@ -18,28 +16,24 @@ from accounts.views import ANONYMOUS, Actor, ActorKind, Environment, Principal, 
 from accounts.workspaces import workspace_by_slug, workspaces_of_user
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, request_id_of, send_bytes
 from app.credentials import Credentials
-from app.model_page_html import Answer, ModelPage, Visit, input_fields, model_page
+from app.model_page_forms import Given, answer_of, body_of, fields_of_form
+from app.model_page_html import Answer, ModelPage, Visit, model_page
 from app.page_html import POLICY, page
 from app.page_session import check_same_site, cookie_of, form_token, is_form_token, no_cookie, token_in_cookie
 from app.throttle import Throttle
 from billing.published import Published, PublishedModels
-from billing.rules.input_schema import InputField
 from gateway.callers import WorkspaceFacts, Workspaces
 from gateway.calls import Calls
 from gateway.views import Caller, CallRequest, CallResult
 from kit.clock import now
 from kit.errors import Forbidden, InvalidInput, NotFound, RateLimited, Refusal, RequestFailure, Unauthenticated
 from kit.ids import uuid7
-from kit.json_values import JsonObject, is_list, is_object
 from kit.money import format_micro, usd_text
 from kit.pages import PageRequest
 from models.enums import Modality
 from providers.base import Operation
 
 MAX_FORM_BYTES: Final = 256 * 1024
-MAX_FIELDS: Final = 60
-MAX_DIGITS: Final = 40
-MAX_NUMBER: Final = 2**53
 MAX_WORKSPACES: Final = 100
 """Of a visitor's workspaces, those that can be chosen."""
 _PATH: Final = re.compile(r"/m/([a-z0-9-]{1,64})/([a-z0-9._-]{1,64})")
@@ -49,7 +43,6 @@ _OPERATIONS: Final = {
     Modality.EMBEDDING: Operation.EMBEDDING,
     Modality.IMAGE: Operation.IMAGE,
 }
-Given = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class ModelPages:
             return
         given: Given = {}
         try:
-            given = _fields(await read_body(scope, receive, MAX_FORM_BYTES))
+            given = fields_of_form(await read_body(scope, receive, MAX_FORM_BYTES))
             check_same_site(scope, self._accounts.public_url)
             await self._act(scope, send, published, visitor, given, headers)
         except ClientGone:
@@ -177,7 +170,7 @@ class ModelPages:
             raise Forbidden("This form is out of date; send it again.")
 
     async def _try(self, scope: Scope, published: Published, visitor: _Visitor, given: Given) -> CallResult:
-        body = _body_of(published, given)
+        body = body_of(published, given)
         principal, facts = await self._payer(scope, visitor, given)
         await self._throttle.take(principal, facts)
         once = given.get("once", "")
@@ -216,7 +209,7 @@ class ModelPages:
     def _answer(self, result: CallResult) -> Answer:
         rate = self._calls.snapshot.credits_per_usd
         charged = f"It cost {format_micro(result.charged_micro)} credits (${usd_text(result.charged_micro, rate)})."
-        return replace(_shown(result.body or {}), charged=charged)
+        return replace(answer_of(result.body or {}), charged=charged)
 
     async def _show(
         self,
@@ -261,71 +254,6 @@ class ModelPages:
         html = page(self._accounts.product_name, "Not here", failure.message)
         policy = (b"content-security-policy", POLICY.encode("ascii"))
         await send_bytes(send, failure.http_status, html, b"text/html; charset=utf-8", [policy, *headers])
-
-
-def _body_of(published: Published, given: Given) -> JsonObject:
-    """The request that a form asks for; InvalidInput names the field that is wrong."""
-    values: JsonObject = {}
-    for each in input_fields(published):
-        value = _value(each, given.get(f"in.{each.name}", ""))
-        if value is not None:
-            values[each.name] = value
-    if published.model.modality is Modality.EMBEDDING:
-        return {"input": "\n".join(str(value) for value in values.values())}
-    if published.input_schema is not None:
-        return {"input": values}
-    text = str(values.get("prompt", ""))
-    if published.model.modality is Modality.IMAGE:
-        return {"prompt": text}
-    return {"messages": [{"role": "user", "content": text}]}
-
-
-def _value(each: InputField, text: str) -> object:
-    """What was typed as the schema's type; None where nothing was."""
-    if each.kind == "boolean":
-        return text == "true"
-    if not text.strip():
-        if each.required:
-            raise InvalidInput(f"{each.title} is needed.", field=["input", each.name])
-        return None
-    if each.kind == "string":
-        return text.replace("\r\n", "\n")
-    try:
-        number = int(text[:MAX_DIGITS]) if each.kind == "integer" else float(text[:MAX_DIGITS])
-    except ValueError as error:
-        raise InvalidInput(f"{each.title} is a number.", field=["input", each.name]) from error
-    if not -MAX_NUMBER <= number <= MAX_NUMBER:  # nor is it NaN
-        raise InvalidInput(f"{each.title} is a number up to {MAX_NUMBER}.", field=["input", each.name])
-    return number
-
-
-def _shown(body: JsonObject) -> Answer:
-    choices, items = body.get("choices"), body.get("data")
-    texts: list[str] = []
-    for choice in choices if is_list(choices) else ():
-        message = choice.get("message") if is_object(choice) else None
-        content = message.get("content") if is_object(message) else None
-        texts.append(content if isinstance(content, str) else "The model answered without a text.")
-    pictures: list[str] = []
-    links: list[str] = []
-    for item in items if is_list(items) else ():
-        if not is_object(item):
-            continue
-        data, url, vector = item.get("b64_json"), item.get("url"), item.get("embedding")
-        if isinstance(data, str):
-            pictures.append(data)
-        elif isinstance(url, str):
-            links.append(url)
-        elif is_list(vector):
-            texts.append(f"A vector of {len(vector)} numbers.")
-    return Answer(tuple(texts), tuple(pictures), tuple(links))
-
-
-def _fields(text: bytes) -> Given:
-    try:
-        return dict(parse_qsl(text.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
-    except ValueError as error:
-        raise InvalidInput("This is no form of this page.") from error
 
 
 async def _back(send: Send, path: str, cookie: bytes, headers: Headers) -> None:

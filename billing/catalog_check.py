@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from billing.catalog_chains import chain_findings
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
-from billing.rules.chains import MAX_DEPTH, ChainError, parse_chain
 from billing.rules.entitlements import ALL_MODELS
 from kit.money import usd_micro_text
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
@@ -207,7 +207,7 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
     for model in file.models.values():
         path = join_path("models", model.slug)
         if model.chain is not None:
-            yield from _chains(file, model, path)
+            yield from (Finding(*found) for found in chain_findings(file.models, model, path))
         elif not model.routes:
             yield Finding(f"{path}.routes", "the model is served nowhere: name a provider")
         for index, route in enumerate(model.routes):
@@ -228,34 +228,6 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             yield Finding(f"{path}.base_url", "is missing: where does this provider answer?")
         if provider.api_key_env is None:
             yield Finding(f"{path}.api_key_env", "this provider is called without a key", is_error=False)
-
-
-def _chains(file: CatalogFile, model: ModelTerms, path: str) -> Iterator[Finding]:
-    """A chain's steps name models of this file, none of which leads back to it."""
-    if model.routes:
-        yield Finding(f"{path}.routes", "a chain is served by its steps: it has no routes")
-    for slug in _models_of(model):
-        if slug not in file.models:
-            hint = meant(slug, list(file.models))
-            yield Finding(f"{path}.chain.steps", f"there is no model {shown(slug)} in this file{hint}")
-    depth = _depth(file, model, frozenset())
-    if depth > MAX_DEPTH:
-        yield Finding(f"{path}.chain", f"chains lead through chains, or back, at most {MAX_DEPTH} deep")
-
-
-def _models_of(model: ModelTerms) -> tuple[str, ...]:
-    try:
-        return tuple(dict.fromkeys(step.model for step in parse_chain(model.chain).steps))
-    except ChainError:  # told by the reader
-        return ()
-
-
-def _depth(file: CatalogFile, model: ModelTerms, above: frozenset[str]) -> int:
-    if model.slug in above or len(above) > MAX_DEPTH:
-        return MAX_DEPTH + 1
-    below = [file.models[slug] for slug in _models_of(model) if slug in file.models]
-    inside = [_depth(file, each, above | {model.slug}) for each in below if each.chain is not None]
-    return 1 + max(inside, default=0)
 
 
 def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:

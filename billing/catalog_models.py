@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
-from billing.catalog_reader import NAME_FORM, Section, shown
+from billing.catalog_reader import NAME_FORM, Section, join_path, shown
 from billing.catalog_settings import ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
 from billing.rules.chains import ChainError, parse_chain
@@ -116,7 +116,8 @@ def _chain(section: Section) -> JsonObject | None:
     try:
         parse_chain(given)
     except ChainError as error:
-        section.add(".".join(["chain", *error.field]), str(error))
+        steps = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in error.field)
+        section.findings.add(f"{join_path(section.path, 'chain')}{steps}", str(error))
     return given if is_object(given) else None
 
 
