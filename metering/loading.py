@@ -33,7 +33,7 @@ from metering.operations import (
 )
 from metering.rules.earnings import EARNINGS_SOURCE
 from metering.rules.state import EndedCall, Hold, Key, Limit, Lot, State, Taken, Wallet
-from metering.rules.uses import uses_of
+from metering.rules.uses import payees_of
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 GRANTS_PER_WALLET: Final = 64
@@ -143,8 +143,8 @@ class Needs:
             self.spending[op.wallet_id] = self.spending.get(op.wallet_id, 0) + op.cost_micro
             if op.payee_wallet_id is not None:
                 self._add_payee(op.payee_wallet_id)
-            for use in uses_of(op.usage):
-                self._add_payee(use.wallet_id)
+            for wallet_id in payees_of(op.usage.details):
+                self._add_payee(wallet_id)
         elif isinstance(op, Reap):
             if op.payee_wallet_id is not None:
                 self._add_payee(op.payee_wallet_id)

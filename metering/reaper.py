@@ -6,7 +6,7 @@ from typing import Final
 from kit import clock
 from metering.ledger import Ledger
 from metering.operations import Expire, Reap
-from metering.rules.uses import uses_in
+from metering.rules.uses import payees_of
 from metering.views import Outcome, Posted, Rejected
 from models.database import Database, execute, fetch_rows
 
@@ -28,9 +28,7 @@ DELETE FROM call_outputs WHERE call_id IN
 async def reap_holds(database: Database, ledger: Ledger, *, limit: int = 256) -> int:
     """End lapsed holds, the longest lapsed first; answers how many. Call again at once while it answers `limit`."""
     rows = await fetch_rows(database, _LAPSED_HOLDS, clock.now(), limit)
-    outcomes = await asyncio.gather(
-        *(ledger.submit(Reap(row[0], row[1], row[2], tuple(use.wallet_id for use in uses_in(row[3])))) for row in rows)
-    )
+    outcomes = await asyncio.gather(*(ledger.submit(Reap(row[0], row[1], row[2], payees_of(row[3]))) for row in rows))
     return _changed(outcomes)
 
 

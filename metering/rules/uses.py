@@ -57,6 +57,11 @@ def uses_in(details: object) -> tuple[PublishedUse, ...]:
     return tuple(_use(each) for each in found if is_object(each)) if is_list(found) else ()
 
 
+def payees_of(details: object) -> tuple[UUID, ...]:
+    """The wallets that earn of the uses in a usage's details."""
+    return () if details is None else tuple(use.wallet_id for use in uses_in(details) if use.share_percent)
+
+
 def uses_of(usage: UsageFacts) -> tuple[PublishedUse, ...]:
     """The uses that a usage tells of."""
     return () if usage.details is None else uses_in(usage.details)
