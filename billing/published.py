@@ -15,7 +15,7 @@ from billing.rules.publishing import MeterPrice, PublishedTerms
 from billing.rules.templates import Template, parse_template
 from billing.views import ModelView, PublisherView, RouteView
 from kit.json_values import JsonObject
-from kit.pages import Page, PageRequest, decode_cursor, encode_cursor
+from kit.pages import MAX_PAGE_SIZE, Page, PageRequest, decode_cursor, encode_cursor
 from models.database import Database, connection
 from models.enums import Modality, Visibility
 from models.pool import PoolConnection
@@ -96,6 +96,7 @@ class PublishedModels:
         """One per process."""
         self._database = database
         self._kept: OrderedDict[str, tuple[float, Published]] = OrderedDict()
+        self._own: OrderedDict[UUID, tuple[float, tuple[Published, ...]]] = OrderedDict()
 
     async def find(self, slug: str) -> Published | None:
         """The live model of this slug, whoever may see it; None where there is none."""
@@ -118,10 +119,24 @@ class PublishedModels:
         """A workspace changed what it publishes."""
         for slug in [slug for slug, (_, found) in self._kept.items() if found.workspace_id == workspace_id]:
             del self._kept[slug]
+        self._own.pop(workspace_id, None)
 
     def forget_all(self) -> None:
         """After invalidations may have been missed."""
         self._kept.clear()
+        self._own.clear()
+
+    async def own(self, workspace_id: UUID) -> tuple[Published, ...]:
+        """The first hundred models that a workspace publishes, kept as long."""
+        kept = self._own.get(workspace_id)
+        if kept is not None and monotonic() - kept[0] < FRESH_S:
+            return kept[1]
+        found = (await self.page_of_workspace(workspace_id, PageRequest(MAX_PAGE_SIZE))).items
+        self._own[workspace_id] = (monotonic(), found)
+        self._own.move_to_end(workspace_id)
+        while len(self._own) > MAX_KEPT:
+            self._own.popitem(last=False)
+        return found
 
     async def get(self, model_id: UUID) -> Published | None:
         """The live model of this id, read anew."""

@@ -29,7 +29,6 @@ from gateway.terms import CallTerms, Payee
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput, NotFound
 from kit.json_values import JsonObject, is_list
-from kit.pages import MAX_PAGE_SIZE, PageRequest
 from metering.rules.rating import NO_RATES, Rates
 from providers.base import Operation
 
@@ -83,8 +82,7 @@ class Offers:
 
     async def own(self, workspace_id: UUID) -> Sequence[ModelView]:
         """The first hundred models that a workspace publishes itself."""
-        page = await self._published.page_of_workspace(workspace_id, PageRequest(MAX_PAGE_SIZE))
-        return [found.model for found in page.items]
+        return [found.model for found in await self._published.own(workspace_id)]
 
     async def _asked(self, snapshot: Snapshot, caller: Caller, slug: str) -> tuple[CallTerms, UUID | None]:
         """The terms of what the caller named itself, and the workspace that publishes it."""
