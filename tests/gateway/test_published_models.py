@@ -1,5 +1,6 @@
 """Published models: what their use costs and pays, who may call them, and where their providers may be."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
@@ -379,3 +380,23 @@ async def test_an_operators_rotation_of_secrets_seals_publishers_keys_anew(marke
     context = row_context("published_models", "api_key_encrypted", row["model_id"])
     assert both.open(row["api_key_encrypted"], context) == b"sk-of-the-maker"
     assert made["id"] == encode_id("pub", row["model_id"])
+
+
+async def test_B12_many_calls_at_once_with_failures_among_them_split_exactly(market: Market) -> None:
+    good = await market.part("good", prices=PRICES)
+    bad = await market.part("bad", prices=PRICES)
+    market.provider.statuses["bad"] = 400
+    steps = [{"name": "one", "model": good}, {"name": "two", "model": bad, "prompt": "{{ steps.one.content }}"}]
+    chain = await market.chain("pipe", *steps, prices=[{"meter": "REQUESTS", "credits": "1"}])
+    asked = [good, chain, bad, good] * 10
+    results = await asyncio.gather(*(market.call(slug) for slug in asked), return_exceptions=True)
+    failed = [slug for slug, result in zip(asked, results, strict=True) if isinstance(result, Exception)]
+    assert sorted(failed) == sorted([chain, bad] * 10)
+    used = asked.count(good) + asked.count(chain)  # the first step of each chain had ended
+    assert await market.balance(market.buyer) == CREDITS_MICRO - used * COST
+    assert await market.balance(market.maker) == CREDITS_MICRO + used * COST * 80 // 100
+    totals = await market.services.database.pool.fetchrow(
+        "SELECT sum(uses), sum(charged_micro), sum(earned_micro) FROM published_uses"
+    )
+    assert tuple(totals) == (used, used * COST, used * COST * 80 // 100)
+    await market.agrees()

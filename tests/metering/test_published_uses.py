@@ -1,11 +1,13 @@
 """What the uses of published models come to: several publishers of one call, to the micro-credit."""
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import clock
 from kit.ids import uuid7
+from metering.journal import settlement_json, settlement_of
 from metering.ledger import Ledger
 from metering.operations import Checkpoint, Reap, UsageFacts
 from metering.reaper import reap_holds
@@ -134,3 +136,10 @@ def test_B12_the_parts_and_shares_of_a_split_never_exceed_what_was_charged(parts
     assert sum(shared) <= charged
     for use, part in zip(uses, shared, strict=True):
         assert 0 <= use.earned_micro(part) <= part <= use.cost_micro
+
+
+def test_B12_a_journalled_settlement_splits_as_the_first_one() -> None:
+    op = settle((uuid7(), uuid7()), uuid7(), 500, usage=usage_of(use_of((uuid7(),), 500)))
+    again = settlement_of(orjson.loads(orjson.dumps(settlement_json(op), default=str)))
+    assert again == op
+    assert uses_of(again.usage) == uses_of(op.usage)
