@@ -87,6 +87,9 @@ class ModelPages:
             (b"x-request-id", request_id.encode("ascii")),
         ]
         try:
+            await self._throttle.take_address(
+                self._credentials.address_of(scope)
+            )  # whoever it is, a page asks the database
             visitor = await self._visitor(scope)
             published = await self._found(scope["path"], visitor)
         except RequestFailure as failure:
@@ -251,6 +254,8 @@ class ModelPages:
         )
 
     async def _plain(self, send: Send, failure: RequestFailure, headers: Headers) -> None:
+        if isinstance(failure, RateLimited):
+            headers.append((b"retry-after", str(failure.retry_after_s).encode("ascii")))
         html = page(self._accounts.product_name, "Not here", failure.message)
         policy = (b"content-security-policy", POLICY.encode("ascii"))
         await send_bytes(send, failure.http_status, html, b"text/html; charset=utf-8", [policy, *headers])

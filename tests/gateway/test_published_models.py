@@ -400,3 +400,16 @@ async def test_B12_many_calls_at_once_with_failures_among_them_split_exactly(mar
     )
     assert tuple(totals) == (used, used * COST, used * COST * 80 // 100)
     await market.agrees()
+
+
+async def test_a_publisher_sees_what_it_earned_and_not_whose_call_it_was(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    await market.call(made["model"]["slug"])
+    document = """query($id: ID!) { workspace(id: $id) { wallet { entries { nodes { kind amount description call { id } } } }
+        calls { nodes { id } } } }"""
+    shown = await market.house.read(document, market.owner, id=encode_id("ws", market.maker.workspace_id))
+    (entry,) = [each for each in shown["workspace"]["wallet"]["entries"]["nodes"] if each["kind"] == "EARNING"]
+    assert entry["call"] is None
+    assert entry["description"] == made["model"]["slug"]
+    assert Decimal(entry["amount"]) * MILLION == COST * 80 // 100
+    assert shown["workspace"]["calls"]["nodes"] == []
