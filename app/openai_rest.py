@@ -208,10 +208,14 @@ class OpenAIRest:
             for model in snapshot.models
             if model.enabled
             and snapshot.allowed(facts.plan, model)
-            and (principal.allowed_models is None or model.slug in principal.allowed_models)
+            and _may(principal, model.slug)
             and (not test or sandbox_routes(snapshot, model))
         ]
+        offers = self._calls.offers
         if path == "/v1/models":
+            if not test:
+                own = await offers.own(facts.workspace_id)
+                offered += [_model_object(model.slug, _LISTED_AT_S) for model in own if _may(principal, model.slug)]
             await send_json(send, 200, {"object": "list", "data": offered}, headers)
             return
         slug = path.removeprefix("/v1/models/")
@@ -219,6 +223,10 @@ class OpenAIRest:
             if model["id"] == slug:
                 await send_json(send, 200, model, headers)
                 return
+        found = None if test or not _may(principal, slug) else await offers.model(facts.workspace_id, slug)
+        if found is not None and found.publisher is not None:
+            await send_json(send, 200, _model_object(slug, _LISTED_AT_S), headers)
+            return
         await send_json(
             send, 404, body_of(f"there is no model {slug[:100]!r}", "invalid_request_error", "model_not_found"), headers
         )
@@ -234,6 +242,10 @@ def _asked(raw: bytes) -> tuple[str, JsonObject, RequestFailure | None]:
     if not isinstance(model, str):
         return "", {}, BadRequest("model must be the name of a model, as a text")
     return model, body, None
+
+
+def _may(principal: Principal, slug: str) -> bool:
+    return principal.allowed_models is None or slug in principal.allowed_models
 
 
 def _model_object(slug: str, created_s: int) -> JsonObject:
