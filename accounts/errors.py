@@ -108,6 +108,18 @@ class SlugTaken(Refusal):
         super().__init__(f"The slug {slug!r} is taken.", field=["slug"])
 
 
+class SlugInUse(Refusal):
+    """The workspace's slug is part of the names of the models it publishes."""
+
+    code = Code.CONFLICT
+
+    def __init__(self, count: int) -> None:
+        """`count` of its published models."""
+        super().__init__(
+            f"The slug is part of the names of {count} published models; unpublish them first.", field=["slug"]
+        )
+
+
 class InvitationExpired(Refusal):
     """The invitation's time is over, or it was revoked or used."""
 

@@ -37,6 +37,7 @@ COLUMNS: Final = (
     SealedColumn("users", "id", "totp_secret_encrypted"),
     SealedColumn("webhook_endpoints", "id", "secret_encrypted", "key_version"),
     SealedColumn("webhook_endpoints", "id", "previous_secret_encrypted"),
+    SealedColumn("published_models", "model_id", "api_key_encrypted", "key_version"),
     SealedColumn("call_outputs", "call_id", "sealed", "key_version"),
     SealedColumn("files", "id", "sealed", "key_version"),
     SealedColumn("batch_lines", "id", "sealed", "key_version"),

@@ -27,6 +27,13 @@ _IN_FLIGHT: Final = {
     "its subscription would be charged again; cancel it first": "SELECT 1 FROM subscriptions WHERE workspace_id = $1"
     " AND ended_at IS NULL AND NOT cancel_at_period_end AND stripe_subscription_id IS NOT NULL",
 }
+_UNPUBLISH: Final = (
+    "UPDATE models SET retired_at = $2, updated_at = $2 WHERE workspace_id = $1 AND retired_at IS NULL",
+    (
+        "UPDATE published_models SET unpublished_at = $2, api_key_encrypted = '' WHERE workspace_id = $1"
+        " AND unpublished_at IS NULL"
+    ),
+)
 _PURGES: Final = (
     "DELETE FROM call_outputs WHERE workspace_id = $1",
     "DELETE FROM files WHERE workspace_id = $1",
@@ -40,7 +47,8 @@ _PURGES: Final = (
 
 
 async def delete_workspace(accounts: Accounts, ledger: Ledger, actor: Actor, workspace_id: UUID) -> None:
-    """Gone for everyone within a second: keys and invitations end, grants freeze, the slug is free again.
+    """Gone for everyone within a second: keys and invitations end, its models are published no
+    more, grants freeze, the slug is free again.
 
     MoneyInFlight says what stands in the way; NotFoundHere.
     """
@@ -54,6 +62,8 @@ async def delete_workspace(accounts: Accounts, ledger: Ledger, actor: Actor, wor
             raise MoneyInFlight(reasons)
         await ledger.post(conn, [Freeze(wallet_id=wallet_id, reason="WORKSPACE_DELETED")], now=at)
         await conn.execute("UPDATE workspaces SET deleted_at = $2, updated_at = $2 WHERE id = $1", workspace_id, at)
+        for statement in _UNPUBLISH:
+            await conn.execute(statement, workspace_id, at)
         await conn.execute(
             "UPDATE api_keys SET revoked_at = $2 WHERE workspace_id = $1 AND revoked_at IS NULL", workspace_id, at
         )

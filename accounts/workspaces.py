@@ -9,7 +9,7 @@ import asyncpg
 from asyncpg import Record
 
 from accounts import audit
-from accounts.errors import NotFoundHere, SlugTaken, TooMany
+from accounts.errors import NotFoundHere, SlugInUse, SlugTaken, TooMany
 from accounts.rules.names import clean_name
 from accounts.rules.roles import Role
 from accounts.rules.slugs import candidates, parse_slug
@@ -105,10 +105,12 @@ async def update_workspace(
     slug: str | None = None,
     store_outputs: bool | None = None,
 ) -> WorkspaceView:
-    """Change what is given; SlugTaken, NotFoundHere, InvalidInput."""
+    """Change what is given; SlugTaken, SlugInUse, NotFoundHere, InvalidInput."""
     new_name = None if name is None else clean_name(name)
     new_slug = None if slug is None else parse_slug(slug)
     async with transaction(database) as conn:
+        if new_slug is not None:
+            await _check_published(conn, workspace_id, new_slug)
         try:
             changed = await conn.fetchval(
                 "UPDATE workspaces SET name = coalesce($2, name), slug = coalesce($3, slug),"
@@ -137,6 +139,16 @@ async def update_workspace(
         )
         row = await conn.fetchrow(f"{_VIEW} AND w.id = $2", actor.id, workspace_id)
     return _required(row)
+
+
+async def _check_published(conn: PoolConnection, workspace_id: UUID, new_slug: str) -> None:
+    """Whoever calls a published model by its name must not find another one there tomorrow."""
+    slug = await conn.fetchval("SELECT slug FROM workspaces WHERE id = $1 FOR UPDATE", workspace_id)
+    count = await conn.fetchval(
+        "SELECT count(*) FROM published_models WHERE workspace_id = $1 AND unpublished_at IS NULL", workspace_id
+    )
+    if count and slug != new_slug:
+        raise SlugInUse(count)
 
 
 async def workspaces_by_ids(

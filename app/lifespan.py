@@ -29,6 +29,7 @@ from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
 from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
+from app.model_pages import ModelPages
 from app.openai_rest import OpenAIRest
 from app.otel import OtelTracing
 from app.pages import Pages
@@ -43,6 +44,8 @@ from app.throttle import Throttle
 from billing.catalog import CatalogHolder
 from billing.free_credits import FreeCredits
 from billing.payment_port import NoPayments
+from billing.published import PublishedModels
+from billing.publishing import Publishing
 from billing.services import Billing
 from billing.stripe_link import StripeLink
 from billing.stripe_payments import StripePayments
@@ -56,8 +59,10 @@ from gateway.calls import Calls
 from gateway.files import Files
 from gateway.in_flight import InFlight
 from gateway.metrics import watch_process
+from gateway.offers import Offers
 from gateway.outputs import Outputs
 from gateway.places import Places
+from gateway.publishers import POLICY, Publishers
 from gateway.repeats import Repeats
 from gateway.routing import Router
 from gateway.settling import Settling
@@ -126,6 +131,7 @@ class Services:
     graphql: GraphQLEdge
     pages: Pages
     payment_pages: PaymentPages
+    model_pages: ModelPages
     health: Health
     otel: OtelTracing | None
     """Where traces are exported."""
@@ -205,14 +211,20 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         breakers = Breakers(link, circuit_terms(providers))
         stack.push_async_callback(breakers.close)
         router = Router(providers, breakers)
+        published = PublishedModels(database)
+        publishers = Publishers(sealer, settings.egress_allow)
+        stack.push_async_callback(publishers.aclose)
+        providers.others, providers.others_policy = publishers.get, POLICY
+        offers = Offers(catalog, published, workspaces, publishers, router)
         otel = _otel(settings, stack)
         tracing = otel or NoTracing()
         cache = AnswerCache(redis, sealer)
-        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places, tracing, cache)
+        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places, offers, tracing, cache)
         streams = Streams(calls, router, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
         invalidations.listen(live.hear)
+        invalidations.listen(_forgetting(published))
         in_flight.start()
         watch_process(lambda: in_flight.count, lambda: providers.open_connections)
         stack.push_async_callback(in_flight.drain, DRAIN_S)
@@ -236,6 +248,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             workspaces=workspaces,
             webhooks=WebhookEndpoints(database, sealer, settings.egress_allow),
             billing=billing,
+            publishing=Publishing(database, catalog, published, sealer, settings.egress_allow),
             throttle=throttle,
             identity=identity,
             live=live,
@@ -298,6 +311,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 payment_link,
                 settings.stripe_webhook_secret.reveal() if settings.stripe_webhook_secret else None,
             ),
+            model_pages=ModelPages(accounts, credentials, principals, published, workspaces, throttle, calls),
             health=Health(database, redis),
             otel=otel,
         )
@@ -316,7 +330,7 @@ def _policies(policy: LimiterPolicy) -> dict[BucketKind, FailurePolicy]:
     return {kind: FailurePolicy.CLOSED if kind is BucketKind.ATTEMPTS else chosen for kind in DEFAULT_POLICIES}
 
 
-def _forgetting(workspaces: Workspaces):  # noqa: ANN202 -- a listener
+def _forgetting(workspaces: Workspaces | PublishedModels):  # noqa: ANN202 -- a listener
     def forget(change: Change) -> None:
         if change.kind is ChangeKind.WORKSPACE and change.id is not None:
             workspaces.forget(change.id)

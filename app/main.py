@@ -1,6 +1,6 @@
 """The ASGI application: which part answers which path, in which order, and the boundary where failures end.
 
-request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | payment pages and webhooks | pages of mail links | 404
+request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | payment pages and webhooks | pages of mail links | pages of published models | 404
 """
 
 import asyncio
@@ -115,6 +115,8 @@ class Tollgate:
             await services.payment_pages(scope, receive, send)
         elif path in PAGE_PATHS:
             await services.pages(scope, receive, send)
+        elif path.startswith("/m/"):
+            await services.model_pages(scope, receive, send)
         else:
             request_id = request_id_of(scope).encode("ascii")
             body = {"error": {"message": f"there is nothing at {path[:200]}", "code": "NOT_FOUND"}}

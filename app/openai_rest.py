@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from accounts.rules.roles import ApiScope
-from accounts.views import Environment
+from accounts.views import Environment, Principal
 from app import anthropic_errors, openai_errors
 from app.anthropic_form import MessagesForm, is_anthropic
 from app.asgi import ClientGone, Headers, MethodNotAllowed, Receive, Scope, Send, request_id_of, send_json
@@ -119,17 +119,23 @@ class OpenAIRest:
             for model in snapshot.models
             if model.enabled
             and snapshot.allowed(facts.plan, model)
-            and (principal.allowed_models is None or model.slug in principal.allowed_models)
+            and _may(principal, model.slug)
             and (not test or sandbox_routes(snapshot, model))
         ]
         anthropic = is_anthropic(scope)
         shown = _anthropic_object if anthropic else _openai_object
+        offers = self._door.calls.offers
         if path == "/v1/models":
+            if not test:
+                offered += [model for model in await offers.own(facts.workspace_id) if _may(principal, model.slug)]
             page = {"object": "list", "data": [shown(model) for model in offered], **(_ONE_PAGE if anthropic else {})}
             await send_json(send, 200, page, headers)
             return
         slug = path.removeprefix("/v1/models/")
         found = next((model for model in offered if model.slug == slug), None)
+        if found is None and not test and _may(principal, slug):
+            published = await offers.model(facts.workspace_id, slug)
+            found = published if published is not None and published.publisher is not None else None
         if found is None:
             raise ModelNotFound(slug)
         await send_json(send, 200, shown(found), headers)
@@ -137,6 +143,10 @@ class OpenAIRest:
 
 def _openai_object(model: ModelView) -> JsonObject:
     return {"id": model.slug, "object": "model", "created": _LISTED_AT_S, "owned_by": "tollgate"}
+
+
+def _may(principal: Principal, slug: str) -> bool:
+    return principal.allowed_models is None or slug in principal.allowed_models
 
 
 def _anthropic_object(model: ModelView) -> JsonObject:

@@ -7,6 +7,7 @@ and providers send gives numbers and flags only.
 import asyncio
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from typing import Final, Self
 from uuid import UUID
 
@@ -157,6 +158,12 @@ class OtelCallTrace:
             if isinstance(status, int):
                 self._provider.set_attribute("http.response.status_code", status)
             self.answered(None)
+
+    def beside(self) -> CallTrace:
+        """See CallTrace."""
+        part = copy(self)
+        part._provider = None  # noqa: SLF001 -- its own
+        return part
 
     def settled(self, usage: UsageFacts, charged_micro: int) -> None:
         """See CallTrace."""

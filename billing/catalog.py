@@ -116,7 +116,10 @@ async def _load(checked: PoolConnection) -> Snapshot:
         raise CatalogMissing
     models = model_views(
         await checked.fetch("SELECT * FROM models WHERE retired_at IS NULL AND workspace_id IS NULL ORDER BY slug"),
-        await checked.fetch("SELECT * FROM model_prices WHERE retired_at IS NULL ORDER BY id"),
+        await checked.fetch(
+            "SELECT * FROM model_prices WHERE retired_at IS NULL"
+            " AND model_id IN (SELECT id FROM models WHERE retired_at IS NULL AND workspace_id IS NULL) ORDER BY id"
+        ),
         plans,
     )
     packs = pack_views(await checked.fetch("SELECT * FROM credit_packs ORDER BY price_usd_micro, id"))

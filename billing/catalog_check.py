@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+from billing.catalog_chains import chain_findings
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import CatalogSettings, ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
@@ -211,14 +212,17 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
     providers = {provider.name: provider for provider in file.settings.providers}
     for model in file.models.values():
         path = join_path("models", model.slug)
-        if not model.routes:
+        if model.chain is not None:
+            yield from (Finding(*found) for found in chain_findings(file.models, model, path))
+        elif not model.routes:
             yield Finding(f"{path}.routes", "the model is served nowhere: name a provider")
         for index, route in enumerate(model.routes):
             if route.provider not in providers:
                 hint = meant(route.provider, list(providers))
                 yield Finding(f"{path}.routes[{index}].provider", f"there is no provider {shown(route.provider)}{hint}")
         yield from _meters(model, path)
-        yield from _bounds(model, path)
+        if model.chain is None:
+            yield from _bounds(model, path)
     used = {route.provider for model in file.models.values() for route in model.routes}
     for provider in providers.values():
         path = f"providers.{provider.name}"
@@ -239,7 +243,9 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
             message = f"{price.meter} does not fit a model of {model.modality}, expected one of {fitting}"
             yield Finding(f"{path}.prices[{index}].meter", message)
     meters = {price.meter for price in model.prices}
-    if not model.prices:
+    if model.chain is not None:
+        pass  # it costs what its steps cost, and its own prices on top
+    elif not model.prices:
         yield Finding(f"{path}.prices", 'the model has no price; one that is free says so with credits = "0"')
     elif not meters & _OUTPUT_METERS[model.modality]:
         expected = ", ".join(meter for meter in Meter if meter in _OUTPUT_METERS[model.modality])

@@ -5,11 +5,13 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
-from billing.catalog_reader import NAME_FORM, Section, shown
+from billing.catalog_reader import NAME_FORM, Section, join_path, shown
 from billing.catalog_settings import MeterCost, ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
+from billing.rules.chains import ChainError, parse_chain
 from billing.rules.entitlements import STANDARD_TIER
 from billing.views import ModelLimits, RouteView
+from kit.json_values import JsonObject, is_object
 from kit.money import AmountError, micro_of
 from models.enums import Meter, Modality
 
@@ -111,9 +113,22 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[Me
             cache_percent=section.integer("cache_percent", 0, 100, default=0),
         ),
         prices=tuple(prices),
+        chain=_chain(section),
     )
     section.finish()
     return model
+
+
+def _chain(section: Section) -> JsonObject | None:
+    given = section.raw("chain")
+    if given is None:
+        return None
+    try:
+        parse_chain(given)
+    except ChainError as error:
+        steps = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in error.field)
+        section.findings.add(f"{join_path(section.path, 'chain')}{steps}", str(error))
+    return given if is_object(given) else None
 
 
 def _routes(model: Section) -> tuple[RouteView, ...]:

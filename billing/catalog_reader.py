@@ -230,6 +230,10 @@ class Section:
             return None
         return self._section(value, join_path(self.path, key), f"{self._shape}.{key}".lstrip("."))
 
+    def raw(self, key: str) -> object:
+        """Whatever stands there, for a reader of its own; None where it is left out."""
+        return self._take(key)
+
     def tables(self, key: str, *, most: int) -> "Iterator[Section]":
         """The tables of a list of tables."""
         value = self._take(key)

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from billing.catalog_stored import limits_of, routes_of, tier_of
+from billing.rules.chains import Chain, parse_chain
 from billing.rules.entitlements import entitlements_of
 from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView
 from metering.rules.rating import MeterPrice, Rates
@@ -91,9 +92,15 @@ def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[Pl
             limits=limits_of(row["limits"]),
             plan_ids=tuple(plan.id for plan in plans if not plan.retired and row["id"] in plan.models),
             enabled=row["enabled"],
+            chain=chain_of(row["limits"].get("chain")),
         )
         for row in models
     )
+
+
+def chain_of(stored: object) -> Chain | None:
+    """A chain that was checked when it was stored."""
+    return None if stored is None else parse_chain(stored)
 
 
 def pack_views(rows: Iterable[Row]) -> tuple[PackView, ...]:

@@ -148,6 +148,7 @@ async def _models(connection: PoolConnection) -> dict[str, StoredModel]:
                 routes=routes_of(row["routes"]),
                 limits=limits_of(row["limits"]),
                 prices=tuple(prices.get(row["id"], ())),
+                chain=row["limits"].get("chain"),
             ),
         )
         for row in rows
@@ -176,8 +177,9 @@ async def _promos(connection: PoolConnection) -> tuple[StoredPromo, ...]:
 
 
 def limits_json(terms: ModelTerms) -> JsonObject:
-    """The form in which a model's row keeps its limits and its tier."""
-    return {**asdict(terms.limits), "tier": terms.tier}
+    """The form in which a model's row keeps its limits, its tier and what it is made of."""
+    made_of = {} if terms.chain is None else {"chain": terms.chain}
+    return {**asdict(terms.limits), "tier": terms.tier, **made_of}
 
 
 def tier_of(row: JsonObject) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 from billing.catalog_settings import CatalogSettings
 from billing.rules.entitlements import Entitlements, ModelAccess
 from billing.views import ModelLimits, RouteView
+from kit.json_values import JsonObject
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
 
@@ -64,7 +65,7 @@ class MeterPriceTerms:
 
 @dataclass(frozen=True, slots=True)
 class ModelTerms:
-    """A model, where it is served and what it costs."""
+    """A model, where it is served and what it costs. `chain`: made of others instead, as it is written (B14)."""
 
     slug: str
     name: str
@@ -77,6 +78,7 @@ class ModelTerms:
     routes: tuple[RouteView, ...]
     limits: ModelLimits
     prices: tuple[MeterPriceTerms, ...]
+    chain: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

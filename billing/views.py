@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from billing.rules.chains import Chain
 from billing.rules.entitlements import Entitlements
 from metering.rules.rating import Rates
 from models.enums import GrantCadence, Meter, Modality, PaymentPurpose, PaymentStatus, PricePeriod, SubscriptionStatus
@@ -112,8 +113,20 @@ class ModelLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherView:
+    """The workspace that publishes a model (B12)."""
+
+    workspace_id: UUID
+    slug: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model that can be called. `rates`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank."""
+    """A model that can be called. `rates`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank.
+
+    `chain`: it is made of others (B14). `publisher`: a workspace publishes it; None for the catalog's own.
+    """
 
     id: UUID
     slug: str
@@ -129,6 +142,8 @@ class ModelView:
     limits: ModelLimits
     plan_ids: tuple[UUID, ...]
     enabled: bool
+    chain: Chain | None = None
+    publisher: PublisherView | None = None
 
 
 @dataclass(frozen=True, slots=True)

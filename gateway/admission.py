@@ -20,12 +20,14 @@ from gateway.errors import (
     ModelNotFound,
     ModelNotInPlan,
 )
+from gateway.metrics import COUNTED_PUBLISHED
 from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
 from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
-from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
+from gateway.terms import CallTerms, ChainedCall, Payee
+from gateway.tracing import NO_TRACE, CallTrace
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
 from kit.ids import uuid7
@@ -49,7 +51,10 @@ _LIMIT_NAMES: Final = ("max_completion_tokens", "max_tokens")
 
 @record
 class Admitted:
-    """A call that may run: its model and terms as of `created_at`, and the bound that is to be held."""
+    """A call that may run: its model and terms as of `created_at`, and the bound that is to be held.
+
+    `payee`: the publisher of its model. `chain`: it runs through steps, which count what they use themselves.
+    """
 
     call_id: UUID
     caller: Caller
@@ -63,6 +68,8 @@ class Admitted:
     created_at: datetime
     claim: IdempotencyClaim | None
     trace: CallTrace = NO_TRACE
+    payee: Payee | None = None
+    chain: ChainedCall | None = None
 
     @property
     def keeps_output(self) -> bool:
@@ -78,26 +85,15 @@ class Admitted:
             return REPEAT_LIFE
         return NO_TIME if self.request.call_id is None else RETRY_LIFE
 
+    @property
+    def may_be_cached(self) -> bool:
+        """Its caller wants an earlier answer, and the catalog alone decides what that is: no publisher, no chain."""
+        return self.request.cache and self.payee is None and self.chain is None
 
-def admit_traced(
-    tracing: Tracing,
-    snapshot: Snapshot,
-    caller: Caller,
-    request: CallRequest,
-    at: datetime,
-    *,
-    spendable_micro: int | None = None,
-) -> Admitted:
-    """As `admit`, and the call's trace begins; whoever runs the call enters it."""
-    trace = tracing.begin(caller, request)
-    try:
-        with trace.step(Step.ADMISSION):
-            admitted = admit(snapshot, caller, request, at, trace, spendable_micro=spendable_micro)
-    except BaseException as error:
-        trace.__exit__(type(error), error, None)
-        raise
-    trace.admitted(admitted.call_id, admitted.model.slug)
-    return admitted
+    @property
+    def counted_as(self) -> str:
+        """Its model in /metrics: those of publishers, who may be many, count as one."""
+        return self.model.slug if self.payee is None else COUNTED_PUBLISHED
 
 
 def admit(
@@ -115,34 +111,62 @@ def admit(
     ApiNotInPlan (B13, C2), InvalidInput, CallTooDear.
     """
     model = find_model(snapshot, caller, request.model)
-    if model.modality is not _MODALITIES[request.operation]:
-        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
-    check_priced(request.operation, model)
-    shape = _shape(request)
-    bound = bound_usage(request.operation, shape, model)
-    discount = snapshot.discount_percent(caller.plan, model)
+    check_operation(model, request.operation)
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
     rates = NO_RATES if caller.test else model.rates
-    most = rates.highest_micro(bound, discount)
-    claim = _claim(request, test=caller.test)
-    if spendable_micro is not None and most > spendable_micro:
-        request, bound = _fitted(request, bound, rates, discount, shape.choices, spendable_micro)
-        most = rates.highest_micro(bound, discount)
+    terms = CallTerms(model, rates, snapshot.discount_percent(caller.plan, model))
+    return admitted_as(caller, request, terms, request.body, at, trace, spendable_micro=spendable_micro)
+
+
+def check_operation(model: ModelView, operation: Operation) -> None:
+    """InvalidInput where the model is for something else."""
+    if model.modality is not _MODALITIES[operation]:
+        raise InvalidInput(f"{model.slug} is a model for {model.modality}, not for this operation", field=["model"])
+    check_priced(operation, model)
+
+
+def admitted_as(
+    caller: Caller,
+    request: CallRequest,
+    terms: CallTerms,
+    body: JsonObject,
+    at: datetime,
+    trace: CallTrace = NO_TRACE,
+    *,
+    bound: tuple[UsageFacts, int] | None = None,
+    spendable_micro: int | None = None,
+) -> Admitted:
+    """A call on these terms; `body` is what its provider is sent.
+
+    `bound`: usage and cost, where they are known already; then `spendable_micro` (see `admit`) lowers nothing.
+    """
+    sent = request if body is request.body else replace(request, body=body)
+    shape = _shape(sent)
+    model = terms.model
+    if bound is None:
+        usage = bound_usage(request.operation, shape, model)
+        most = terms.rates.highest_micro(usage, terms.discount_percent)
+        if spendable_micro is not None and most > spendable_micro:
+            sent, usage = _fitted(sent, usage, terms.rates, terms.discount_percent, shape.choices, spendable_micro)
+            most = terms.rates.highest_micro(usage, terms.discount_percent)
+    else:
+        usage, most = bound
     if request.max_credits_micro is not None and most > request.max_credits_micro:
         raise CallTooDear(most, request.max_credits_micro)
     return Admitted(
         call_id=request.call_id or uuid7(),
         caller=caller,
-        request=request,
+        request=sent,
         model=model,
         shape=shape,
-        bound=bound,
+        bound=usage,
         bound_micro=most,
-        rates=rates,
-        discount_percent=discount,
+        rates=terms.rates,
+        discount_percent=terms.discount_percent,
         created_at=at,
-        claim=claim,
+        claim=_claim(request, test=caller.test),
         trace=trace,
+        payee=terms.payee,
     )
 
 
@@ -194,7 +218,7 @@ def find_model(snapshot: Snapshot, caller: Caller, slug: str) -> ModelView:
         raise ApiNotInPlan(caller.plan.name)
     if not snapshot.allowed(caller.plan, model):
         raise ModelNotInPlan(slug, caller.plan.name)
-    return _for_test_keys(snapshot, model) if caller.test else model
+    return _for_test_keys(snapshot, model) if caller.test and model.chain is None else model
 
 
 def _for_test_keys(snapshot: Snapshot, model: ModelView) -> ModelView:

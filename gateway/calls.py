@@ -5,22 +5,28 @@ given only after its settlement is committed, or journalled on local disk where 
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from billing.catalog import CatalogHolder, Snapshot
-from gateway.admission import Admitted, admit, admit_traced
+from gateway.admission import Admitted
 from gateway.answer_cache import AnswerCache, CachedAnswer
+from gateway.chains import ChainRun
 from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, end_of, kept_sentence
 from gateway.in_flight import InFlight, Running
+from gateway.metered import metered, recorded
 from gateway.metrics import note_end
+from gateway.offers import Offers
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import Routed, Router
-from gateway.rules.truth import End, Ground, Seen, Verdict, verdict
+from gateway.routed import Routed
+from gateway.routing import Router
+from gateway.rules.truth import End, Ground, Seen, Verdict
 from gateway.settling import Settling
 from gateway.tracing import Step, Tracing
 from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
@@ -49,11 +55,13 @@ class Calls:
         outputs: Outputs,
         repeats: Repeats,
         places: Places,
+        offers: Offers,
         tracing: Tracing,
         cache: AnswerCache,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._cache = cache
+        self.offers = offers
         self.tracing = tracing
         self._database = database
         self._catalog = catalog
@@ -72,7 +80,7 @@ class Calls:
     async def estimate(self, caller: Caller, request: CallRequest) -> Estimate:
         """What the call would cost at most, and whether the wallet could pay; holds and charges nothing."""
         at = now()
-        admitted = admit(self._catalog.current, caller, request, at)
+        admitted = await self.offers.admit(caller, request, at)
         figures = await wallet_figures(self._database, caller.wallet_id, at)
         needed = admitted.bound_micro
         if needed <= figures.available_micro:
@@ -97,14 +105,13 @@ class Calls:
         return await self._in_flight.answer_of(self._run(admitted))
 
     async def admitted(self, caller: Caller, request: CallRequest) -> Admitted:
-        """The call's terms, see gateway.admission.admit; one that is to fit is told what its wallet can pay."""
-        at = now()
-        if not request.fit:
-            return admit_traced(self.tracing, self._catalog.current, caller, request, at)
-        spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
-        if request.max_credits_micro is not None:
-            spendable = min(spendable, request.max_credits_micro)
-        return admit_traced(self.tracing, self._catalog.current, caller, request, at, spendable_micro=spendable)
+        """The call's terms, see gateway.offers.Offers.admit; one that is to fit is told what its wallet can pay."""
+        at, spendable = now(), None
+        if request.fit:
+            spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
+            if request.max_credits_micro is not None:
+                spendable = min(spendable, request.max_credits_micro)
+        return await self.offers.admit_traced(self.tracing, caller, request, at, spendable_micro=spendable)
 
     async def earlier(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
         """The answer of an earlier call of this caller, waited for while it runs; None where there is none to give.
@@ -119,7 +126,7 @@ class Calls:
                 return await self._in_place(admitted)
 
     async def _in_place(self, admitted: Admitted) -> CallResult:
-        known = await self._cache.find(admitted, self.snapshot.number) if admitted.request.cache else None
+        known = await self._cache.find(admitted, self.snapshot.number) if admitted.may_be_cached else None
         if known is not None:
             admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
         with admitted.trace.step(Step.HOLD):
@@ -127,8 +134,14 @@ class Calls:
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
         self._in_flight.add(
-            Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
+            Running(
+                admitted.call_id,
+                admitted.caller.wallet_id,
+                self._in_flight.expiry(admitted.created_at),
+                read_cost=cost_reader(admitted),
+            )
         )
+        self.write_after_steps(admitted)
         try:
             return await (self._answer(admitted) if known is None else self._answer_again(admitted, known))
         finally:
@@ -140,44 +153,64 @@ class Calls:
             answer = await self._router.answer(admitted, routed)
         except ProviderError as error:
             refusal = as_refusal(error)
-            told = truth_of(admitted, end_of(error), Seen(), routed)
-            await self._settling.release(released(admitted, told, refusal))
-            note_end(admitted.model.slug, told, 0)
+            await self._failed(admitted, end_of(error), refusal, routed)
             raise called(refusal, admitted) from error
-        told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
+        ended = metered(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
+        told = ended.told
         assert told.usage is not None, "a call that finished is charged"
-        operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), answer.body)
+        assert ended.usage is not None, "likewise"
+        operation = self.settlement(admitted, told, ended.usage, ended.cost_micro, answer.body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.model.slug, told, operation.cost_micro)
+        note_end(admitted.counted_as, told, operation.cost_micro)
         result = result_of(admitted, answer.body, told.usage, operation, settled, now())
         admitted.trace.settled(told.usage, result.charged_micro)
         if not admitted.request.cache:
             return result
-        await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
+        if admitted.may_be_cached:
+            await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
         return replace(result, cached=False)
+
+    async def _failed(self, admitted: Admitted, end: End, refusal: Refusal, routed: Routed) -> None:
+        """No answer: the hold is given back, but for what the finished steps of a chain cost."""
+        ended = metered(admitted, end, Seen(), routed)
+        if ended.usage is None:
+            await self._settling.release(released(admitted, ended.told, refusal))
+            note_end(admitted.counted_as, ended.told, 0)
+            return
+        operation = self.settlement(admitted, ended.told, ended.usage, ended.cost_micro, None, refusal)
+        with admitted.trace.step(Step.SETTLEMENT):
+            settled = await self._settling.settle(operation)
+        note_end(admitted.counted_as, ended.told, ended.cost_micro)
+        admitted.trace.settled(ended.usage, ended.cost_micro if settled is None else settled.charged_micro)
 
     async def _answer_again(self, admitted: Admitted, known: CachedAnswer) -> CallResult:
         """A call like any other, whose answer is at hand: its usage is marked, its price is the catalog's for that."""
         told = Verdict("SUCCEEDED", Ground.REPORTED, known.usage)
-        operation = self.settlement(admitted, told, recorded(admitted, known.usage, Routed([])), known.body)
-        operation = replace(operation, cost_micro=admitted.bound_micro)
+        usage = recorded(admitted, known.usage, Routed([]))
+        operation = self.settlement(admitted, told, usage, admitted.bound_micro, known.body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.model.slug, told, operation.cost_micro)
+        note_end(admitted.counted_as, told, operation.cost_micro)
         result = result_of(admitted, known.body, known.usage, operation, settled, now())
         admitted.trace.settled(known.usage, result.charged_micro)
         return replace(result, cached=True)
+
+    def write_after_steps(self, admitted: Admitted) -> None:
+        """A chain's finished steps are written down one by one, so that a crash loses none."""
+        if isinstance(admitted.chain, ChainRun):
+            admitted.chain.after_step = partial(self._in_flight.checkpoint, admitted.call_id)
 
     def settlement(
         self,
         admitted: Admitted,
         told: Verdict,
         usage: UsageFacts,
+        cost_micro: int,
         body: JsonObject | None,
         refusal: Refusal | None = None,
     ) -> Settle:
-        """The operation that settles a call by its verdict, whose `usage` it is as recorded, at the prices of its submit.
+        """The operation that settles a call by its verdict; `usage` as recorded, `cost_micro` at the prices of its submit.
 
         `refusal` is why it did not come to a good end.
         """
@@ -185,7 +218,7 @@ class Calls:
             call_id=admitted.call_id,
             wallet_id=admitted.caller.wallet_id,
             workspace_id=admitted.caller.workspace_id,
-            cost_micro=admitted.rates.cost_micro(usage, admitted.discount_percent),
+            cost_micro=cost_micro,
             usage=usage,
             status=told.status,
             error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
@@ -210,18 +243,16 @@ def _price_again(admitted: Admitted, usage: UsageFacts) -> int:
     return -(-own * admitted.model.limits.cache_percent // 100)
 
 
-def truth_of(admitted: Admitted, end: End, seen: Seen, routed: Routed) -> Verdict:
-    """What becomes of this call's hold, by the truth table."""
-    return verdict(end, seen, admitted.shape, admitted.bound, routed.provider)
+def cost_reader(admitted: Admitted) -> Callable[[], tuple[int, UsageFacts | None]] | None:
+    """What a chain's finished steps cost so far; nothing can be told of a call to one model before its end."""
+    if admitted.chain is None:
+        return None
 
+    def read() -> tuple[int, UsageFacts | None]:
+        ended = metered(admitted, End.LEFT, Seen(), Routed([]))
+        return ended.cost_micro, ended.usage
 
-def recorded(admitted: Admitted, usage: UsageFacts, routed: Routed) -> UsageFacts:
-    """The usage as it is recorded: with the route of a call that was not answered at its first try; a test key's says so."""
-    route = routed.told()
-    if route is None and not admitted.caller.test:
-        return usage
-    test: dict[str, object] = {"test": True} if admitted.caller.test else {}
-    return replace(usage, details={**(usage.details or {}), **(route or {}), **test})
+    return read
 
 
 def called(refusal: Refusal, admitted: Admitted) -> Refusal:

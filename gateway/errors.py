@@ -5,6 +5,7 @@ from uuid import UUID
 
 from kit.errors import Code, Refusal
 from kit.money import format_micro
+from providers.errors import ProviderError
 
 
 class ModelNotFound(Refusal):
@@ -70,6 +71,48 @@ class ApiNotInPlan(Refusal):
     def __init__(self, plan: str) -> None:
         """`plan` is the plan's name."""
         super().__init__(f"the plan {plan!r} has no API access: calls with an API key need a plan that has it")
+
+
+class ChainsNotInPlan(Refusal):
+    """The workspace's plan has no chained models (rule B14)."""
+
+    code = Code.NOT_IN_PLAN
+
+    def __init__(self, slug: str, plan: str) -> None:
+        """`plan` is the plan's name."""
+        super().__init__(f"the plan {plan!r} has no chained models, and {slug!r} is one", field=["model"])
+
+
+class PublisherPlanTooSmall(Refusal):
+    """The publisher's plan no longer includes what its model needs; it comes back with the plan."""
+
+    code = Code.MODEL_DISABLED
+
+    def __init__(self, slug: str, needed: str) -> None:
+        """`needed` in words."""
+        super().__init__(f"the model {slug!r} is not served now: its publisher's plan has no {needed}", field=["model"])
+
+
+class ChainRefused(Refusal):
+    """A chain cannot be followed: one of its models has changed since it was made."""
+
+    code = Code.MODEL_DISABLED
+
+    def __init__(self, slug: str, why: str) -> None:
+        """`why` is a sentence."""
+        super().__init__(f"the chain {slug!r} cannot run: {why}", field=["model"])
+
+
+class ChainStopped(ProviderError):
+    """A chain ended at a step; the steps before it are charged, nothing of this one is."""
+
+    repeatable = False
+    elsewhere = False
+
+    def __init__(self, step: str, why: str) -> None:
+        """`step` is its name, below the names of the chains it is in; `why` a sentence."""
+        super().__init__(f"the chain stopped at step {step!r}: {why}")
+        self.step = step
 
 
 class InsufficientCredits(Refusal):
@@ -139,6 +182,8 @@ class UpstreamFailed(Refusal):
     http_status = 502
     call_id: UUID | None = None
     """The call's record, where it has one."""
+    kept: str | None = None
+    """What the record says of it, without a word of the provider's; None: what all of this code are told as."""
 
 
 class UpstreamTimedOut(UpstreamFailed):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from gateway.errors import ClientLeft, UpstreamFailed, UpstreamRefused, UpstreamTimedOut
+from gateway.errors import ChainStopped, ClientLeft, UpstreamFailed, UpstreamRefused, UpstreamTimedOut
 from gateway.rules.truth import End
 from kit.errors import Code, Refusal
 from providers.errors import (
@@ -45,6 +45,10 @@ def as_refusal(error: ProviderError) -> UpstreamFailed:
             return UpstreamRefused(error.message[:1000], error.status if error.status in {400, 413, 422} else 400)
         case UpstreamTimeout():
             return UpstreamTimedOut(error.message)
+        case ChainStopped():
+            refusal = UpstreamFailed(error.message)
+            refusal.kept = f"the chain stopped at step {error.step!r}"
+            return refusal
         case _:
             return UpstreamFailed(error.message)
 
@@ -86,4 +90,7 @@ def is_providers_fault(error: ProviderError) -> bool:
 
 def kept_sentence(refusal: Refusal) -> str:
     """What a call's record says of its failure: a sentence of ours for the code, as a provider's may echo the prompt (D12)."""
-    return refusal.message if isinstance(refusal, ClientLeft) else _KEPT.get(refusal.code, "the call failed")
+    if isinstance(refusal, ClientLeft):
+        return refusal.message
+    kept = refusal.kept if isinstance(refusal, UpstreamFailed) else None
+    return kept or _KEPT.get(refusal.code, "the call failed")

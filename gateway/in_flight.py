@@ -130,6 +130,17 @@ class InFlight:
             if isinstance(result, BaseException):
                 raise result
 
+    async def checkpoint(self, call_id: UUID) -> None:
+        """Write down now what a running call has cost so far: a step of it has ended."""
+        running = self._running.get(call_id)
+        made = None if running is None else self._checkpoint(running, now())
+        if made is None:
+            return
+        try:
+            await self._ledger.submit(made)
+        except Unavailable as error:
+            logger.warning("a running call's checkpoint could not be written: %s", error.message)
+
     def _checkpoint(self, running: Running, at: datetime) -> Checkpoint | None:
         cost, usage = running.read_cost() if running.read_cost is not None else (0, None)
         half_over = running.expires_at - at < self._hold_ttl / 2

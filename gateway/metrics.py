@@ -13,11 +13,14 @@ from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from billing.published import ROUTE_PREFIX
 from gateway.failures import Outcome
 from gateway.rules.truth import Ground, Verdict
 from kit.money import MICRO
 from metering.operations import EndStatus
 
+COUNTED_PUBLISHED: Final = "published"
+"""All models of publishers, and all their providers."""
 SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds of the histogram of providers' times."""
 
@@ -63,6 +66,7 @@ _models: Final[dict[str, _Model]] = {}
 
 def note_answer(provider: str, seconds: float) -> None:
     """A try was answered, or a stream gave its first output, after so long."""
+    provider = _label(provider)
     found = _providers.get(provider) or _providers.setdefault(provider, _Provider())
     found.attempts[Outcome.ANSWERED] += 1
     found.within[bisect_left(SECONDS, seconds)] += 1
@@ -71,6 +75,7 @@ def note_answer(provider: str, seconds: float) -> None:
 
 def note_failure(provider: str, outcome: Outcome) -> None:
     """A try ended otherwise."""
+    provider = _label(provider)
     found = _providers.get(provider) or _providers.setdefault(provider, _Provider())
     found.attempts[outcome] += 1
 
@@ -88,9 +93,15 @@ def note_end(model: str, told: Verdict, cost_micro: int) -> None:
     found.output += usage.output_tokens
     found.reasoning += usage.reasoning_tokens
     if usage.estimated:
-        ESTIMATED.labels(provider=usage.provider, model=model).inc()
+        provider = _label(usage.provider)
+        ESTIMATED.labels(provider=provider, model=model).inc()
         if told.ground is Ground.CUT:
-            CUT.labels(provider=usage.provider, model=model).inc()
+            CUT.labels(provider=provider, model=model).inc()
+
+
+def _label(provider: str) -> str:
+    """The providers of publishers, who may be many, count as one."""
+    return COUNTED_PUBLISHED if provider.startswith(ROUTE_PREFIX) else provider
 
 
 def watch_process(in_flight: Callable[[], int], connections: Callable[[], int]) -> None:

@@ -9,7 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from billing.views import RouteView
@@ -17,12 +17,13 @@ from gateway.admission import Admitted
 from gateway.breakers import Breakers
 from gateway.failures import Outcome, is_providers_fault, outcome_of
 from gateway.metrics import note_answer, note_failure
+from gateway.routed import BegunStream, Routed, Try
 from gateway.rules.circuit import Passage
 from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, in_turn, pause_s
 from kit.records import record
-from providers.base import Provider, ProviderAnswer, ProviderRequest, ProviderStream, StreamChunk
+from providers.base import Provider, ProviderAnswer, ProviderRequest, StreamChunk
 from providers.errors import ProviderError, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
-from providers.registry import USUAL_POLICY, CallPolicy, Registry
+from providers.registry import CallPolicy, Registry
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,40 +32,6 @@ MAX_HEAD_CHUNKS: Final = 64
 """Chunks without output that are kept back before a stream is taken to have begun all the same."""
 _LIMITED_S: Final = 1.0
 """How long a provider that limits the rate, and does not say for how long, is left alone."""
-
-
-@record
-class Try:
-    """One try at a provider."""
-
-    provider: str
-    outcome: Outcome
-
-
-@dataclass(slots=True)
-class Routed:
-    """Where a call has been: its tries, the last of them the one that answered."""
-
-    tries: list[Try]
-
-    @property
-    def provider(self) -> str:
-        """The name of the provider tried last."""
-        return self.tries[-1].provider if self.tries else ""
-
-    def told(self) -> dict[str, object] | None:
-        """For the usage event's details: None where the first try was answered, which the event's provider says."""
-        if len(self.tries) <= 1:
-            return None
-        return {"route": [[each.provider, each.outcome] for each in self.tries]}
-
-
-@record
-class BegunStream:
-    """A stream that has produced something, or ended: the chunks read so far, and where the others come from."""
-
-    head: list[StreamChunk]
-    rest: ProviderStream
 
 
 class Router:
@@ -80,12 +47,16 @@ class Router:
 
     async def answer(self, admitted: Admitted, routed: Routed) -> ProviderAnswer:
         """The whole answer. Raises the last ProviderError when no route answers; `routed` says where it has been."""
+        if admitted.chain is not None:
+            return await admitted.chain.answer(routed)
         answer = await self._first(admitted, routed, lambda provider, request: provider.complete(request))
         admitted.trace.answered(answer.usage)
         return answer
 
     async def stream(self, admitted: Admitted, routed: Routed) -> BegunStream:
         """The stream from its first output on; likewise."""
+        if admitted.chain is not None:
+            return await admitted.chain.stream(routed)
         return await self._first(admitted, routed, _begun)
 
     def broke(self, routed: Routed, error: ProviderError) -> None:
@@ -129,7 +100,7 @@ class Router:
         if self._paused:
             await self._wait_for_pause(visit)
         provider = self._providers.get(route.provider)
-        policy = self._providers.policies.get(route.provider, USUAL_POLICY)
+        policy = self._providers.policy(route.provider)
         tries = 0
         while True:
             tries += 1

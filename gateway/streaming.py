@@ -12,16 +12,18 @@ from uuid import UUID
 
 from gateway.admission import Admitted
 from gateway.call_stream import CallStream
-from gateway.calls import Calls, called, recorded, released, result_of, truth_of
+from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
 from gateway.message_so_far import MessageSoFar
+from gateway.metered import Metered, metered
 from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
-from gateway.routing import Routed, Router
-from gateway.rules.truth import End, Seen, Verdict
+from gateway.routed import Routed
+from gateway.routing import Router
+from gateway.rules.truth import End, Seen
 from gateway.settling import Settling
 from gateway.so_far import SoFar
 from gateway.tracing import Step
@@ -128,6 +130,7 @@ class Streams:
                 read_cost=lambda: _running_cost(admitted, progress),
             )
         )
+        self._calls.write_after_steps(admitted)
         if isinstance(stream.so_far, SoFar):
             self._followable[admitted.call_id] = stream
         try:
@@ -180,18 +183,17 @@ class Streams:
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
-        told = truth_of(admitted, end, progress.seen(), progress.routed)
-        if told.usage is None:
+        ended = metered(admitted, end, progress.seen(), progress.routed)
+        if ended.usage is None:
             assert refusal is not None, "a call that finished is charged"
-            await self._settling.release(released(admitted, told, refusal))
-            note_end(admitted.model.slug, told, 0)
+            await self._settling.release(released(admitted, ended.told, refusal))
+            note_end(admitted.counted_as, ended.told, 0)
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
             admitted.trace.failed(refusal)
             if not opened.done():
                 raise called(refusal, admitted)
             return
-        usage = recorded(admitted, told.usage, progress.routed)
-        result = await self._settle(admitted, told, usage, refusal, stream.so_far, progress)
+        result = await self._settle(admitted, ended, ended.usage, refusal, stream.so_far, progress)
         if refusal is None:
             stream.end(StreamedEnd(result, progress.held_back))
         else:
@@ -202,17 +204,17 @@ class Streams:
     async def _settle(
         self,
         admitted: Admitted,
-        told: Verdict,
+        ended: Metered,
         usage: UsageFacts,
         refusal: Refusal | None,
         so_far: SoFar | MessageSoFar | None,
         progress: _Progress,
     ) -> CallResult:
         whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
-        operation = self._calls.settlement(admitted, told, usage, whole, refusal)
+        operation = self._calls.settlement(admitted, ended.told, usage, ended.cost_micro, whole, refusal)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.model.slug, told, operation.cost_micro)
+        note_end(admitted.counted_as, ended.told, operation.cost_micro)
         result = result_of(admitted, None, usage, operation, settled, now())
         admitted.trace.settled(usage, result.charged_micro)
         return result
@@ -250,11 +252,8 @@ def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
 
 def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFacts | None]:
     """What is charged where the process dies now: as if the reader had left."""
-    told = truth_of(admitted, End.LEFT, progress.seen(), progress.routed)
-    if told.usage is None:
-        return 0, None
-    usage = recorded(admitted, told.usage, progress.routed)
-    return admitted.rates.cost_micro(usage, admitted.discount_percent), usage
+    ended = metered(admitted, End.LEFT, progress.seen(), progress.routed)
+    return ended.cost_micro, ended.usage
 
 
 def _open(opened: "asyncio.Future[CallStream]", stream: CallStream) -> None:

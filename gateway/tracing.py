@@ -51,6 +51,10 @@ class CallTrace(Protocol):
         """The provider asked last failed."""
         ...
 
+    def beside(self) -> "CallTrace":
+        """For one of several parts of the call that ask providers at once: told of its provider only, never entered."""
+        ...
+
     def settled(self, usage: UsageFacts, charged_micro: int) -> None:
         """What the call used and was charged."""
         ...
@@ -97,6 +101,10 @@ class NoTrace:
 
     def provider_failed(self, error: ProviderError) -> None:
         """Nothing."""
+
+    def beside(self) -> CallTrace:
+        """Itself."""
+        return self
 
     def settled(self, usage: UsageFacts, charged_micro: int) -> None:
         """Nothing."""

@@ -144,7 +144,7 @@ class Ledger:
             try:
                 outcomes = post(state, operations)
             except MissingWalletError as missing:
-                extra.add(missing.wallet_id)  # nothing is written yet: begin anew with the payee locked too
+                extra.update(missing.wallet_ids)  # nothing is written yet: begin anew with the payees locked too
                 continue
             await write(connection, state)
             if self.on_committed is not None:

@@ -33,6 +33,7 @@ from metering.operations import (
 )
 from metering.rules.earnings import EARNINGS_SOURCE
 from metering.rules.state import EndedCall, Hold, Key, Limit, Lot, State, Taken, Wallet
+from metering.rules.uses import payees_of
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 GRANTS_PER_WALLET: Final = 64
@@ -142,8 +143,13 @@ class Needs:
             self.spending[op.wallet_id] = self.spending.get(op.wallet_id, 0) + op.cost_micro
             if op.payee_wallet_id is not None:
                 self._add_payee(op.payee_wallet_id)
-        elif isinstance(op, Reap) and op.payee_wallet_id is not None:
-            self._add_payee(op.payee_wallet_id)
+            for wallet_id in payees_of(op.usage.details):
+                self._add_payee(wallet_id)
+        elif isinstance(op, Reap):
+            if op.payee_wallet_id is not None:
+                self._add_payee(op.payee_wallet_id)
+            for wallet_id in op.payees:
+                self._add_payee(wallet_id)
 
     def _add_payee(self, wallet_id: UUID) -> None:
         self.wallets.add(wallet_id)
@@ -284,7 +290,7 @@ def _count_charge(state: State, call: EndedCall, row: asyncpg.Record) -> None:
         lot = state.lots[row["grant_id"]]
         call.charges[lot] = call.charges.get(lot, 0) - row["amount_micro"]
     elif row["counter_account"] == "EARNINGS":
-        call.earned += row["amount_micro"]
+        call.earned_by[row["wallet_id"]] = call.earned_by.get(row["wallet_id"], 0) + row["amount_micro"]
 
 
 async def _load_keys(connection: Connection, state: State, needs: Needs) -> None:

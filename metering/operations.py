@@ -141,7 +141,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reap:
-    """End a lapsed hold: settles its last checkpoint as presumed, else releases it.
+    """End a lapsed hold: settles its last checkpoint as presumed, else releases it. `payees`: whom that would pay.
 
     Answers Settled or Released; Posted(changed=False) where it was renewed or ended meanwhile.
     """
@@ -149,6 +149,7 @@ class Reap:
     call_id: UUID
     wallet_id: UUID
     payee_wallet_id: UUID | None = None
+    payees: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from typing import Final
 from kit import clock
 from metering.ledger import Ledger
 from metering.operations import Expire, Reap
+from metering.rules.uses import payees_of
 from metering.views import Outcome, Posted, Rejected
 from models.database import Database, execute, fetch_rows
 
 # No row locks here: the ledger locks wallets first, then holds, and looks again. A hold that another reaper takes at
 # the same time is ended once; the second finds nothing to do.
 _LAPSED_HOLDS: Final = """
-SELECT call_id, wallet_id, payee_wallet_id FROM holds WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
+SELECT call_id, wallet_id, payee_wallet_id, checkpoint->'details' AS details FROM holds WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
 """
 _LAPSED_GRANTS: Final = """
 SELECT id, wallet_id FROM credit_grants
@@ -41,7 +42,7 @@ DELETE FROM call_outputs WHERE call_id IN
 async def reap_holds(database: Database, ledger: Ledger, *, limit: int = 256) -> int:
     """End lapsed holds, the longest lapsed first; answers how many. Call again at once while it answers `limit`."""
     rows = await fetch_rows(database, _LAPSED_HOLDS, clock.now(), limit)
-    outcomes = await asyncio.gather(*(ledger.submit(Reap(row[0], row[1], row[2])) for row in rows))
+    outcomes = await asyncio.gather(*(ledger.submit(Reap(row[0], row[1], row[2], payees_of(row[3]))) for row in rows))
     return _changed(outcomes)
 
 

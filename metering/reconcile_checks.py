@@ -245,12 +245,24 @@ USAGE_CHECKS: Final = (
     ),
     Check(
         "call-earnings",
-        "one publisher earns of a call, not less than nothing and not more than was charged",
+        "publishers earn of a call not less than nothing and not more than was charged",
         """SELECT e.call_id::text, format('earned %s of %s, wallets %s', sum(e.amount_micro), min(u.charged), count(DISTINCT e.wallet_id))
         FROM ledger_entries e LEFT JOIN LATERAL (SELECT coalesce(sum(charged_micro), 0) AS charged FROM usage_events
             WHERE call_id = e.call_id) u ON true
         WHERE e.call_id = ANY ($1) AND e.counter_account = 'EARNINGS' GROUP BY e.call_id
-        HAVING sum(e.amount_micro) < 0 OR sum(e.amount_micro) > min(u.charged) OR count(DISTINCT e.wallet_id) > 1""",
+        HAVING sum(e.amount_micro) < 0 OR sum(e.amount_micro) > min(u.charged)""",
+    ),
+    Check(
+        "call-uses",
+        "what the uses of published models earned is what their publishers' wallets got, and was charged",
+        """SELECT p.call_id::text, format('uses earned %s of %s, wallets got %s', p.earned, p.charged, coalesce(e.earned, 0))
+        FROM (SELECT call_id, sum(earned_micro) AS earned, sum(charged_micro) AS charged FROM published_uses
+            WHERE call_id = ANY ($1) GROUP BY call_id) p
+        LEFT JOIN LATERAL (SELECT sum(amount_micro) AS earned FROM ledger_entries
+            WHERE call_id = p.call_id AND counter_account = 'EARNINGS') e ON true
+        LEFT JOIN LATERAL (SELECT coalesce(sum(charged_micro), 0) AS charged FROM usage_events
+            WHERE call_id = p.call_id) u ON true
+        WHERE p.earned <> coalesce(e.earned, 0) OR p.charged > u.charged""",
     ),
 )
 

@@ -60,6 +60,16 @@ FROM unnest($2::uuid[], $3::uuid[], $4::smallint[], $5::bytea[], $6::timestamptz
     AS n (call_id, workspace_id, key_version, sealed, expires_at, repeat_until)
 ON CONFLICT (call_id) DO NOTHING
 """
+_USES: Final = """
+INSERT INTO published_uses (call_id, model_id, wallet_id, uses, input_tokens, output_tokens, charged_micro, earned_micro,
+    created_at)
+SELECT call_id, model_id, wallet_id, count(*), sum(input_tokens), sum(output_tokens), sum(charged), sum(earned), $1
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+    AS n (call_id, model_id, wallet_id, input_tokens, output_tokens, charged, earned)
+GROUP BY call_id, model_id, wallet_id
+ON CONFLICT (call_id, model_id) DO UPDATE SET uses = excluded.uses, input_tokens = excluded.input_tokens,
+    output_tokens = excluded.output_tokens, charged_micro = excluded.charged_micro, earned_micro = excluded.earned_micro
+"""
 _LOTS: Final = """
 UPDATE credit_grants SET amount_micro = $2, remaining_micro = $3, held_micro = $4, spent_micro = spent_micro + $5,
     frozen_reason = $6, reinstated_micro = reinstated_micro + $7, expired_micro = expired_micro + $8,
@@ -197,6 +207,8 @@ async def _write_rare(connection: Connection, state: State, renewed: Sequence[Ho
             [limit.spent for limit in limits],
             [limit.held for limit in limits],
         )
+    if changes.uses:
+        await _write_uses(connection, state)
     if changes.answers:
         workspaces, keys, calls, answers = zip(*changes.answers, strict=True)
         await connection.execute(
@@ -214,6 +226,21 @@ async def _write_rare(connection: Connection, state: State, renewed: Sequence[Ho
             [output.expires_at for _, output in outputs.values()],
             [output.repeat_until for _, output in outputs.values()],
         )
+
+
+async def _write_uses(connection: Connection, state: State) -> None:
+    uses = state.changes.uses
+    await connection.execute(
+        _USES,
+        state.now,
+        [row.call_id for row in uses],
+        [row.use.model_id for row in uses],
+        [row.use.wallet_id for row in uses],
+        [row.use.input_tokens for row in uses],
+        [row.use.output_tokens for row in uses],
+        [row.charged for row in uses],
+        [row.earned for row in uses],
+    )
 
 
 async def _write_keys(connection: Connection, state: State) -> None:

@@ -24,6 +24,7 @@ MODEL_MODULES: Final = (
     "models.people",
     "models.catalog",
     "models.workspaces",
+    "models.published",
     "models.subscriptions",
     "models.wallets",
     "models.calls",

@@ -37,6 +37,13 @@ class GrantCadence(StrEnum):
     ONCE = "ONCE"
 
 
+class Visibility(StrEnum):
+    """Who may call a published model: everybody, or its own workspace."""
+
+    PRIVATE = "PRIVATE"
+    PUBLIC = "PUBLIC"
+
+
 class Modality(StrEnum):
     """What a model works with."""
 

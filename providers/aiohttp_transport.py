@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -96,9 +97,15 @@ class AiohttpAnswer:
 class AiohttpTransport:
     """Serves HttpTransport. Where idle_s exceeds first_byte_s, the wait for the headers is up to connect_s longer."""
 
-    def __init__(self, *, trust_env: bool = False) -> None:
-        """`trust_env` uses the environment's proxies; looking for them multiplies what a call costs (threefold)."""
+    def __init__(
+        self, *, trust_env: bool = False, connector: Callable[[], aiohttp.BaseConnector] | None = None
+    ) -> None:
+        """`trust_env` uses the environment's proxies; looking for them multiplies what a call costs (threefold).
+
+        `connector` makes what opens the connections, where not every address may be reached.
+        """
         self._trust_env = trust_env
+        self._connector = connector or _plain_connector
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._urls: dict[str, tuple[yarl.URL, dict[str, str]]] = {}
@@ -160,7 +167,7 @@ class AiohttpTransport:
             raise UpstreamUnavailable("the gateway has closed its connections")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, limit_per_host=0),
+                connector=self._connector(),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=self._trust_env,
@@ -175,6 +182,10 @@ class AiohttpTransport:
         if found is None:
             found = self._urls[key] = (yarl.URL(endpoint.url, encoded=True), dict(endpoint.headers))
         return found
+
+
+def _plain_connector() -> aiohttp.BaseConnector:
+    return aiohttp.TCPConnector(limit=MAX_CONNECTIONS, limit_per_host=0)
 
 
 def _client_timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:

@@ -1,6 +1,6 @@
 """The providers of a catalog, ready to be called by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, assert_never
@@ -92,6 +92,10 @@ class Registry:
         self.policies: Final = dict(policies)
         """How calls are made, by the name of the provider."""
         self._transport = transport
+        self.others: Callable[[str], Provider | None] = _none
+        """Asked for a name that the catalog does not have: app.lifespan wires the providers of publishers to it."""
+        self.others_policy = USUAL_POLICY
+        """How these are called."""
 
     @classmethod
     def from_specs(
@@ -107,10 +111,14 @@ class Registry:
 
     def get(self, name: str) -> Provider:
         """The provider of this name. Raises ProviderNotConfigured where the catalog has none."""
-        provider = self._providers.get(name)
+        provider = self._providers.get(name) or self.others(name)
         if provider is None:
             raise ProviderNotConfigured(f"the catalog has no provider named {name!r}")
         return provider
+
+    def policy(self, name: str) -> CallPolicy:
+        """How the provider of this name is called."""
+        return self.policies.get(name) or self.others_policy
 
     @property
     def open_connections(self) -> int:
@@ -130,6 +138,10 @@ class Registry:
         for provider in self._providers.values():
             await provider.aclose()
         await self._transport.aclose()
+
+
+def _none(name: str) -> Provider | None:
+    del name
 
 
 def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTransport) -> Provider:

@@ -115,6 +115,9 @@ FIELDS: Final[dict[str, Rule]] = {
     "Mutation.requestTransfer": _workspace(Action.TRANSFERS_WRITE),
     "Mutation.addTaxId": _workspace(Action.BILLING_WRITE),
     "Mutation.removeTaxId": _workspace(Action.BILLING_WRITE),
+    "Mutation.publishModel": _workspace(Action.MODELS_PUBLISH),
+    "Mutation.updatePublishedModel": _workspace(Action.MODELS_PUBLISH, Action.WORKSPACE_READ),
+    "Mutation.unpublishModel": _workspace(Action.MODELS_PUBLISH, Action.WORKSPACE_READ),
     "Mutation.callModel": _workspace(Action.CALLS_MAKE),
     "Subscription.streamModel": _workspace(Action.CALLS_MAKE),
     "Subscription.walletChanged": _workspace(Action.WALLET_READ),
@@ -140,6 +143,8 @@ FIELDS: Final[dict[str, Rule]] = {
     "Workspace.webhookEndpoints": _workspace(Action.WEBHOOKS_READ),
     "Workspace.alertSettings": _workspace(Action.BILLING_READ),
     "Workspace.usage": _workspace(Action.USAGE_READ),
+    "Workspace.publishedModels": _workspace(Action.WORKSPACE_READ),
+    "Workspace.earnings": _workspace(Action.WALLET_READ),
     "Workspace.rateLimit": _workspace(Action.RATE_LIMIT_READ),
     "Workspace.spendLimits": _workspace(Action.BILLING_READ),
     "Workspace.auditLog": _workspace(Action.AUDIT_READ),
@@ -163,6 +168,9 @@ FIELDS: Final[dict[str, Rule]] = {
     "UsageBucket.usd": SHOWN,
     "UsageBucket.member": _hidden(Action.MEMBERS_READ),
     "UsageBucket.apiKey": _hidden(Action.KEYS_READ),
+    "EarningsReport.usd": SHOWN,
+    "EarningsReport.buckets": SHOWN,
+    "EarningsBucket.usd": SHOWN,
     "LedgerEntry.grant": SHOWN,
     "LedgerEntry.call": _hidden(Action.CALLS_READ),
     "ModelCall.output": _hidden(Action.CONTENT_READ_ALL),
@@ -203,6 +211,7 @@ NODES: Final[dict[str, Rule]] = {
     "price": PUBLIC,
     "pack": PUBLIC,
     "model": PUBLIC,
+    "pub": _workspace(Action.WORKSPACE_READ),
 }
 """Who may read a node, by its id's prefix. A custom plan and its prices are its workspace's only (D10)."""
 

@@ -9,12 +9,13 @@ from accounts.rules.roles import Action
 from accounts.views import Environment
 from gateway.callers import WorkspaceFacts
 from gateway.errors import UpstreamFailed
-from gateway.payloads import CallPayload, OutputView, input_path, openai_form, output_of
+from gateway.payloads import CallPayload, CustomPayload, OutputView, input_path, openai_form, output_of
 from gateway.views import Caller, CallRequest, CallResult, Estimate
 from kit.errors import BadRequest, InvalidInput, Refusal
 from kit.pages import Page
 from metering.usage import CallFilter
 from metering.views import CallView, UsageView, WalletView
+from providers.base import Operation
 from resolvers.access import key_of, own_workspace, permitted, require
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -47,10 +48,11 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        result = await context.services.calls.call(caller_of(context, facts), request_of(context, ask))
+        caller = caller_of(context, facts)
+        result = await context.services.calls.call(caller, await request_of(context, caller, ask))
     except Refusal as refusal:
         record = await _record_of(context, refusal)
-        return CallAnswer(record, None, facts.wallet_id, facts.workspace_id, placed(context, ask, refusal))
+        return CallAnswer(record, None, facts.wallet_id, facts.workspace_id, placed(ask, refusal))
     finally:
         context.renew()
     output = None if result.body is None else output_of(result.call_id, result.body)
@@ -62,9 +64,10 @@ async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        return await context.services.calls.estimate(caller_of(context, facts), request_of(context, ask))
+        caller = caller_of(context, facts)
+        return await context.services.calls.estimate(caller, await request_of(context, caller, ask))
     except Refusal as refusal:
-        shown = placed(context, ask, refusal)
+        shown = placed(ask, refusal)
         return Estimate(0, 0, affordable=False, refusals=((shown.code, shown.message, shown.field),))
 
 
@@ -139,11 +142,12 @@ def caller_of(context: RequestContext, facts: WorkspaceFacts) -> Caller:
     )
 
 
-def request_of(context: RequestContext, ask: CallAsk) -> CallRequest:
+async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> CallRequest:
     """The call in OpenAI's form; InvalidInput."""
     if ask.max_credits_micro is not None and ask.max_credits_micro < 0:
         raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
-    operation, body = openai_form(ask.payload, _modality(context, ask))
+    model = await context.services.calls.offers.model(caller.workspace_id, ask.model)
+    operation, body = openai_form(ask.payload, None if model is None else model.modality)
     return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro)
 
 
@@ -181,17 +185,19 @@ def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult
     )
 
 
-def _modality(context: RequestContext, ask: CallAsk) -> str | None:
-    model = context.services.catalog.current.models_by_slug.get(ask.model)
-    return None if model is None else model.modality
-
-
-def placed(context: RequestContext, ask: CallAsk, refusal: Refusal) -> Refusal:
+def placed(ask: CallAsk, refusal: Refusal) -> Refusal:
     """The refusal with its field as a path in the GraphQL input."""
     if not isinstance(refusal, InvalidInput) or not refusal.field or refusal.field[0] == "payload":
         return refusal
-    operation, _ = openai_form(ask.payload, _modality(context, ask))
+    operation = _asked_operation(ask, refusal.field[0])
     return InvalidInput(refusal.message, field=input_path(ask.payload, operation, refusal.field))
+
+
+def _asked_operation(ask: CallAsk, field: str) -> Operation:
+    """What the payload asks for; of one in the provider's own form, what has such a field."""
+    if isinstance(ask.payload, CustomPayload):
+        return Operation.IMAGE if field == "prompt" else Operation.EMBEDDING if field == "input" else Operation.CHAT
+    return openai_form(ask.payload, None)[0]
 
 
 async def _record_of(context: RequestContext, refusal: Refusal) -> CallView | None:

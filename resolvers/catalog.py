@@ -82,11 +82,6 @@ async def plan_models(
     return page_of(rows, lambda row: row.model.slug, page_request(first, after))
 
 
-def model_by_slug(context: RequestContext, slug: str) -> ModelView | None:
-    """The model of this name, switched off or not."""
-    return snapshot_of(context).models_by_slug.get(slug)
-
-
 def models_of_plan(context: RequestContext, plan: PlanView, *, first: int | None, after: str | None) -> Page[ModelView]:
     """The models that a plan gives (C4)."""
     given = [model for model in snapshot_of(context).models if model.enabled and model.id in plan.models]
@@ -127,14 +122,6 @@ async def price(context: RequestContext, price_id: UUID) -> PriceView:
 async def pack(context: RequestContext, pack_id: UUID) -> PackView:
     """A credit pack by id."""
     found = snapshot_of(context).packs_by_id.get(pack_id)
-    if found is None:
-        raise unseen()
-    return found
-
-
-async def model(context: RequestContext, model_id: UUID) -> ModelView:
-    """A model by id."""
-    found = snapshot_of(context).models_by_id.get(model_id)
     if found is None:
         raise unseen()
     return found

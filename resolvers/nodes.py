@@ -11,13 +11,14 @@ from accounts.rules.roles import Action
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
 from billing.invoices import InvoiceView
 from billing.payment_methods import PaymentMethodView
+from billing.published import Published
 from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import billing, catalog, payments, people, workspaces
+from resolvers import billing, catalog, payments, people, publishing, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
@@ -35,6 +36,7 @@ NodeView = (
     | PaymentView
     | PlanView
     | PriceView
+    | Published
     | SubscriptionView
     | TransferView
     | UserView
@@ -134,7 +136,8 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "pm": payments.method,
     "bill": payments.invoice,
     "xfer": payments.transfer,
-    "model": catalog.model,
+    "model": publishing.model,
+    "pub": publishing.published,
 }
 
 

@@ -8,6 +8,7 @@ from accounts.principals import Principals
 from accounts.services import Accounts
 from accounts.views import Principal
 from billing.catalog import CatalogHolder
+from billing.publishing import Publishing
 from billing.services import Billing
 from billing.views import ModelView
 from billing.webhook_endpoints import WebhookEndpoints
@@ -50,6 +51,7 @@ class ResolverServices:
     workspaces: Workspaces
     webhooks: WebhookEndpoints
     billing: Billing
+    publishing: Publishing
     throttle: RequestThrottle
     live: Live
     identity: OidcVerifier | None = None

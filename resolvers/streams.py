@@ -9,7 +9,7 @@ from gateway.deltas import Assembly, DeltaView, deltas_of
 from gateway.errors import UpstreamFailed
 from gateway.payloads import ChatPayload, CustomPayload, output_of
 from gateway.streaming import CallStream
-from gateway.views import CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
+from gateway.views import Caller, CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import InvalidInput, Refusal
 from providers.base import Operation
 from resolvers.calls import CallAnswer, CallAsk, admitted, caller_of, placed, record_of, request_of, take_request
@@ -40,10 +40,11 @@ async def stream_model(context: RequestContext, ask: CallAsk) -> AsyncGenerator[
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        stream = await context.services.streams.open(caller_of(context, facts), _streamed(context, ask))
+        caller = caller_of(context, facts)
+        stream = await context.services.streams.open(caller, await _streamed(context, caller, ask))
     except Refusal as refusal:
         call_id = refusal.call_id if isinstance(refusal, UpstreamFailed) else None
-        yield StreamFailed(call_id, placed(context, ask, refusal))
+        yield StreamFailed(call_id, placed(ask, refusal))
         return
     ended = False
     try:
@@ -76,10 +77,10 @@ async def _events(context: RequestContext, facts: WorkspaceFacts, stream: CallSt
                 yield StreamFailed(event.call_id, event.refusal)
 
 
-def _streamed(context: RequestContext, ask: CallAsk) -> CallRequest:
+async def _streamed(context: RequestContext, caller: Caller, ask: CallAsk) -> CallRequest:
     if not isinstance(ask.payload, ChatPayload | CustomPayload):
         raise InvalidInput("only chats can be streamed", field=["payload"])
-    request = request_of(context, ask)
+    request = await request_of(context, caller, ask)
     if request.operation is not Operation.CHAT:
         raise InvalidInput("only chats can be streamed", field=["model"])
     return CallRequest(

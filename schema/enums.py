@@ -27,6 +27,7 @@ from models.enums import (
     PaymentStatus,
     SubscriptionStatus,
     TransferStatus,
+    Visibility,
 )
 from models.enums import PricePeriod as BillingPeriod
 
@@ -57,6 +58,7 @@ __all__ = [
     "UsageDimension",
     "UsageInterval",
     "UserErrorCode",
+    "Visibility",
 ]
 
 E = TypeVar("E", bound=StrEnum)
@@ -202,6 +204,12 @@ _described(
         "VIDEO": "Films",
         "AUDIO": "Speech or sound",
     },
+)
+_described(
+    Visibility,
+    "Visibility",
+    "Who may call a published model",
+    {"PRIVATE": "Its own workspace", "PUBLIC": "Everybody"},
 )
 _described(
     Meter,

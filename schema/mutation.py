@@ -13,6 +13,7 @@ from schema.identity_mutations import IdentityMutation
 from schema.inputs.calls import ModelCallInput
 from schema.node import Info
 from schema.payment_mutations import PaymentMutation
+from schema.publishing_mutations import PublishingMutation
 from schema.types.payloads import ModelCallPayload
 from schema.webhook_mutations import WebhookMutation
 
@@ -20,7 +21,9 @@ CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call"
 
 
 @strawberry.type(description="What can be done; the fields of one document run one after the other")
-class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PaymentMutation):
+class Mutation(
+    IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PaymentMutation, PublishingMutation
+):
     """The contract's Mutation."""
 
     @strawberry.mutation(

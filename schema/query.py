@@ -4,7 +4,7 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers import calls, catalog, entities, nodes, payments, workspaces
+from resolvers import calls, catalog, entities, nodes, payments, publishing, workspaces
 from schema.cost import Cost, sized
 from schema.enums import Modality
 from schema.errors import answered
@@ -116,10 +116,10 @@ class Query:
         page = await catalog.plan_models(info.context, first=first, after=after, modality=given(modality))
         return connection_of(page, PlanModelsRow.of)
 
-    @strawberry.field(description="A model by its slug")
-    def model(self, info: Info, slug: ModelSlug) -> Model | None:
+    @strawberry.field(description="A model by its slug: the catalog's, or a published one as workspace-slug/model-slug")
+    async def model(self, info: Info, slug: ModelSlug) -> Model | None:
         """One model."""
-        view = catalog.model_by_slug(info.context, slug)
+        view = await publishing.model_by_slug(info.context, slug)
         return None if view is None else Model.of(view)
 
     @strawberry.field(

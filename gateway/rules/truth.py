@@ -57,7 +57,7 @@ class Verdict:
     usage: UsageFacts | None
 
 
-_STATUS: Final[Mapping[End, EndStatus]] = {
+STATUS: Final[Mapping[End, EndStatus]] = {
     End.FINISHED: "SUCCEEDED",
     End.REFUSED: "FAILED",
     End.FAILED: "FAILED",
@@ -72,7 +72,7 @@ def verdict(end: End, seen: Seen, shape: RequestShape, bound: UsageFacts, provid
 
     A call that finished is charged, whatever it gave; any other only where it produced something.
     """
-    status = _STATUS[end]
+    status = STATUS[end]
     if end is not End.FINISHED and not has_produced(seen):
         return Verdict(status, Ground.NOTHING, None)
     reported = seen.usage

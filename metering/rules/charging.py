@@ -1,7 +1,7 @@
 """What every settlement does: charge lots, record what could not be paid, write the call's end."""
 
 from metering.operations import EndStatus, Settle
-from metering.rules.earnings import pay_share
+from metering.rules.earnings import pay_shares
 from metering.rules.moves import consume, take_free, write_charge, write_shortfall
 from metering.rules.state import CallRow, EndedCall, Hold, Lot, State, UsageRow, Wallet
 from metering.views import Settled
@@ -40,11 +40,10 @@ def charge(state: State, wallet: Wallet, ended: EndedCall, charges: dict[Lot, in
 
 
 def finish(state: State, ended: EndedCall, source: Hold | EndedCall, op: Settle, *, presumed: bool) -> None:
-    """Write a settled call's usage event, its row and its answer, and pay its publisher; once per call."""
+    """Write a settled call's usage event, its row and its answer, and pay its publishers; once per call."""
     ended.presumed = presumed
     ended.usage = op.usage
-    if ended.payee_share_percent and ended.charged:
-        pay_share(state, ended, ended.charged * ended.payee_share_percent // 100)
+    pay_shares(state, ended, op.usage)
     state.changes.usage.append(UsageRow(source, 0, op.usage, op.cost_micro, ended.charged, presumed))
     state.ended[op.call_id] = ended
     write_end(state, source, op.status, op.error_code, op.error_message, op.answer)

@@ -2,7 +2,7 @@
 
 from metering.operations import Settle, UsageFacts
 from metering.rules.charging import charge, charge_free, finish, settled_view, write_end
-from metering.rules.earnings import pay_share
+from metering.rules.earnings import pay_shares
 from metering.rules.moves import consume, put_back, write_charge, write_shortfall
 from metering.rules.state import EndedCall, Lot, State, UsageRow, Wallet
 from metering.views import Outcome
@@ -42,8 +42,7 @@ def correct_presumed(state: State, wallet: Wallet, ended: EndedCall, op: Settle)
     ended.presumed = False
     ended.sequence += 1
     _count_late(state, ended, ended.charged - before)
-    if ended.payee_share_percent:
-        pay_share(state, ended, ended.charged * ended.payee_share_percent // 100 - ended.earned)
+    pay_shares(state, ended, op.usage)
     correction = _difference(op.usage, ended.usage or UsageFacts())
     state.changes.usage.append(UsageRow(ended, ended.sequence, correction, delta, ended.charged - before, False))
     ended.usage = op.usage

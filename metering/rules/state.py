@@ -8,6 +8,7 @@ from uuid import UUID
 
 from metering.operations import GrantKind, Modality, SealedOutput, UsageFacts
 from metering.rules.burn import burn_key, is_live
+from metering.rules.uses import PublishedUse
 from metering.views import Charges, SpendLimitView, WalletFigures
 
 
@@ -190,7 +191,12 @@ class EndedCall:
     charges: dict[Lot, int] = field(default_factory=dict[Lot, int])
     payee_wallet_id: UUID | None = None
     payee_share_percent: int = 0
-    earned: int = 0
+    earned_by: dict[UUID, int] = field(default_factory=dict[UUID, int])
+
+    @property
+    def earned(self) -> int:
+        """What all its publishers have earned of it."""
+        return sum(self.earned_by.values())
 
 
 @dataclass(slots=True, eq=False)
@@ -228,6 +234,16 @@ class CallRow:
 
 
 @dataclass(slots=True, eq=False)
+class UseRow:
+    """A use of a published model to write."""
+
+    call_id: UUID
+    use: PublishedUse
+    charged: int
+    earned: int
+
+
+@dataclass(slots=True, eq=False)
 class Changes:
     """What has to be written besides the touched wallets, lots, limits and holds."""
 
@@ -236,6 +252,7 @@ class Changes:
     calls: dict[UUID, CallRow] = field(default_factory=dict[UUID, CallRow])
     closed_holds: list[UUID] = field(default_factory=list[UUID])
     outputs: dict[UUID, tuple[UUID, SealedOutput]] = field(default_factory=dict[UUID, tuple[UUID, SealedOutput]])
+    uses: list[UseRow] = field(default_factory=list[UseRow])
     keys: dict[tuple[UUID, str], Key] = field(default_factory=dict[tuple[UUID, str], Key])
     answers: list[tuple[UUID, str, UUID, Mapping[str, object]]] = field(
         default_factory=list[tuple[UUID, str, UUID, Mapping[str, object]]]

@@ -148,6 +148,14 @@ class ModelPrice:
         return cls(view=view, meter=view.meter, credits=Credits(view.credits_micro), per=BigInt(view.per))
 
 
+@strawberry.type(description="The workspace that publishes a model")
+class Publisher:
+    """What everybody may know of a publisher."""
+
+    slug: str = strawberry.field(description="The workspace's name in addresses")
+    name: str = strawberry.field(description="The workspace's name for people")
+
+
 @strawberry.type(description="A model that can be called", directives=[BY_ID])
 class Model(Node):
     """The contract's Model."""
@@ -159,6 +167,7 @@ class Model(Node):
     description: str | None = strawberry.field(description="What it is good for")
     context_tokens: int | None = strawberry.field(description="The most tokens that input and output may have together")
     max_output_tokens: int | None = strawberry.field(description="The most tokens of one output")
+    publisher: Publisher | None = strawberry.field(description="Who publishes it; null for the catalog's own models")
 
     @strawberry.field(description="What its use costs, before a plan's discount", directives=[sized(4)])
     def prices(self) -> list[ModelPrice]:
@@ -182,6 +191,7 @@ class Model(Node):
             description=view.description,
             context_tokens=view.context_tokens,
             max_output_tokens=view.max_output_tokens,
+            publisher=None if view.publisher is None else Publisher(slug=view.publisher.slug, name=view.publisher.name),
         )
 
 

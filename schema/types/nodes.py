@@ -7,6 +7,7 @@ import strawberry
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
 from billing.invoices import InvoiceView
 from billing.payment_methods import PaymentMethodView
+from billing.published import Published
 from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
 from metering.views import CallView, EntryView, GrantView, WalletView
@@ -19,6 +20,7 @@ from schema.types.catalog import CreditPack, Model, Plan, Price
 from schema.types.grants import CreditGrant
 from schema.types.payments import Invoice, PaymentMethod, Transfer
 from schema.types.people import Invitation, Member, User
+from schema.types.published import PublishedModel
 from schema.types.wallets import LedgerEntry, Wallet
 from schema.types.workspaces import Workspace
 
@@ -52,6 +54,8 @@ def node_of(view: NodeView) -> Node:
             return Plan.of(view)
         case PriceView():
             return Price.of(view)
+        case Published():
+            return PublishedModel.of(view)
         case SubscriptionView():
             return PlanSubscription.of(view)
         case TransferView():

@@ -18,6 +18,7 @@ from resolvers import (
     members,
     payments,
     people,
+    publishing,
     spending,
     usage,
     viewer,
@@ -38,11 +39,13 @@ from schema.types.calls import ModelCall
 from schema.types.catalog import Plan
 from schema.types.payments import Invoice, PaymentMethod, TaxId, Transfer
 from schema.types.people import Invitation, Member, User
+from schema.types.published import EarningsReport, PublishedModel
 from schema.types.usage import From, GroupBy, Interval, TimeZone, To, UsageReport
 from schema.types.wallets import Since, Until, Wallet
 from schema.types.webhooks import AlertSettings, WebhookEndpoint
 
 ModelSlug = Annotated[str | None, strawberry.argument(description="Only calls of the model with this slug")]
+OfPublished = Annotated[strawberry.ID | None, strawberry.argument(description="Only this published model")]
 Statuses = Annotated[list[CallStatus] | None, strawberry.argument(description="Only calls that stand so")]
 Roles = Annotated[
     list[Role] | None, strawberry.argument(description="Only those in which the viewer has one of these roles")
@@ -249,6 +252,39 @@ class Workspace(Node):
             time_zone=time_zone or None,
         )
         return UsageReport.of(report)
+
+    @listed("The models it publishes, the oldest first")
+    async def published_models(
+        self, info: Info, first: First = 20, after: After = strawberry.UNSET
+    ) -> Connection[PublishedModel] | None:
+        """A page of published models."""
+        page = await publishing.of_workspace(info.context, self.view.id, first=first, after=after)
+        return connection_of(page, PublishedModel.of)
+
+    @strawberry.field(
+        description="What its published models were used for and earned in a range of time",
+        directives=[Cost(weight="5")],
+    )
+    async def earnings(
+        self,
+        info: Info,
+        begin: From,
+        to: To,
+        interval: Interval = UsageInterval.DAY,
+        time_zone: TimeZone = strawberry.UNSET,
+        published_model_id: OfPublished = strawberry.UNSET,
+    ) -> EarningsReport | None:
+        """A report."""
+        report = await publishing.earnings(
+            info.context,
+            self.view,
+            begin=begin,
+            end=to,
+            interval=interval,
+            time_zone=time_zone or None,
+            model_id=given(published_model_id),
+        )
+        return EarningsReport.of(report)
 
     @strawberry.field(description="What is left of the limit that the viewer meets first in it")
     async def rate_limit(self, info: Info) -> RateLimitStatus:

@@ -149,6 +149,7 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         "users.totp_secret_encrypted": (1, 0),
         "webhook_endpoints.secret_encrypted": (1, 0),
         "webhook_endpoints.previous_secret_encrypted": (1, 0),
+        "published_models.api_key_encrypted": (0, 0),
         "call_outputs.sealed": (1, 1),
         "files.sealed": (1, 0),
         "batch_lines.sealed": (1, 0),

@@ -8,9 +8,11 @@ import asyncpg
 import pytest
 
 from app.reconcile_command import run_reconcile
+from kit.ids import uuid7
 from metering.ledger import Ledger
 from metering.operations import Checkpoint, Clawback, Expire, Reap, Refund, Reinstate, Release, TransferOut, UsageFacts
 from metering.reconcile import reconcile
+from metering.rules.uses import USES, PublishedUse, uses_json
 from metering.spend_limits import set_limit
 from models.database import Database
 from tests.metering.invariants import broken_invariants
@@ -65,7 +67,9 @@ async def _build(database: Database, ledger: Ledger) -> Built:
         presumed = hold(wallet, 4_000, expires_at=START + HOUR)
         # `running` is placed first: it stands on the cycle's credits that nobody else gets.
         await post(running, shared, failed, presumed)
-        await post(settle(wallet, shared.call_id, 1_500, payee_wallet_id=payee[0]))
+        use = PublishedUse(uuid7(), payee[0], "maker/model", 1_500, 70)
+        used = UsageFacts(requests=1, provider="maker", details={USES: uses_json([use])})
+        await post(settle(wallet, shared.call_id, 1_500, payee_wallet_id=payee[0], usage=used))
         await post(Release(failed.call_id, wallet[0], wallet[1], error_code="X", error_message="x"))
         await post(Checkpoint(presumed.call_id, wallet[0], 900, USED, START + HOUR))
         await post(Reap(presumed.call_id, wallet[0]), at=START + 2 * HOUR)
@@ -216,7 +220,11 @@ TAMPERINGS = {
     ),
     "a call that earned more than it was charged": (
         "UPDATE ledger_entries SET amount_micro = 2000 WHERE call_id = '{settled}' AND kind = 'EARNING'",
-        {"call-earnings": "{settled}", "wallet-balance-entries": "{payee}"},
+        {"call-earnings": "{settled}", "call-uses": "{settled}", "wallet-balance-entries": "{payee}"},
+    ),
+    "a use whose earnings its publisher never got": (
+        "UPDATE published_uses SET earned_micro = 1 WHERE call_id = '{settled}'",
+        {"call-uses": "{settled}"},
     ),
     "a succeeded call that nobody was charged for": (
         "UPDATE calls SET status = 'SUCCEEDED' WHERE id = '{failed}'",

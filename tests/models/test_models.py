@@ -23,6 +23,7 @@ WITHOUT_MODEL = {
     "usage_days",
     "usage_marks",
     "free_credit_counts",
+    "published_uses",
     "tortoise_migrations",
 }
 """Composite primary keys, which Tortoise has not; and Tortoise's own table."""

@@ -200,6 +200,25 @@ async def _payment(house: House) -> str:
     return encode_id("pay", key)
 
 
+async def _published(house: House) -> str:
+    key = uuid7()
+    pool = house.services.database.pool
+    await pool.execute(
+        "INSERT INTO models (id, slug, name, modality, routes, created_at, updated_at, workspace_id)"
+        " VALUES ($1, $2, 'm', 'TEXT', '[]', now(), now(), $3)",
+        key,
+        f"w/{key.hex}",
+        house.seeded.workspace_id,
+    )
+    await pool.execute(
+        "INSERT INTO published_models (model_id, workspace_id, visibility, base_url, upstream_model, created_at, updated_at)"
+        " VALUES ($1, $2, 'PUBLIC', 'https://1.1.1.1/v1', 'm', now(), now())",
+        key,
+        house.seeded.workspace_id,
+    )
+    return encode_id("pub", key)
+
+
 @dataclass(frozen=True)
 class Question:
     """How a field is asked about an id, in `argument` of its input or as `$id`."""
@@ -303,6 +322,9 @@ QUESTIONS = dict(
                 {},
             ),
         ),
+        _mutation("publishModel", _workspace, "workspaceId", "publishedModel { id }", slug="NOT A SLUG", name="n"),
+        _mutation("updatePublishedModel", _published, "publishedModelId", "publishedModel { id }", name=""),
+        _mutation("unpublishModel", _published, "publishedModelId", "deletedId"),
         _mutation("callModel", _workspace, "workspaceId", "call { id }", **CALL),
         *[
             (
@@ -319,6 +341,8 @@ QUESTIONS = dict(
                 "calls": "{ nodes { id } }",
                 "rateLimit": "{ limit }",
                 'usage(from: "2026-01-01T00:00:00Z", to: "2026-02-01T00:00:00Z")': "{ calls }",
+                "publishedModels": "{ nodes { id } }",
+                'earnings(from: "2026-01-01T00:00:00Z", to: "2026-02-01T00:00:00Z")': "{ calls }",
                 "webhookEndpoints": "{ id }",
                 "alertSettings": "{ byMail }",
                 "auditLog": "{ nodes { id } }",
@@ -346,6 +370,7 @@ QUESTIONS = dict(
                 "pm": _method,
                 "bill": _invoice,
                 "xfer": _transfer,
+                "pub": _published,
             }.items()
         ],
     ]

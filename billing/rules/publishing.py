@@ -1,0 +1,164 @@
+"""What a published model is made of, and which of it can stand (B12 to B15)."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from billing.catalog_check import METERS_OF
+from billing.catalog_models import MAX_PER, MAX_TOKENS
+from billing.rules.chains import Chain, ChainError, parse_chain
+from billing.rules.egress import mistake_in_url
+from billing.rules.input_schema import check_schema
+from billing.rules.templates import TemplateError, parse_template
+from kit.errors import InvalidInput
+from kit.json_values import JsonObject
+from kit.money import MAX_MICRO
+from models.enums import Meter, Modality, Visibility
+
+MAX_NAME: Final = 100
+MAX_DESCRIPTION: Final = 2_000
+MAX_KEY: Final = 500
+MODEL_SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+SERVED: Final = (Modality.TEXT, Modality.EMBEDDING, Modality.IMAGE)
+"""What a publisher's provider can make: the forms that its adapter speaks."""
+_COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
+_BLANK: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class MeterPrice:
+    """Micro-credits for each `per` units of a meter."""
+
+    meter: Meter
+    credits_micro: int
+    per: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTerms:
+    """A model as its publisher states it. Either `base_url` with `upstream_model`, or `chain`.
+
+    `slug` is the part behind the workspace's. `prompt`: a template that makes a message of an `input`.
+    """
+
+    slug: str
+    name: str
+    modality: Modality
+    description: str | None = None
+    visibility: Visibility = Visibility.PRIVATE
+    enabled: bool = True
+    prices: tuple[MeterPrice, ...] = ()
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    base_url: str | None = None
+    upstream_model: str | None = None
+    chain: JsonObject | None = None
+    input_schema: JsonObject | None = None
+    prompt: str | None = None
+    logo_url: str | None = None
+    colour: str | None = None
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether its use costs anything."""
+        return any(price.credits_micro for price in self.prices)
+
+    @property
+    def is_branded(self) -> bool:
+        """Whether its page shows its publisher's own logo or colour."""
+        return self.logo_url is not None or self.colour is not None
+
+
+def check_terms(terms: PublishedTerms) -> Chain | None:
+    """Its chain, if it is one; InvalidInput where something of it cannot stand."""
+    if not MODEL_SLUG.fullmatch(terms.slug):
+        raise InvalidInput("slug is lower-case letters, digits, dots, - and _, at most 64", field=["slug"])
+    _text(terms.name, "name", MAX_NAME)
+    if not terms.name.strip():
+        raise InvalidInput("name is not empty", field=["name"])
+    _text(terms.description or "", "description", MAX_DESCRIPTION)
+    for field, count in (("contextTokens", terms.context_tokens), ("maxOutputTokens", terms.max_output_tokens)):
+        if count is not None and not 1 <= count <= MAX_TOKENS:
+            raise InvalidInput(f"{field} is a number from 1 to {MAX_TOKENS}", field=[field])
+    chain = _source(terms)
+    _prices(terms, chain)
+    if terms.input_schema is not None:
+        check_schema(terms.input_schema)
+    if terms.prompt is not None:
+        _prompt(terms.prompt, chain)
+    _branding(terms)
+    return chain
+
+
+def _source(terms: PublishedTerms) -> Chain | None:
+    if (terms.chain is None) == (terms.base_url is None):
+        raise InvalidInput("a model has either a provider or a chain", field=["chain"])
+    if terms.chain is not None:
+        try:
+            return parse_chain(terms.chain)
+        except ChainError as error:
+            raise InvalidInput(str(error), field=["chain", *error.field]) from error
+    if terms.modality not in SERVED:
+        raise InvalidInput(f"modality is one of {', '.join(SERVED)}", field=["modality"])
+    mistake = mistake_in_url(terms.base_url or "")
+    if mistake is None and (urlsplit(terms.base_url or "").query):
+        mistake = "url has no query"
+    if mistake is not None:
+        raise InvalidInput(mistake.replace("url", "baseUrl", 1), field=["provider", "baseUrl"])
+    upstream = terms.upstream_model or ""
+    if not upstream.strip() or len(upstream) > 200 or _BLANK.search(upstream):
+        raise InvalidInput("model is what the provider calls it", field=["provider", "model"])
+    return None
+
+
+def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
+    seen: set[Meter] = set()
+    for index, price in enumerate(terms.prices):
+        at = ("prices", str(index))
+        if price.meter not in METERS_OF[terms.modality]:
+            raise InvalidInput(f"{price.meter} does not fit a model of {terms.modality}", field=[*at, "meter"])
+        if price.meter in seen:
+            raise InvalidInput(f"{price.meter} has a price already", field=[*at, "meter"])
+        seen.add(price.meter)
+        if not 0 <= price.credits_micro <= MAX_MICRO // MAX_TOKENS:
+            raise InvalidInput("credits is an amount of zero or more, and not that large", field=[*at, "credits"])
+        if not 1 <= price.per <= MAX_PER:
+            raise InvalidInput(f"per is a number from 1 to {MAX_PER}", field=[*at, "per"])
+    for part, whole in ((Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS), (Meter.REASONING_TOKENS, Meter.OUTPUT_TOKENS)):
+        if part in seen and whole not in seen:
+            raise InvalidInput(f"{part} are part of {whole}, which have no price", field=["prices"])
+    if chain is None and Meter.OUTPUT_TOKENS in seen and terms.max_output_tokens is None:
+        raise InvalidInput("maxOutputTokens is needed where output tokens have a price", field=["maxOutputTokens"])
+
+
+def _prompt(text: str, chain: Chain | None) -> None:
+    if chain is not None:
+        raise InvalidInput("a chain's prompts stand in its steps", field=["prompt"])
+    try:
+        template = parse_template(text)
+    except TemplateError as error:
+        raise InvalidInput(str(error), field=["prompt"]) from error
+    if template.steps:
+        raise InvalidInput("a prompt refers to input only", field=["prompt"])
+
+
+def _branding(terms: PublishedTerms) -> None:
+    if terms.colour is not None and not _COLOUR.fullmatch(terms.colour):
+        raise InvalidInput("colour is written #1f4fd8", field=["colour"])
+    if terms.logo_url is not None:
+        mistake = mistake_in_url(terms.logo_url)
+        unsafe = any(character in terms.logo_url for character in "\"'<>;,\\ ")
+        if mistake is not None or unsafe or urlsplit(terms.logo_url).scheme != "https":
+            raise InvalidInput("logoUrl is an address that begins with https://", field=["logoUrl"])
+
+
+def _text(text: str, field: str, most: int) -> None:
+    if len(text) > most or _BLANK.search(text):
+        raise InvalidInput(f"{field} has at most {most} characters and no control characters", field=[field])
+
+
+def check_key(key: str | None) -> None:
+    """InvalidInput for what cannot be sent as a provider's key."""
+    if key is not None and (not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable()):
+        raise InvalidInput(f"apiKey is at most {MAX_KEY} printable ASCII characters", field=["provider", "apiKey"])

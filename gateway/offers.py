@@ -1,0 +1,245 @@
+"""Everything that can be called by name: the catalog's models, published ones, and chains of either, with their terms."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from billing.catalog import CatalogHolder, Snapshot
+from billing.published import Published, PublishedModels
+from billing.rules.chains import MAX_DEPTH, MAX_STEPS
+from billing.views import ModelView
+from gateway.admission import Admitted, admit, admitted_as, check_operation, find_model
+from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.chains import ChainRun
+from gateway.errors import (
+    ApiNotInPlan,
+    ChainRefused,
+    ChainsNotInPlan,
+    ModelDisabled,
+    ModelNotAllowed,
+    ModelNotForTestKeys,
+    ModelNotFound,
+    PublisherPlanTooSmall,
+)
+from gateway.publishers import Publishers
+from gateway.routing import Router
+from gateway.rules.chain_plan import PlannedChain, PlannedStep, chain_bound
+from gateway.rules.inputs import history_of, input_values, last_text, with_input
+from gateway.terms import CallTerms, Payee
+from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
+from gateway.views import Caller, CallRequest
+from kit.errors import InvalidInput, NotFound
+from kit.json_values import JsonObject, is_list
+from metering.rules.rating import NO_RATES, Rates
+from providers.base import Operation
+
+
+@dataclass(slots=True)
+class _Walk:
+    """How far the steps of a chain have been followed. `most_tokens`: what its answer may have, where the caller says."""
+
+    caller: Caller
+    owners: frozenset[UUID]
+    path: tuple[str, ...]
+    most_tokens: int | None
+    steps: int = 0
+
+
+class Offers:
+    """Admits calls. One per process."""
+
+    def __init__(
+        self,
+        catalog: CatalogHolder,
+        published: PublishedModels,
+        workspaces: Workspaces,
+        publishers: Publishers,
+        router: Router,
+    ) -> None:
+        """`workspaces` knows a publisher's wallet and plan; `router` asks the models of chains' steps."""
+        self._router = router
+        self._catalog = catalog
+        self._published = published
+        self._workspaces = workspaces
+        self._publishers = publishers
+
+    async def admit_traced(
+        self,
+        tracing: Tracing,
+        caller: Caller,
+        request: CallRequest,
+        at: datetime,
+        *,
+        spendable_micro: int | None = None,
+    ) -> Admitted:
+        """As `admit`, and the call's trace begins; whoever runs the call enters it."""
+        trace = tracing.begin(caller, request)
+        try:
+            with trace.step(Step.ADMISSION):
+                admitted = await self.admit(caller, request, at, trace, spendable_micro=spendable_micro)
+        except BaseException as error:
+            trace.__exit__(type(error), error, None)
+            raise
+        trace.admitted(admitted.call_id, admitted.model.slug)
+        return admitted
+
+    async def admit(
+        self,
+        caller: Caller,
+        request: CallRequest,
+        at: datetime,
+        trace: CallTrace = NO_TRACE,
+        *,
+        spendable_micro: int | None = None,
+    ) -> Admitted:
+        """The call's terms, see gateway.admission.admit and what that raises, for published models and chains too.
+
+        A chain's steps have limits of their own: `spendable_micro` lowers nothing of it.
+        """
+        snapshot = self._catalog.current
+        model = snapshot.models_by_slug.get(request.model)
+        if model is not None and model.chain is None:
+            return admit(snapshot, caller, request, at, trace, spendable_micro=spendable_micro)
+        terms, owner_id = await self._asked(snapshot, caller, request.model)
+        check_operation(terms.model, request.operation)
+        if terms.model.chain is None:
+            body = with_input(request.operation, request.body, terms.input_schema, terms.prompt)
+            return admitted_as(caller, request, terms, body, at, trace, spendable_micro=spendable_micro)
+        owners = frozenset({caller.workspace_id} if owner_id is None else {caller.workspace_id, owner_id})
+        walk = _Walk(caller, owners, (terms.model.slug,), _asked_tokens(request.body))
+        planned = await self._planned(snapshot, terms, walk)
+        return self._chained(caller, request, planned, at, trace)
+
+    async def model(self, workspace_id: UUID, slug: str) -> ModelView | None:
+        """The model that is called by this name, where it exists for a caller's workspace."""
+        model = self._catalog.current.models_by_slug.get(slug)
+        if model is not None:
+            return model
+        found = await self._published.find(slug)
+        return found.model if found is not None and found.visible_to([workspace_id]) else None
+
+    async def own(self, workspace_id: UUID) -> Sequence[ModelView]:
+        """The first hundred models that a workspace publishes itself."""
+        return [found.model for found in await self._published.own(workspace_id)]
+
+    async def _asked(self, snapshot: Snapshot, caller: Caller, slug: str) -> tuple[CallTerms, UUID | None]:
+        """The terms of what the caller named itself, and the workspace that publishes it."""
+        if slug in snapshot.models_by_slug:
+            model = find_model(snapshot, caller, slug)
+            _check_chains(caller, model)
+            return CallTerms(model, _rates(caller, model), snapshot.discount_percent(caller.plan, model)), None
+        found = await self._published.find(slug)
+        if found is None or not found.visible_to([caller.workspace_id]):
+            raise ModelNotFound(slug)
+        if caller.allowed_models is not None and slug not in caller.allowed_models:
+            raise ModelNotAllowed(slug)
+        publisher = await self._publisher(found)
+        if caller.api_key_id is not None:
+            if not caller.plan.entitlements.api_access:
+                raise ApiNotInPlan(caller.plan.name)
+            if not publisher.plan.entitlements.api_access:
+                raise PublisherPlanTooSmall(slug, "an API for its models (B13)")
+        return self._terms(snapshot, caller, found, publisher), found.workspace_id
+
+    async def _publisher(self, found: Published) -> WorkspaceFacts:
+        try:
+            return await self._workspaces.facts(found.workspace_id)
+        except NotFound as error:  # deleted within the last seconds
+            raise ModelNotFound(found.slug) from error
+
+    def _terms(self, snapshot: Snapshot, caller: Caller, found: Published, publisher: WorkspaceFacts) -> CallTerms:
+        """On which terms a caller uses a published model: no discount of a plan touches its publisher's prices.
+
+        Its own workspace pays no price, so that credits cannot go in a circle and come out as earnings.
+        """
+        publishing = snapshot.settings.publishing
+        if not found.model.enabled or (found.is_priced and publishing is None):
+            raise ModelDisabled(found.slug)
+        allowed = publisher.plan.entitlements
+        if found.is_priced and not allowed.monetization:
+            raise PublisherPlanTooSmall(found.slug, "charging for its models (B12)")
+        if found.model.chain is not None and not allowed.chained_models:
+            raise PublisherPlanTooSmall(found.slug, "chained models (B14)")
+        if caller.test and found.model.chain is None:
+            raise ModelNotForTestKeys(found.slug)
+        self._publishers.prepare(found)
+        own = found.workspace_id == caller.workspace_id
+        share = 0 if own or not found.is_priced or publishing is None else publishing.share_percent
+        return CallTerms(
+            model=found.model,
+            rates=NO_RATES if own else _rates(caller, found.model),
+            discount_percent=0,
+            payee=Payee(found.model.id, publisher.wallet_id, found.slug, share),
+            input_schema=found.input_schema,
+            prompt=found.prompt,
+        )
+
+    def _chained(
+        self, caller: Caller, request: CallRequest, planned: PlannedChain, at: datetime, trace: CallTrace
+    ) -> Admitted:
+        """The call of a chain, with the sum of its steps' bounds."""
+        body = request.body
+        if body.get("n") not in {None, 1}:
+            raise InvalidInput("a chain gives one answer", field=["n"])
+        values, history = input_values(body, planned.terms.input_schema), history_of(body)
+        bound, most = chain_bound(planned, values, history)
+        spoken: JsonObject = {**body, "prompt": last_text(body) or "input"}
+        if request.operation is not Operation.IMAGE and not (is_list(body.get("messages")) and body.get("messages")):
+            spoken["messages"] = [{"role": "user", "content": ""}]
+        admitted = admitted_as(caller, request, planned.terms, spoken, at, trace, bound=(bound, most))
+        return replace(admitted, chain=ChainRun(admitted, planned, values, history, self._router))
+
+    async def _planned(self, snapshot: Snapshot, terms: CallTerms, walk: _Walk) -> PlannedChain:
+        """The chain with the models of its steps, found anew at each call. ChainRefused where it cannot be followed."""
+        chain = terms.model.chain
+        assert chain is not None, "asked for a chain"
+        slug = walk.path[-1]
+        if len(walk.path) > MAX_DEPTH:
+            raise ChainRefused(slug, f"chains lead through chains more than {MAX_DEPTH} deep")
+        steps: dict[str, PlannedStep] = {}
+        for step in chain.steps:
+            walk.steps += 1
+            if walk.steps > MAX_STEPS:
+                raise ChainRefused(slug, f"it runs through more than {MAX_STEPS} steps in all")
+            if step.model in walk.path:
+                raise ChainRefused(slug, "it leads back to itself")
+            found, owner_id = await self._of_step(snapshot, walk, step.model)
+            most_tokens = walk.most_tokens if step.name in chain.outputs else None
+            inner = None
+            if found.model.chain is not None:
+                owners = walk.owners if owner_id is None else walk.owners | {owner_id}
+                below = _Walk(walk.caller, owners, (*walk.path, step.model), most_tokens, walk.steps)
+                inner = await self._planned(snapshot, found, below)
+                walk.steps = below.steps
+            steps[step.name] = PlannedStep(step, found, inner, most_tokens)
+        return PlannedChain(chain, terms, steps)
+
+    async def _of_step(self, snapshot: Snapshot, walk: _Walk, slug: str) -> tuple[CallTerms, UUID | None]:
+        """As `_asked`, within a chain: a key's list names the chain, and its owner's private models may be steps."""
+        caller = replace(walk.caller, allowed_models=None)
+        if slug in snapshot.models_by_slug:
+            model = find_model(snapshot, caller, slug)
+            return CallTerms(model, _rates(caller, model), snapshot.discount_percent(caller.plan, model)), None
+        found = await self._published.find(slug)
+        if found is None or not found.visible_to(walk.owners):
+            raise ModelNotFound(slug)
+        return self._terms(snapshot, caller, found, await self._publisher(found)), found.workspace_id
+
+
+def _rates(caller: Caller, model: ModelView) -> Rates:
+    return NO_RATES if caller.test else model.rates
+
+
+def _check_chains(caller: Caller, model: ModelView) -> None:
+    if model.chain is not None and not caller.plan.entitlements.chained_models:
+        raise ChainsNotInPlan(model.slug, caller.plan.name)
+
+
+def _asked_tokens(body: JsonObject) -> int | None:
+    """The most that the answer may have, as the caller says; what is no such number is refused with the request's shape."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None

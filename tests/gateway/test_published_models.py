@@ -1,0 +1,415 @@
+"""Published models: what their use costs and pays, who may call them, and where their providers may be."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from accounts.secret_rotation import rotate_secrets
+from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
+from gateway.views import CallRequest
+from kit.errors import InvalidInput
+from kit.ids import decode_id, encode_id
+from kit.sealing import Sealer, row_context
+from metering.operations import Clawback
+from providers.base import Operation
+from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
+
+PRICES = [
+    {"meter": "INPUT_TOKENS", "credits": "1", "per": "1000"},
+    {"meter": "OUTPUT_TOKENS", "credits": "3", "per": "1000"},
+]
+COST = 10 * 1_000 + 20 * 3_000
+"""Of 10 tokens in and 20 out, in micro-credits."""
+
+
+@pytest.fixture
+async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
+    async with open_market(database_url, redis_url, tmp_path) as opened:
+        yield opened
+
+
+async def slug_of(market: Market, name: str = "writer") -> str:
+    sql = "SELECT slug FROM workspaces WHERE id = $1"
+    return f"{await market.services.database.pool.fetchval(sql, market.maker.workspace_id)}/{name}"
+
+
+async def test_B12_a_buyer_pays_the_price_the_publisher_earns_its_share_and_the_platform_keeps_the_rest(
+    market: Market,
+) -> None:
+    made = await market.publish(prices=PRICES)
+    slug = made["model"]["slug"]
+    assert slug == await slug_of(market)
+    result = await market.call(slug)
+    assert result.charged_micro == COST
+    assert await market.balance(market.buyer) == CREDITS_MICRO - COST
+    assert await market.balance(market.maker) == CREDITS_MICRO + COST * 80 // 100
+    heard = market.provider.upstream.requests[0]
+    assert "Authorization: Bearer sk-of-the-maker" in heard.head
+    assert heard.json["model"] == "up"
+    grant = await market.services.database.pool.fetchrow(
+        "SELECT transferable, remaining_micro FROM credit_grants WHERE wallet_id = $1 AND kind = 'EARNINGS'",
+        market.maker.wallet_id,
+    )
+    assert tuple(grant) == (True, COST * 80 // 100)
+    await market.agrees()
+
+
+async def test_B12_a_streamed_call_splits_alike_and_discounts_of_plans_do_not_touch_the_price(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    await market.on_plan(market.buyer.workspace_id, "business")  # 20 % off texts of the catalog
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, "stream": True}
+    request = CallRequest(made["model"]["slug"], Operation.CHAT, body)
+    stream = await market.services.streams.open(await market.caller(market.buyer), request)
+    last = [event async for event in stream][-1]
+    assert last.result.charged_micro == COST
+    assert await market.balance(market.maker) == CREDITS_MICRO + COST * 80 // 100
+    await market.agrees()
+
+
+async def test_B12_publishing_free_is_for_every_plan_and_unlimited_and_charging_needs_pro(market: Market) -> None:
+    await market.on_plan(market.maker.workspace_id, "personal")
+    for number in range(30):
+        await market.publish(slug=f"free-{number}")
+    refused = await market.do("publishModel", "publishedModel { id }", **market.model(prices=PRICES))
+    (error,) = refused["userErrors"]
+    assert error["code"] == "NOT_IN_PLAN"
+    assert "Pro" in error["message"]
+    assert "Business" in error["message"]
+    free = await market.call(await slug_of(market, "free-3"))
+    assert free.charged_micro == 0
+    assert await market.balance(market.buyer) == CREDITS_MICRO
+    await market.agrees()
+
+
+async def test_B12_its_own_workspace_pays_and_earns_nothing(market: Market) -> None:
+    """Else promo credits would come out as earnings that can be paid out."""
+    made = await market.publish(prices=PRICES)
+    result = await market.call(made["model"]["slug"], seeded=market.maker)
+    assert result.charged_micro == 0
+    assert await market.balance(market.maker) == CREDITS_MICRO
+    kinds = await market.services.database.pool.fetch("SELECT kind FROM credit_grants WHERE kind = 'EARNINGS'")
+    assert kinds == []
+    await market.agrees()
+
+
+async def test_B12_a_provider_that_counts_too_much_is_not_believed_beyond_the_estimate(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    market.provider.usage = {"prompt_tokens": 10**9, "completion_tokens": 10**9}
+    request = CallRequest(
+        made["model"]["slug"], Operation.CHAT, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+    )
+    caller = await market.caller(market.buyer)
+    most = (await market.services.calls.estimate(caller, request)).bound_micro
+    assert (await market.services.calls.call(caller, request)).charged_micro == most < MILLION
+    await market.agrees()
+
+
+async def test_B12_a_dispute_takes_what_the_buyer_has_left_and_leaves_the_earnings(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    await market.call(made["model"]["slug"])
+    pool = market.services.database.pool
+    grant_id = await pool.fetchval("SELECT id FROM credit_grants WHERE wallet_id = $1", market.buyer.wallet_id)
+    clawback = Clawback("dispute-1", market.buyer.wallet_id, grant_id, CREDITS_MICRO)
+    await market.services.ledger.submit(clawback)
+    assert await market.balance(market.buyer) == 0
+    assert await market.balance(market.maker) == CREDITS_MICRO + COST * 80 // 100
+    await market.agrees()
+
+
+async def test_B12_a_failing_provider_costs_nothing_and_pays_nothing(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    market.provider.status = 500
+    with pytest.raises(Exception, match="provider"):
+        await market.call(made["model"]["slug"])
+    assert await market.balance(market.buyer) == CREDITS_MICRO
+    await market.agrees()
+
+
+async def test_B12_a_publisher_that_leaves_pro_no_longer_charges_and_is_not_called_for_nothing(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    await market.on_plan(market.maker.workspace_id, "personal")
+    with pytest.raises(PublisherPlanTooSmall):
+        await market.call(made["model"]["slug"])
+    await market.on_plan(market.maker.workspace_id, "pro")
+    assert (await market.call(made["model"]["slug"])).charged_micro == COST
+
+
+async def test_B13_the_api_of_a_published_model_needs_pro_of_its_publisher_and_its_caller(market: Market) -> None:
+    made = await market.publish()
+    slug = made["model"]["slug"]
+    with pytest.raises(ApiNotInPlan):
+        await by_key(market, slug)
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    assert (await by_key(market, slug)).body is not None
+    await market.on_plan(market.maker.workspace_id, "personal")
+    with pytest.raises(PublisherPlanTooSmall):
+        await by_key(market, slug)
+    assert (await market.call(slug)).body is not None  # a person needs no API
+
+
+async def by_key(market: Market, slug: str, **more: object):
+    caller = await market.caller(market.buyer, user_id=None, api_key_id=market.buyer.api_key_id, **more)
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+    return await market.services.calls.call(caller, CallRequest(slug, Operation.CHAT, body))
+
+
+async def test_B13_a_test_key_reaches_no_publishers_provider(market: Market) -> None:
+    made = await market.publish()
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    with pytest.raises(ModelNotForTestKeys):
+        await by_key(market, made["model"]["slug"], test=True)
+
+
+async def test_B12_a_private_model_exists_for_its_own_workspace_only(market: Market) -> None:
+    made = await market.publish(visibility="PRIVATE")
+    slug = made["model"]["slug"]
+    with pytest.raises(ModelNotFound):
+        await market.call(slug)
+    assert (await market.call(slug, seeded=market.maker)).body is not None
+    document = "query($slug: String!) { model(slug: $slug) { publisher { slug name } } }"
+    assert (await market.house.read(document, key_of(market.buyer), slug=slug))["model"] is None
+    shown = (await market.house.read(document, market.owner, slug=slug))["model"]
+    assert shown["publisher"] == {"slug": slug.partition("/")[0], "name": "maker"}
+    by_id = "query($id: ID!) { node(id: $id) { id } }"
+    model_id = encode_id("model", decode_id("pub", made["id"]))
+    assert (await market.house.read(by_id, key_of(market.buyer), id=model_id))["node"] is None
+    assert (await market.house.read(by_id, market.owner, id=model_id))["node"]["id"] == model_id
+
+
+async def test_B12_a_model_is_changed_switched_off_and_taken_back(market: Market) -> None:
+    made = await market.publish()
+    slug, model_id = made["model"]["slug"], made["id"]
+    changed = await market.do(
+        "updatePublishedModel",
+        "publishedModel { enabled provider { hasApiKey baseUrl } model { name prices { credits } } }",
+        publishedModelId=model_id, name="Better", prices=PRICES, enabled=False,
+    )  # fmt: skip
+    assert changed["userErrors"] == []
+    assert changed["publishedModel"]["provider"]["hasApiKey"] is True
+    assert [Decimal(price["credits"]) for price in changed["publishedModel"]["model"]["prices"]] == [1, 3]
+    with pytest.raises(ModelDisabled):
+        await market.call(slug)
+    await market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=model_id, enabled=True)
+    assert (await market.call(slug)).charged_micro == COST
+    gone = await market.do("unpublishModel", "deletedId", publishedModelId=model_id)
+    assert gone["deletedId"] == model_id
+    with pytest.raises(ModelNotFound):
+        await market.call(slug)
+    pool = market.services.database.pool
+    assert await pool.fetchval("SELECT api_key_encrypted FROM published_models") == b""
+    await market.publish()  # the name is free again
+    events = await pool.fetch("SELECT action FROM audit_events ORDER BY id")
+    assert [row[0] for row in events if row[0].startswith("model.")] == [
+        "model.publish", "model.update", "model.update", "model.unpublish", "model.publish",
+    ]  # fmt: skip
+
+
+async def test_a_publishers_key_is_sealed_and_does_not_follow_its_model_to_another_host(market: Market) -> None:
+    made = await market.publish()
+    sealed = await market.services.database.pool.fetchval("SELECT api_key_encrypted FROM published_models")
+    assert b"sk-of-the-maker" not in sealed
+    moved = await market.do(
+        "updatePublishedModel", "publishedModel { id }",
+        publishedModelId=made["id"], provider={"baseUrl": "http://127.0.0.2:1/v1", "model": "up"},
+    )  # fmt: skip
+    assert moved["userErrors"][0]["field"] == ["provider", "apiKey"]
+    again = await market.do(
+        "updatePublishedModel", "publishedModel { provider { hasApiKey } }",
+        publishedModelId=made["id"], provider={"baseUrl": "http://127.0.0.2:1/v1", "model": "up", "apiKey": None},
+    )  # fmt: skip
+    assert again["publishedModel"]["provider"]["hasApiKey"] is False
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://169.254.169.254/v1", "https://10.0.0.1/v1", "https://[::1]/v1", "http://1.1.1.1/v1", "ftp://a/v1", "https://u:p@1.1.1.1/v1"],
+)  # fmt: skip
+async def test_a_provider_inside_our_network_is_refused(market: Market, url: str) -> None:
+    given = market.model(provider={"baseUrl": url, "model": "up"})
+    refused = await market.do("publishModel", "publishedModel { id }", **given)
+    assert refused["publishedModel"] is None
+    (error,) = refused["userErrors"]
+    assert (error["code"], error["field"]) == ("INVALID_INPUT", ["provider", "baseUrl"])
+
+
+async def test_a_provider_whose_name_leads_into_our_network_later_is_not_reached(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    pool = market.services.database.pool
+    for url in ("https://10.0.0.1/v1", "http://localhost.localdomain:1/v1", "http://[::1]:1/v1"):
+        await pool.execute("UPDATE published_models SET base_url = $1, updated_at = now()", url)
+        market.services.resolver_services.publishing.models.forget_all()
+        with pytest.raises(Exception, match=r"provider|address"):
+            await market.call(made["model"]["slug"])
+    assert market.provider.asked == []
+    assert await market.balance(market.buyer) == CREDITS_MICRO
+    await market.agrees()
+
+
+async def test_B11_usage_and_earnings_are_reported_over_time_and_by_model(market: Market) -> None:
+    paid = await market.publish(prices=PRICES)
+    free = await market.publish(slug="free")
+    for _ in range(3):
+        await market.call(paid["model"]["slug"])
+    await market.call(free["model"]["slug"])
+    document = """query($id: ID!, $only: ID) { workspace(id: $id) {
+        earnings(from: "2020-01-01T00:00:00Z", to: "2190-01-01T00:00:00Z", interval: MONTH, publishedModelId: $only) {
+            calls charged credits usd buckets(first: 1) { pageInfo { hasNextPage endCursor } nodes {
+                model publishedModelId calls uses inputTokens outputTokens charged credits usd } } } } }"""
+    workspace_id = encode_id("ws", market.maker.workspace_id)
+    report = (await market.house.read(document, market.owner, id=workspace_id))["workspace"]["earnings"]
+    assert report["calls"] == "4"
+    assert Decimal(report["charged"]) == Decimal(3 * COST) / MILLION
+    assert Decimal(report["credits"]) == Decimal(report["usd"]) == Decimal(3 * COST) * Decimal("0.8") / MILLION
+    assert report["buckets"]["pageInfo"]["hasNextPage"] is True
+    (bucket,) = report["buckets"]["nodes"]
+    assert (bucket["model"], bucket["publishedModelId"]) == (paid["model"]["slug"], paid["id"])
+    assert (bucket["calls"], bucket["inputTokens"], bucket["outputTokens"]) == ("3", "30", "60")
+    only = (await market.house.read(document, market.owner, id=workspace_id, only=free["id"]))["workspace"]["earnings"]
+    assert (only["calls"], Decimal(only["credits"])) == ("1", 0)
+    earned = await market.services.database.pool.fetchval(
+        "SELECT sum(amount_micro) FROM ledger_entries WHERE kind = 'EARNING' AND wallet_id = $1", market.maker.wallet_id
+    )
+    assert earned == 3 * COST * 80 // 100
+
+
+async def test_an_input_becomes_a_message_by_the_models_prompt(market: Market) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"topic": {"type": "string", "maxLength": 10}, "lines": {"type": "integer", "default": 4}},
+        "required": ["topic"],
+    }
+    made = await market.publish(inputSchema=schema, prompt="Write {{ input.lines }} lines about {{ input.topic }}.")
+    slug = made["model"]["slug"]
+    await market.call(slug, input={"topic": "the sea"}, messages=None)
+    assert market.provider.asked[-1]["messages"] == [{"role": "user", "content": "Write 4 lines about the sea."}]
+    assert "input" not in market.provider.asked[-1]
+    for wrong in ({"topic": "far too long a topic"}, {}, {"topic": 3}, "text"):
+        with pytest.raises(InvalidInput):
+            await market.call(slug, input=wrong)
+    await market.call(slug, "as it is")
+    assert market.provider.asked[-1]["messages"] == [{"role": "user", "content": "as it is"}]
+
+
+async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None:
+    cases: list[tuple[dict, str, list[str]]] = [
+        ({"slug": "No"}, "INVALID_INPUT", ["slug"]),
+        ({"name": " "}, "INVALID_INPUT", ["name"]),
+        ({"chain": {"steps": []}}, "INVALID_INPUT", ["chain"]),
+        ({"provider": None}, "INVALID_INPUT", ["chain"]),
+        ({"modality": "VIDEO"}, "INVALID_INPUT", ["modality"]),
+        ({"prices": [{"meter": "SECONDS", "credits": "1"}]}, "INVALID_INPUT", ["prices", "0", "meter"]),
+        ({"prices": PRICES, "maxOutputTokens": None}, "INVALID_INPUT", ["maxOutputTokens"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"$ref": "http://x"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "pattern"]),
+        ({"prompt": "{{ steps.a.content }}"}, "INVALID_INPUT", ["prompt"]),
+        ({"prompt": "{{ __import__('os') }}"}, "INVALID_INPUT", ["prompt"]),
+        ({"colour": "red"}, "INVALID_INPUT", ["colour"]),
+        ({"logoUrl": "https://a.example/x.png' onload='x"}, "INVALID_INPUT", ["logoUrl"]),
+    ]  # fmt: skip
+    for given, code, field in cases:
+        refused = await market.do("publishModel", "publishedModel { id }", **market.model(**given))
+        assert refused["publishedModel"] is None
+        assert [(error["code"], error["field"]) for error in refused["userErrors"]] == [(code, field)], given
+    await market.publish()
+    twice = await market.do("publishModel", "publishedModel { id }", **market.model())
+    assert twice["userErrors"][0]["code"] == "ALREADY_EXISTS"
+
+
+async def test_B15_branding_of_a_page_needs_pro(market: Market) -> None:
+    branded = {"colour": "#aa0033", "logoUrl": "https://1.1.1.1/logo.png"}
+    await market.publish(**branded)
+    await market.on_plan(market.maker.workspace_id, "personal")
+    refused = await market.do("publishModel", "publishedModel { id }", **market.model(slug="b", **branded))
+    assert refused["userErrors"][0]["code"] == "NOT_IN_PLAN"
+    assert "Pro" in refused["userErrors"][0]["message"]
+
+
+async def test_a_workspace_that_publishes_keeps_its_slug_and_its_models_go_with_it(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    slug = made["model"]["slug"]
+    workspace_id = encode_id("ws", market.maker.workspace_id)
+    renamed = await market.do("updateWorkspace", "workspace { slug }", workspaceId=workspace_id, slug="another-name")
+    assert [(error["code"], error["field"]) for error in renamed["userErrors"]] == [("CONFLICT", ["slug"])]
+    same = await market.do(
+        "updateWorkspace", "workspace { slug }", workspaceId=workspace_id, slug=slug.partition("/")[0]
+    )
+    assert same["userErrors"] == []
+    await market.call(slug)
+    deleted = await market.do("deleteWorkspace", "deletedId", workspaceId=workspace_id)
+    assert deleted["userErrors"] == []
+    with pytest.raises(ModelNotFound):
+        await market.call(slug)
+    pool = market.services.database.pool
+    assert await pool.fetchval("SELECT count(*) FROM models WHERE slug = $1 AND retired_at IS NULL", slug) == 0
+    assert await pool.fetchval("SELECT api_key_encrypted FROM published_models") == b""
+    await market.agrees()
+
+
+async def test_a_published_model_is_called_estimated_and_streamed_over_graphql(market: Market) -> None:
+    schema = {"type": "object", "properties": {"topic": {"type": "string", "maxLength": 5}}, "required": ["topic"]}
+    made = await market.publish(prices=PRICES, inputSchema=schema, prompt="On {{ input.topic }}")
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    document = """mutation($input: ModelCallInput!) { callModel(input: $input) {
+        call { model output { ... on ChatOutput { content } } usage { credits } } userErrors { code field } } }"""
+    asked = {"model": made["model"]["slug"], "payload": {"custom": {"input": {"topic": "sea"}}}}
+    answer = (await market.house.read(document, key_of(market.buyer), input=asked))["callModel"]
+    assert answer["userErrors"] == []
+    assert answer["call"]["output"]["content"] == "made here"
+    assert Decimal(answer["call"]["usage"]["credits"]) == Decimal(COST) / MILLION
+    assert market.provider.asked[0]["messages"][0]["content"] == "On sea"
+    wrong = {**asked, "payload": {"custom": {"input": {"topic": "too long"}}}}
+    refused = (await market.house.read(document, key_of(market.buyer), input=wrong))["callModel"]
+    assert refused["userErrors"] == [{"code": "INVALID_INPUT", "field": ["payload", "custom", "input", "topic"]}]
+    estimate = "query($input: ModelCallInput!) { estimateCall(input: $input) { maxCredits affordable } }"
+    bound = (await market.house.read(estimate, key_of(market.buyer), input=asked))["estimateCall"]
+    assert bound["affordable"] is True
+    assert Decimal(bound["maxCredits"]) >= Decimal(COST) / MILLION
+
+
+async def test_an_operators_rotation_of_secrets_seals_publishers_keys_anew(market: Market) -> None:
+    made = await market.publish()
+    accounts = market.services.accounts
+    both = Sealer({1: SECRET_KEY.encode(), 2: b"another secret key of enough characters"}, 2)
+    done = {each.column: each.renewed for each in await rotate_secrets(accounts.database, both)}
+    assert done["published_models.api_key_encrypted"] == 1
+    row = await accounts.database.pool.fetchrow("SELECT model_id, api_key_encrypted, key_version FROM published_models")
+    assert row["key_version"] == 2
+    context = row_context("published_models", "api_key_encrypted", row["model_id"])
+    assert both.open(row["api_key_encrypted"], context) == b"sk-of-the-maker"
+    assert made["id"] == encode_id("pub", row["model_id"])
+
+
+async def test_B12_many_calls_at_once_with_failures_among_them_split_exactly(market: Market) -> None:
+    good = await market.part("good", prices=PRICES)
+    bad = await market.part("bad", prices=PRICES)
+    market.provider.statuses["bad"] = 400
+    steps = [{"name": "one", "model": good}, {"name": "two", "model": bad, "prompt": "{{ steps.one.content }}"}]
+    chain = await market.chain("pipe", *steps, prices=[{"meter": "REQUESTS", "credits": "1"}])
+    asked = [good, chain, bad, good] * 10
+    results = await asyncio.gather(*(market.call(slug) for slug in asked), return_exceptions=True)
+    failed = [slug for slug, result in zip(asked, results, strict=True) if isinstance(result, Exception)]
+    assert sorted(failed) == sorted([chain, bad] * 10)
+    used = asked.count(good) + asked.count(chain)  # the first step of each chain had ended
+    assert await market.balance(market.buyer) == CREDITS_MICRO - used * COST
+    assert await market.balance(market.maker) == CREDITS_MICRO + used * COST * 80 // 100
+    totals = await market.services.database.pool.fetchrow(
+        "SELECT sum(uses), sum(charged_micro), sum(earned_micro) FROM published_uses"
+    )
+    assert tuple(totals) == (used, used * COST, used * COST * 80 // 100)
+    await market.agrees()
+
+
+async def test_a_publisher_sees_what_it_earned_and_not_whose_call_it_was(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    await market.call(made["model"]["slug"])
+    document = """query($id: ID!) { workspace(id: $id) { wallet { entries { nodes { kind amount description call { id } } } }
+        calls { nodes { id } } } }"""
+    shown = await market.house.read(document, market.owner, id=encode_id("ws", market.maker.workspace_id))
+    (entry,) = [each for each in shown["workspace"]["wallet"]["entries"]["nodes"] if each["kind"] == "EARNING"]
+    assert entry["call"] is None
+    assert entry["description"] == made["model"]["slug"]
+    assert Decimal(entry["amount"]) * MILLION == COST * 80 // 100
+    assert shown["workspace"]["calls"]["nodes"] == []
