@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from billing.published import ROUTE_PREFIX
 from billing.views import RouteView
 from gateway.admission import Admitted
 from gateway.breakers import Breakers
@@ -211,6 +212,7 @@ async def _begun(provider: Provider, request: ProviderRequest) -> BegunStream:
 
 def _request(visit: _Visit, policy: CallPolicy) -> ProviderRequest:
     admitted = visit.admitted
+    joined = admitted.trace.asks(visit.route.provider, visit.route.upstream_model)
     timeouts = None
     if visit.routed.tries:  # the whole time is the call's, not each try's
         left_s = policy.timeouts.total_s - (time.monotonic() - visit.started_at)
@@ -221,7 +223,8 @@ def _request(visit: _Visit, policy: CallPolicy) -> ProviderRequest:
         body=admitted.request.body,
         request_id=admitted.caller.request_id,
         timeouts=timeouts,
-        trace=admitted.trace.asks(visit.route.provider, visit.route.upstream_model),
+        # A publisher hears nothing of the caller's own trace.
+        trace=() if visit.route.provider.startswith(ROUTE_PREFIX) else joined,
         vendor_headers=admitted.request.vendor_headers,
         upload=admitted.request.upload,
         max_output_tokens=admitted.bound.output_tokens // admitted.shape.choices,
