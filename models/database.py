@@ -27,6 +27,7 @@ MODEL_MODULES: Final = (
     "models.subscriptions",
     "models.wallets",
     "models.calls",
+    "models.jobs",
     "models.payments",
     "models.promo",
     "models.events",
