@@ -21,14 +21,17 @@ from accounts.passwords import PasswordHasher
 from accounts.plans import CatalogPlans
 from accounts.principals import Principals
 from accounts.services import Accounts
+from app.asset_files import AssetFiles
 from app.credentials import Credentials
 from app.exports import Exports
 from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
 from app.health import Health
+from app.jobs import JobParts, OpenedJobs, open_jobs
 from app.openai_rest import OpenAIRest
 from app.pages import Pages
 from app.ports import Attempts, PromoAttempts, provider_specs
+from app.provider_webhooks import ProviderWebhooks
 from app.settings import LimiterPolicy, Settings
 from app.throttle import Throttle
 from billing.catalog import CatalogHolder
@@ -99,6 +102,9 @@ class Services:
     graphql: GraphQLEdge
     pages: Pages
     health: Health
+    jobs: OpenedJobs
+    asset_files: AssetFiles
+    provider_webhooks: ProviderWebhooks
 
 
 @asynccontextmanager
@@ -168,7 +174,10 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         settling = Settling(ledger, journal, in_flight)
         outputs = Outputs(database, sealer)
         repeats = Repeats(database, ledger, outputs)
-        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places)
+        jobs = await open_jobs(
+            JobParts(database, catalog, ledger, sealer, outputs, providers, settings), provider_specs(snapshot), stack
+        )
+        calls = Calls(database, catalog, providers, settling, in_flight, outputs, repeats, places, jobs.kept)
         streams = Streams(calls, providers, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
@@ -191,6 +200,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             calls=calls,
             streams=streams,
             outputs=outputs,
+            jobs=jobs.jobs,
+            assets=jobs.assets,
             workspaces=workspaces,
             webhooks=WebhookEndpoints(database, sealer, settings.egress_allow),
             billing=billing,
@@ -237,6 +248,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             exports=Exports(database, credentials, workspaces, throttle, catalog),
             pages=Pages(accounts, credentials),
             health=Health(database, redis),
+            jobs=jobs,
+            asset_files=AssetFiles(jobs.assets, jobs.urls),
+            provider_webhooks=ProviderWebhooks(jobs.providers, jobs.jobs),
         )
 
 

@@ -1,6 +1,6 @@
 """The ASGI application: which part answers which path, in which order, and the boundary where failures end.
 
-request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | pages of mail links | webhooks | 404
+request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | assets | webhooks of providers | pages of mail links | 404
 """
 
 import asyncio
@@ -14,12 +14,14 @@ from types import FrameType
 from typing import Final
 
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
+from app.asset_files import PATH as ASSET_PATH
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
 from app.health import PATHS as HEALTH_PATHS
 from app.lifespan import Services, open_services
 from app.logs import configure_logging
 from app.pages import PATHS as PAGE_PATHS
+from app.provider_webhooks import PATH as PROVIDER_WEBHOOK_PATH
 from app.settings import Settings
 from kit.errors import Refusal, RequestFailure
 from metering.errors import JournalUnusable
@@ -101,6 +103,10 @@ class Tollgate:
             await services.graphql.http(scope, receive, send)
         elif path in HEALTH_PATHS:
             await services.health(scope, send)
+        elif path.startswith(ASSET_PATH):
+            await services.asset_files(scope, send)
+        elif path.startswith(PROVIDER_WEBHOOK_PATH):
+            await services.provider_webhooks(scope, receive, send)
         elif path in PAGE_PATHS:
             await services.pages(scope, receive, send)
         else:

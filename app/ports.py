@@ -41,6 +41,7 @@ def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
                 idle_s=spec.idle_timeout_s or usual.idle_s,
                 total_s=spec.total_timeout_s or usual.total_s,
             ),
+            prediction=spec.prediction,
         )
         for spec in snapshot.providers
         if spec.kind.value in set(ProviderKind)

@@ -14,6 +14,8 @@ from billing.auto_recharge import recharge_due
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
 from billing.webhooks import deliver_webhooks
+from gateway.job_rows import forget
+from kit.clock import now
 from metering.idempotency import purge_keys
 from metering.reaper import purge_outputs, reap_holds, sweep_grants
 from metering.rollups import roll_up
@@ -47,7 +49,13 @@ def worker_tasks(services: Services) -> list[Task]:
     async def events(limit: int) -> int:
         return await dispatch_events(services.database, mails, limit=limit)
 
+    async def forget_jobs(limit: int) -> int:
+        return await forget(services.database, now(), limit=limit)
+
     return [
+        Task("advance-jobs", every_s=0.5, limit=50, run=lambda limit: services.jobs.runner.advance(limit=limit)),
+        Task("purge-assets", every_s=30.0, limit=200, run=lambda limit: services.jobs.assets.purge(limit=limit)),
+        Task("forget-jobs", every_s=300.0, limit=500, run=forget_jobs),
         Task("reap-holds", every_s=1.0, limit=200, run=ledger(reap_holds)),
         Task("expire-grants", every_s=5.0, limit=200, run=ledger(sweep_grants)),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),

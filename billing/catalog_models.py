@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
+from billing.catalog_predictions import read_prediction
 from billing.catalog_reader import NAME_FORM, Section, shown
 from billing.catalog_settings import ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
@@ -21,6 +22,8 @@ MAX_TOKENS: Final = 100_000_000
 MAX_REQUESTS_PER_HOUR: Final = 1_000_000_000
 MAX_TIMEOUT_S: Final = 86_400
 MAX_DELAY_MS: Final = 120_000
+MAX_DEADLINE_S: Final = 7 * 86_400
+MAX_ASSET_BYTES: Final = 10_000_000_000
 
 SLUG_FORM: Final = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,126}[a-z0-9])?")
 SLUG_WORDS: Final = "lower-case letters, digits, dots, slashes, - and _, at most 128"
@@ -56,6 +59,7 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         total_timeout_s=section.optional_integer("total_timeout_s", 1, MAX_TIMEOUT_S),
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
+        prediction=read_prediction(section),
     )
     section.finish()
     return spec
@@ -99,6 +103,8 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal) -> ModelTerms:
             max_seconds=section.optional_integer("max_seconds", 1, 86_400),
             max_characters=section.optional_integer("max_characters", 1, MAX_TOKENS),
             requests_per_hour=section.optional_integer("requests_per_hour", 1, MAX_REQUESTS_PER_HOUR),
+            job_deadline_s=section.optional_integer("job_deadline_s", 10, MAX_DEADLINE_S),
+            asset_bytes=section.optional_integer("asset_bytes", 1, MAX_ASSET_BYTES),
         ),
         prices=tuple(prices),
     )

@@ -194,6 +194,8 @@ def limits_of(row: JsonObject) -> ModelLimits:
         max_seconds=row.get("max_seconds"),
         max_characters=row.get("max_characters"),
         requests_per_hour=row.get("requests_per_hour"),
+        job_deadline_s=row.get("job_deadline_s"),
+        asset_bytes=row.get("asset_bytes"),
     )
 
 

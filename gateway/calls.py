@@ -13,6 +13,7 @@ from gateway.admission import Admitted, admit
 from gateway.errors import ClientLeft, CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal
 from gateway.in_flight import InFlight, Running
+from gateway.kept_files import Keeping, KeptFiles
 from gateway.outputs import Outputs
 from gateway.places import Places
 from gateway.repeats import Repeats
@@ -46,6 +47,7 @@ class Calls:
         outputs: Outputs,
         repeats: Repeats,
         places: Places,
+        kept: KeptFiles,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._database = database
@@ -56,6 +58,7 @@ class Calls:
         self._outputs = outputs
         self._repeats = repeats
         self._places = places
+        self._kept = kept
 
     @property
     def snapshot(self) -> Snapshot:
@@ -84,16 +87,17 @@ class Calls:
         """The settled answer.
 
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
-        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
+        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free, StorageFull
+        where there is no room for files that are to be kept.
         """
         admitted = admit(self._catalog.current, caller, request, now())
         return await self._in_flight.answer_of(self._run(admitted))
 
     async def _run(self, admitted: Admitted) -> CallResult:
-        async with self._places.taken(admitted.caller):
-            return await self._in_place(admitted)
+        async with self._places.taken(admitted.caller), self._kept.room(admitted) as keeping:
+            return await self._in_place(admitted, keeping)
 
-    async def _in_place(self, admitted: Admitted) -> CallResult:
+    async def _in_place(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         placed = await self._settling.hold(admitted)
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
@@ -101,11 +105,11 @@ class Calls:
             Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
         )
         try:
-            return await self._answer(admitted)
+            return await self._answer(admitted, keeping)
         finally:
             self._in_flight.remove(admitted.call_id)
 
-    async def _answer(self, admitted: Admitted) -> CallResult:
+    async def _answer(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         try:
             provider, answer = await answer_of(self._providers, admitted)
         except ProviderError as error:
@@ -113,9 +117,10 @@ class Calls:
             await self._settling.release(released(admitted, refusal))
             raise called(refusal, admitted) from error
         usage = usage_facts(answer.usage, admitted.shape, admitted.bound, answer.content_bytes, provider)
-        operation = self.settlement(admitted, usage, answer.body)
+        body = answer.body if keeping is None else await keeping.stored(provider, answer.body)
+        operation = self.settlement(admitted, usage, body)
         settled = await self._settling.settle(operation)
-        return result_of(admitted, answer.body, usage, operation, settled, now())
+        return result_of(admitted, body, usage, operation, settled, now())
 
     def settlement(self, admitted: Admitted, usage: UsageFacts, body: JsonObject | None) -> Settle:
         """The operation that settles a call which produced output, at the prices of its submit."""

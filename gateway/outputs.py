@@ -28,13 +28,16 @@ class Outputs:
         self._database = database
         self._sealer = sealer
 
-    def seal(self, call_id: UUID, body: JsonObject, at: datetime) -> SealedOutput | None:
-        """The sealed answer, to be written with its settlement; None when it is too large to keep."""
+    def seal(
+        self, call_id: UUID, body: JsonObject, at: datetime, life: timedelta | None = REPEAT_LIFE
+    ) -> SealedOutput | None:
+        """The sealed answer, to be written with its settlement; None when it is too large to keep. `life` None: for ever."""
         plain = orjson.dumps(body)
         if len(plain) > MAX_KEPT_BYTES:
             return None
         sealed = self._sealer.seal(plain, row_context("call_outputs", "sealed", call_id))
-        return SealedOutput(key_version=self._sealer.current_version, sealed=sealed, expires_at=at + REPEAT_LIFE)
+        expires_at = None if life is None else at + life
+        return SealedOutput(key_version=self._sealer.current_version, sealed=sealed, expires_at=expires_at)
 
     async def read(self, call_id: UUID, at: datetime) -> JsonObject | None:
         """The answer of a call, while it is kept."""

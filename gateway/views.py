@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from billing.views import PlanView
@@ -31,13 +32,19 @@ class Caller:
 
 @record
 class CallRequest:
-    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more."""
+    """One model call in OpenAI's form. `max_credits_micro` refuses a call that could cost more.
+
+    `way`: "call" is answered whole or streamed, "job" is followed. `keeps_assets`: files of the answer are stored, and
+    the answer refers to them.
+    """
 
     model: str
     operation: Operation
     body: JsonObject
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    way: Literal["call", "job"] = "call"
+    keeps_assets: bool = False
 
 
 @record

@@ -43,6 +43,7 @@ class Job(Model):
     due_at: fields.Field[datetime] = fields.DatetimeField()
     deadline_at: fields.Field[datetime] = fields.DatetimeField()
     cancel_requested_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    poked_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     ended_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
 

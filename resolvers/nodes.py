@@ -10,16 +10,18 @@ from accounts.members import members_by_ids
 from accounts.rules.roles import Action
 from accounts.views import ApiKeyView, InvitationView, MemberView, UserView, WorkspaceView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
+from gateway.payloads import AssetView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import billing, catalog, people, workspaces
+from resolvers import assets, billing, catalog, people, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
 NodeView = (
     ApiKeyView
+    | AssetView
     | CallView
     | EntryView
     | GrantView
@@ -120,6 +122,7 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "grant": grant,
     "entry": entry,
     "call": call,
+    "asset": assets.asset,
     "plan": catalog.plan,
     "price": catalog.price,
     "pack": catalog.pack,

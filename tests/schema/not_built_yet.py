@@ -2,20 +2,17 @@
 
 NOT_BUILT_YET = frozenset(
     {
-        "CancelCallInput",
         "CreateBillingPortalSessionInput",
         "CreatePaymentMethodSetupInput",
         "HostedPagePayload",
         "Invoice",
         "InvoiceConnection",
         "InvoiceEdge",
-        "Mutation.cancelCall",
         "Mutation.createBillingPortalSession",
         "Mutation.createPaymentMethodSetup",
         "Mutation.removePaymentMethod",
         "Mutation.requestTransfer",
         "Mutation.setDefaultPaymentMethod",
-        "Mutation.startCall",
         "PaymentMethod",
         "PaymentMethodPayload",
         "RemovePaymentMethodInput",

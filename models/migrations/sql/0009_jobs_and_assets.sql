@@ -5,6 +5,7 @@
 -- A job is written in the transaction that places its call's hold, and ended in the one that settles or releases it.
 -- `due_at` is when a worker may take it next: a claim moves it ahead as a lease. `submitting_at`: a provider may know of
 -- it; `taken_at`: one does, by `prediction_id`. `request` is sealed, and gone once a provider has taken the job.
+-- `poked_at`: its provider told us to look again.
 CREATE TABLE jobs (
     call_id uuid PRIMARY KEY,
     workspace_id uuid NOT NULL REFERENCES workspaces (id),
@@ -26,6 +27,7 @@ CREATE TABLE jobs (
     due_at timestamptz NOT NULL,
     deadline_at timestamptz NOT NULL,
     cancel_requested_at timestamptz,
+    poked_at timestamptz,
     created_at timestamptz NOT NULL,
     ended_at timestamptz,
     CONSTRAINT jobs_operation CHECK (operation IN ('IMAGE', 'VIDEO')),
