@@ -50,6 +50,7 @@ class JobEnding:
             job.terms.bound,
             provider.name,
             cancel_asked=asked,
+            tokens_priced=any(price.meter == "INPUT_TOKENS" for price in job.terms.rates.prices),
         )
         if charge is None:
             await self.released(job, _reason_of(prediction, asked=asked))

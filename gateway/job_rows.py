@@ -42,8 +42,8 @@ UPDATE jobs SET submitting_at = $2, provider = $3
 WHERE call_id = $1 AND ended_at IS NULL AND prediction_id IS NULL AND cancel_requested_at IS NULL
 """
 _TAKEN: Final = """
-UPDATE jobs SET prediction_id = $2, taken_at = $3, request = NULL, polls = 0, misses = 0,
-    due_at = CASE WHEN cancel_requested_at IS NULL THEN $4 ELSE $3 END
+UPDATE jobs SET prediction_id = $2, taken_at = $3::timestamptz, request = NULL, polls = 0, misses = 0,
+    due_at = CASE WHEN cancel_requested_at IS NULL THEN $4::timestamptz ELSE $3::timestamptz END
 WHERE call_id = $1 AND ended_at IS NULL AND prediction_id IS NULL
 """
 _LATER: Final = """

@@ -15,7 +15,7 @@ A number that is negative, not a number, or above what was asked for contradicts
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -76,8 +76,11 @@ def charge_of(
     provider: str,
     *,
     cancel_asked: bool,
+    tokens_priced: bool,
 ) -> Charge | None:
-    """The table above."""
+    """The table above. `tokens_priced`: input that nobody reports is counted by its bound, where it costs anything."""
+    if not tokens_priced:
+        bound = replace(bound, input_tokens=0)
     believed = _believed(reported, bound)
     match state:
         case PredictionState.SUCCEEDED if files:
@@ -93,6 +96,10 @@ def _believed(reported: Mapping[str, int] | None, bound: UsageFacts) -> dict[str
     return {name: count for name, count in (reported or {}).items() if 0 <= count <= most.get(name, count)}
 
 
+def _is_counted(believed: Mapping[str, int], bound: UsageFacts) -> bool:
+    return bool((bound.seconds and "seconds" not in believed) or (bound.input_tokens and "input_tokens" not in believed))
+
+
 def _whole(believed: Mapping[str, int], files: int, bound: UsageFacts, provider: str) -> UsageFacts:
     """All that was asked for. Pictures are counted where they are not reported; the seconds of a film are not to be seen."""
     seconds = believed.get("seconds", bound.seconds)
@@ -105,7 +112,7 @@ def _whole(believed: Mapping[str, int], files: int, bound: UsageFacts, provider:
         images=believed.get("images", min(files, bound.images)) if bound.images else 0,
         seconds=seconds,
         characters=believed.get("characters", 0),
-        estimated=bool(bound.seconds) and "seconds" not in believed,
+        estimated=_is_counted(believed, bound),
         provider=provider,
     )
 
@@ -120,6 +127,6 @@ def _part(believed: Mapping[str, int], files: int, bound: UsageFacts, provider: 
         images=believed.get("images", min(files, bound.images)) if bound.images else 0,
         seconds=seconds,
         characters=believed.get("characters", 0),
-        estimated=bool(bound.seconds) and "seconds" not in believed,
+        estimated=_is_counted(believed, bound),
         provider=provider,
     )
