@@ -227,8 +227,8 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             continue
         if provider.kind in _NEEDS_ADDRESS and not (provider.base_url or provider.base_url_env):
             yield Finding(f"{path}.base_url", "is missing: where does this provider answer?")
-        if (provider.kind is ProviderKind.PREDICTION) != (provider.prediction is not None):
-            yield Finding(f"{path}.prediction", "belongs to a provider whose kind is prediction, and only there")
+        if provider.prediction is not None and provider.kind is not ProviderKind.PREDICTION:
+            yield Finding(f"{path}.prediction", "belongs to a provider whose kind is prediction")
         if provider.api_key_env is None:
             yield Finding(f"{path}.api_key_env", "this provider is called without a key", is_error=False)
 

@@ -13,6 +13,7 @@ from billing.rules.entitlements import STANDARD_TIER
 from billing.views import ModelLimits, RouteView
 from kit.money import AmountError, micro_of
 from models.enums import Meter, Modality
+from providers.prediction_terms import PredictionTerms
 
 MAX_MODELS: Final = 5_000
 MAX_PROVIDERS: Final = 200
@@ -59,7 +60,7 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         total_timeout_s=section.optional_integer("total_timeout_s", 1, MAX_TIMEOUT_S),
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
-        prediction=read_prediction(section),
+        prediction=read_prediction(section) or (PredictionTerms() if kind is ProviderKind.PREDICTION else None),
     )
     section.finish()
     return spec
