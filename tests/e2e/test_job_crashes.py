@@ -17,6 +17,7 @@ from tests.metering.invariants import assert_invariants
 from tests.processes import Running, free_port, gateway_env, start, start_gateway, start_sandbox
 from tests.seeding import CATALOG, Seeded, apply_catalog, seed_workspace
 
+pytestmark = pytest.mark.slow
 GRANTED_MICRO = 1_000_000_000
 START = """mutation($input: ModelCallInput!) { startCall(input: $input) { call { id status } userErrors { code message } } }"""
 CALL = """query($id: ID!) { node(id: $id) { ... on ModelCall { status error { message } usage { credits }
