@@ -97,7 +97,9 @@ def _believed(reported: Mapping[str, int] | None, bound: UsageFacts) -> dict[str
 
 
 def _is_counted(believed: Mapping[str, int], bound: UsageFacts) -> bool:
-    return bool((bound.seconds and "seconds" not in believed) or (bound.input_tokens and "input_tokens" not in believed))
+    return bool(
+        (bound.seconds and "seconds" not in believed) or (bound.input_tokens and "input_tokens" not in believed)
+    )
 
 
 def _whole(believed: Mapping[str, int], files: int, bound: UsageFacts, provider: str) -> UsageFacts:
