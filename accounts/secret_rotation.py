@@ -38,6 +38,7 @@ COLUMNS: Final = (
     SealedColumn("webhook_endpoints", "id", "secret_encrypted", "key_version"),
     SealedColumn("webhook_endpoints", "id", "previous_secret_encrypted"),
     SealedColumn("call_outputs", "call_id", "sealed", "key_version"),
+    SealedColumn("jobs", "call_id", "request"),
 )
 
 

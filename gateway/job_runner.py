@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 ROUND_S: Final = 2.0
 """How long a round waits for its steps; what takes longer goes on beside the next one."""
 RENEW_S: Final = 10.0
+DRAIN_S: Final = 30.0
+"""How long steps under way may go on after a signal to stop: an answer that came at once cannot be asked for again."""
 _RETRY_S: Final = (2, 60)
 _AT_ONCE_PAUSES_S: Final = (0, 1, 2, 4, 8, 15, 30, 60)
 
@@ -86,7 +89,9 @@ class JobRunner:
         return len(jobs)
 
     async def close(self) -> None:
-        """Leave the steps under way where they are: the rows say how to go on."""
+        """Let the steps under way end, for a while; then leave them where they are: the rows say how to go on."""
+        if self._steps:
+            await asyncio.wait(self._steps, timeout=DRAIN_S)
         tasks = [*self._steps, *([self._renewing] if self._renewing is not None else [])]
         for task in tasks:
             task.cancel()
@@ -172,16 +177,21 @@ class JobRunner:
         except ProviderError as error:
             await self._not_made(job, error, certain=is_certain(error), repeatable=provider.repeatable)
             return
-        if made.state in ENDED:
+        if provider.remembers:
+            await self._taken(job, provider, made)
+        else:
             await self._finish(job, provider, made)
-            return
+
+    async def _taken(self, job: Job, provider: PredictionProvider, made: Prediction) -> None:
         due_at = now() + _pause(0, provider.poll_pauses_s)
         try:
             taken = await job_rows.mark_taken(self._database, job.call_id, made.id, now(), due_at)
         except asyncpg.UniqueViolationError:
             await self._ending.released(job, JobLost("the provider gave the id of another job"))
             return
-        if taken:
+        if taken and made.state in ENDED:
+            await self._finish(replace(job, provider=provider.name, prediction_id=made.id), provider, made)
+        elif taken:
             await self._keep_hold(job, tell=True)
 
     async def _not_made(self, job: Job, error: ProviderError, *, certain: bool, repeatable: bool) -> None:

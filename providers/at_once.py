@@ -17,6 +17,7 @@ class AtOnce:
     def __init__(self, provider: Provider) -> None:
         """`provider` is closed by its owner."""
         self.name = provider.name
+        self.remembers = False
         self.repeatable = False
         self.poll_pauses_s = (1, 15)
         self._provider = provider

@@ -50,6 +50,7 @@ class HttpPredictionProvider:
         """Raises EndpointError where the address or the key cannot be used."""
         endpoint_of(base_url, "/", ())
         self.name = name
+        self.remembers = True
         self.repeatable = terms.idempotency_header is not None
         self.poll_pauses_s = (terms.first_poll_s, max(terms.first_poll_s, terms.longest_poll_s))
         self._base_url = base_url.rstrip("/")

@@ -92,6 +92,11 @@ class PredictionProvider(Protocol):
         ...
 
     @property
+    def remembers(self) -> bool:
+        """A prediction that was made can be read again."""
+        ...
+
+    @property
     def poll_pauses_s(self) -> tuple[int, int]:
         """The first and the longest pause between looks."""
         ...

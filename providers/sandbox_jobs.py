@@ -18,6 +18,7 @@ class SandboxJobs:
     def __init__(self, name: str, predictions: SandboxPredictions | None = None) -> None:
         """`name` in the catalog."""
         self.name = name
+        self.remembers = True
         self.repeatable = True
         self.poll_pauses_s = (TERMS.first_poll_s, TERMS.longest_poll_s)
         self._predictions = predictions or SandboxPredictions(now_ms)

@@ -66,7 +66,9 @@ async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        return await context.services.calls.estimate(caller_of(context, facts), request_of(context, ask))
+        request = request_of(context, ask)
+        way = "job" if request.operation is Operation.VIDEO else "call"
+        return await context.services.calls.estimate(caller_of(context, facts), replace(request, way=way))
     except Refusal as refusal:
         shown = placed(context, ask, refusal)
         return Estimate(0, 0, affordable=False, refusals=((shown.code, shown.message, shown.field),))

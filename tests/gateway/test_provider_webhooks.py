@@ -1,5 +1,6 @@
 """Webhooks of providers: genuine ones make their job due, once or twice, and nothing that they say is believed."""
 
+import asyncio
 import base64
 import hmac
 from uuid import UUID
@@ -44,8 +45,9 @@ async def post(shop: Shop, name: str, body: bytes, headers: dict[str, str], meth
 
 async def running(shop: Shop, **body: object) -> tuple[UUID, str]:
     """A job that a provider has, due in an hour."""
-    call_id = await shop.start(**body)
+    call_id = await shop.start(**{"sandbox_delay_ms": 300, **body})
     await shop.round()
+    await asyncio.sleep(0.4)
     await shop.pg.execute("UPDATE jobs SET due_at = now() + interval '1 hour'")
     return call_id, (await shop.row(call_id))["prediction_id"]
 

@@ -74,6 +74,12 @@ async def test_a_typed_input_is_a_job_too_and_its_mistakes_are_told_by_their_pla
     assert "startCall" in refused["userErrors"][0]["message"]
 
 
+async def test_a_job_can_be_estimated(house: House) -> None:
+    document = "query($input: ModelCallInput!) { estimateCall(input: $input) { maxCredits affordable } }"
+    told = await house.read(document, await house.person(Role.MEMBER), input=video(house))
+    assert told["estimateCall"] == {"maxCredits": "210000", "affordable": True}
+
+
 async def test_repeats_of_a_job_are_the_same_call(house: House) -> None:
     member = await house.person(Role.MEMBER)
     asked = {**video(house), "idempotencyKey": "k"}
