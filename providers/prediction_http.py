@@ -73,7 +73,7 @@ class HttpPredictionProvider:
         if terms.idempotency_header is not None:
             headers[terms.idempotency_header] = request.key
         url = self._url(terms.create_path, model=request.upstream_model)
-        answer = await self._ask("POST", url, self._timeouts.total_s, _body_of(terms, request), headers)
+        answer = await self._ask("POST", url, self._timeouts.total_s, self._body_of(request), headers)
         return prediction_of(terms, answer, "")
 
     async def read(self, prediction_id: str) -> Prediction:
@@ -114,6 +114,24 @@ class HttpPredictionProvider:
         if self._webhook_secret is None:
             raise WebhookRefused("this provider has no webhook secret")
         return subject_of(self._terms, self._webhook_secret, headers, body, now_s)
+
+    def _body_of(self, request: PredictionRequest) -> JsonObject:
+        terms = self._terms
+        names = dict(terms.rename)
+        given = {
+            names.get(name, name): value for name, value in request.body.items() if name not in {"model", "stream"}
+        }
+        for name in terms.as_text:
+            if isinstance(given.get(name), int | float):
+                given[name] = str(given[name])
+        body: JsonObject = {}
+        write(body, terms.input_field, given)
+        if "{model}" not in terms.create_path:
+            write(body, terms.model_field, request.upstream_model)
+        # Webhooks that could not be verified are not asked for.
+        if terms.webhook_field is not None and request.webhook_url is not None and self._webhook_secret is not None:
+            write(body, terms.webhook_field, request.webhook_url)
+        return body
 
     def _url(self, path: str, **places: str) -> str:
         for name, value in places.items():
@@ -162,21 +180,6 @@ def _content_of(found: Prediction, url: str) -> Prediction:
     if found.state is not PredictionState.SUCCEEDED:
         return found
     return Prediction(found.id, found.state, (OutputFile(url),), found.reported, found.error)
-
-
-def _body_of(terms: PredictionTerms, request: PredictionRequest) -> JsonObject:
-    names = dict(terms.rename)
-    given = {names.get(name, name): value for name, value in request.body.items() if name not in {"model", "stream"}}
-    for name in terms.as_text:
-        if isinstance(given.get(name), int | float):
-            given[name] = str(given[name])
-    body: JsonObject = {}
-    write(body, terms.input_field, given)
-    if "{model}" not in terms.create_path:
-        write(body, terms.model_field, request.upstream_model)
-    if terms.webhook_field is not None and request.webhook_url is not None:
-        write(body, terms.webhook_field, request.webhook_url)
-    return body
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -132,7 +132,7 @@ async def test_every_word_can_be_another(upstream: Upstream) -> None:
     upstream.says({"run": [{"name": 77, "phase": "WORKING"}]})
     upstream.says({"run": [{"phase": "DONE", "files": [{"link": "https://x/1"}, {"no": 1}]}], "meta": {"time": 7.2}})
     upstream.says(b"", 204)
-    async with provider_at(upstream.url, terms) as provider:
+    async with provider_at(upstream.url, terms, "hush") as provider:
         made = await provider.create(asked())
         assert (made.id, made.state, provider.repeatable) == ("77", PredictionState.RUNNING, True)
         found = await provider.read("77")
@@ -147,6 +147,13 @@ async def test_every_word_can_be_another(upstream: Upstream) -> None:
         "callbacks": {"done": "https://us/webhooks/providers/there"},
     }
     assert upstream.asked[2][:2] == ("DELETE", "/v1/runs/7%2F7%20%3F")
+
+
+async def test_no_webhook_is_asked_for_that_could_not_be_verified(upstream: Upstream) -> None:
+    upstream.says({"id": "p1", "status": "starting"})
+    async with provider_at(upstream.url, PredictionTerms(webhook_field="webhook")) as provider:
+        await provider.create(asked())
+    assert "webhook" not in upstream.body
 
 
 async def test_openais_films_as_the_example_catalogs_describe_them(upstream: Upstream) -> None:
