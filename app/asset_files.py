@@ -22,6 +22,8 @@ _FIXED: Final = (
     (b"content-security-policy", b"default-src 'none'; sandbox"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"cross-origin"),
+    # Who has the address may read the file, from any page; no credential goes along.
+    (b"access-control-allow-origin", b"*"),
     (b"accept-ranges", b"bytes"),
 )
 

@@ -84,6 +84,7 @@ async def test_a_signed_address_gives_the_file_with_headers_that_keep_it_harmles
     assert got.headers["content-disposition"] == f'inline; filename="{key.hex}.png"'
     assert got.headers["x-content-type-options"] == "nosniff"
     assert got.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert got.headers["access-control-allow-origin"] == "*"
     assert got.headers["cache-control"].startswith("private, max-age=")
     head = await files.get(url, "HEAD")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(PNG)))
