@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,20 +97,21 @@ async def line(database_url: str, redis_url: str, tmp_path: Path, pg: asyncpg.Co
     seeded = await seed_workspace(database, GRANTED_MICRO)
     await database.close()
     log = tmp_path / "log"
-    secret = "secret of the sandbox"
-    sandbox = await start_sandbox("--log", str(log), "--webhook-secret", secret)
     data = tmp_path / "data"
     data.mkdir()
     port = free_port()
-    env = gateway_env(database_url, redis_url, data, PRINTS_URL=sandbox.url, PRINTS_SECRET=WEBHOOK_SECRET)
-    env["TOLLGATE_PUBLIC_URL"] = f"http://127.0.0.1:{port}"
-    gateway = await start_gateway({**env, "TOLLGATE_PORT": str(port)})
-    line = Line(gateway, sandbox, env, pg, database_url, seeded, log)
-    yield line
-    for running in (*line.workers, gateway):
-        await running.stop()
-        assert not [text for text in running.lines if "Traceback" in text], running.lines
-    await sandbox.stop()
+    async with AsyncExitStack() as stack:
+        sandbox = await start_sandbox("--log", str(log), "--webhook-secret", "secret of the sandbox")
+        stack.push_async_callback(sandbox.stop)
+        env = gateway_env(database_url, redis_url, data, PRINTS_URL=sandbox.url, PRINTS_SECRET=WEBHOOK_SECRET)
+        env["TOLLGATE_PUBLIC_URL"] = f"http://127.0.0.1:{port}"
+        gateway = await start_gateway({**env, "TOLLGATE_PORT": str(port)})
+        stack.push_async_callback(gateway.stop)
+        line = Line(gateway, sandbox, env, pg, database_url, seeded, log)
+        yield line
+        for running in (*line.workers, gateway):
+            await running.stop()
+            assert not [text for text in running.lines if "Traceback" in text], running.lines
 
 
 async def test_a_job_from_its_start_over_the_webhook_to_its_file(line: Line) -> None:
