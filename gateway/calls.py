@@ -15,6 +15,7 @@ from gateway.answer_cache import AnswerCache, CachedAnswer
 from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, end_of, kept_sentence
 from gateway.in_flight import InFlight, Running
+from gateway.kept_files import Keeping, KeptFiles
 from gateway.metrics import note_end
 from gateway.outputs import Outputs
 from gateway.places import Places
@@ -51,6 +52,7 @@ class Calls:
         places: Places,
         tracing: Tracing,
         cache: AnswerCache,
+        kept: KeptFiles,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._cache = cache
@@ -63,6 +65,7 @@ class Calls:
         self._outputs = outputs
         self._repeats = repeats
         self._places = places
+        self._kept_files = kept
 
     @property
     def snapshot(self) -> Snapshot:
@@ -91,7 +94,8 @@ class Calls:
         """The settled answer.
 
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
-        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
+        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free, StorageFull
+        where there is no room for files that are to be kept.
         """
         admitted = await self.admitted(caller, request)
         return await self._in_flight.answer_of(self._run(admitted))
@@ -115,10 +119,10 @@ class Calls:
 
     async def _run(self, admitted: Admitted) -> CallResult:
         with admitted.trace:
-            async with self._places.taken(admitted.caller):
-                return await self._in_place(admitted)
+            async with self._places.taken(admitted.caller), self._kept_files.room(admitted) as keeping:
+                return await self._in_place(admitted, keeping)
 
-    async def _in_place(self, admitted: Admitted) -> CallResult:
+    async def _in_place(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         known = await self._cache.find(admitted, self.snapshot.number) if admitted.request.cache else None
         if known is not None:
             admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
@@ -130,11 +134,11 @@ class Calls:
             Running(admitted.call_id, admitted.caller.wallet_id, self._in_flight.expiry(admitted.created_at))
         )
         try:
-            return await (self._answer(admitted) if known is None else self._answer_again(admitted, known))
+            return await (self._answer(admitted, keeping) if known is None else self._answer_again(admitted, known))
         finally:
             self._in_flight.remove(admitted.call_id)
 
-    async def _answer(self, admitted: Admitted) -> CallResult:
+    async def _answer(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         routed = Routed([])
         try:
             answer = await self._router.answer(admitted, routed)
@@ -146,15 +150,16 @@ class Calls:
             raise called(refusal, admitted) from error
         told = truth_of(admitted, End.FINISHED, Seen(answer.usage, answer.content_bytes), routed)
         assert told.usage is not None, "a call that finished is charged"
-        operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), answer.body)
+        body = answer.body if keeping is None else await keeping.stored(routed.provider, answer.body)
+        operation = self.settlement(admitted, told, recorded(admitted, told.usage, routed), body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
         note_end(admitted.model.slug, told, operation.cost_micro)
-        result = result_of(admitted, answer.body, told.usage, operation, settled, now())
+        result = result_of(admitted, body, told.usage, operation, settled, now())
         admitted.trace.settled(told.usage, result.charged_micro)
         if not admitted.request.cache:
             return result
-        await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
+        await self._cache.keep(admitted, self.snapshot.number, body, told.usage)
         return replace(result, cached=False)
 
     async def _answer_again(self, admitted: Admitted, known: CachedAnswer) -> CallResult:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -63,6 +64,15 @@ class ImagePayload:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoPayload:
+    """What a video model is asked."""
+
+    prompt: str
+    seconds: int
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CustomPayload:
     """A body in the form of the model's own provider."""
 
@@ -71,12 +81,12 @@ class CustomPayload:
 
 @dataclass(frozen=True, slots=True)
 class UnservedPayload:
-    """Work that no provider adapter does yet: `kind` is the input's field, "video" or "audio"."""
+    """Work that no provider adapter does yet: `kind` is the input's field, "audio"."""
 
     kind: str
 
 
-CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | CustomPayload | UnservedPayload
+CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | VideoPayload | CustomPayload | UnservedPayload
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +107,14 @@ class EmbeddingOutputView:
 
 @dataclass(frozen=True, slots=True)
 class AssetView:
-    """A file that a model made."""
+    """A file that a model made. `expires_at`: until when it is kept; `url_expires_at`: until when its address works."""
 
     id: UUID
     content_type: str
     size_bytes: int | None
     url: str
+    expires_at: datetime | None = None
+    url_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,12 @@ class AssetsOutputView:
 
 OutputView = ChatOutputView | EmbeddingOutputView | AssetsOutputView
 
-_BY_MODALITY: Final = {"TEXT": Operation.CHAT, "EMBEDDING": Operation.EMBEDDING, "IMAGE": Operation.IMAGE}
+_BY_MODALITY: Final = {
+    "TEXT": Operation.CHAT,
+    "EMBEDDING": Operation.EMBEDDING,
+    "IMAGE": Operation.IMAGE,
+    "VIDEO": Operation.VIDEO,
+}
 _PATHS: Final[dict[Operation, dict[str, str]]] = {
     Operation.CHAT: {
         "max_tokens": "maxOutputTokens",
@@ -123,8 +140,14 @@ _PATHS: Final[dict[Operation, dict[str, str]]] = {
     },
     Operation.EMBEDDING: {"input": "texts", "dimensions": "dimensions"},
     Operation.IMAGE: {"prompt": "prompt", "n": "count", "size": "size"},
+    Operation.VIDEO: {"prompt": "prompt", "seconds": "seconds", "size": "size"},
 }
-_NAMES: Final = {Operation.CHAT: "chat", Operation.EMBEDDING: "embedding", Operation.IMAGE: "image"}
+_NAMES: Final = {
+    Operation.CHAT: "chat",
+    Operation.EMBEDDING: "embedding",
+    Operation.IMAGE: "image",
+    Operation.VIDEO: "video",
+}
 
 
 def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, JsonObject]:
@@ -140,6 +163,8 @@ def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, 
             return Operation.EMBEDDING, _with_given(body, dimensions=payload.dimensions)
         case ImagePayload():
             return Operation.IMAGE, _with_given({"prompt": payload.prompt}, n=payload.count, size=payload.size)
+        case VideoPayload():
+            return Operation.VIDEO, _with_given({"prompt": payload.prompt}, seconds=payload.seconds, size=payload.size)
         case CustomPayload():
             return _BY_MODALITY.get(modality or "", Operation.CHAT), _custom_body(payload)
         case UnservedPayload():

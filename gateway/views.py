@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from billing.views import PlanView
@@ -39,6 +40,8 @@ class CallRequest:
     `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
     `repeat_for`: how long it is kept for repeats, None for the usual time.
     `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
+    `way`: "call" is answered whole or streamed, "job" is followed. `keeps_assets`: files of the answer are stored, and
+    the answer refers to them.
     """
 
     model: str
@@ -50,6 +53,8 @@ class CallRequest:
     call_id: UUID | None = None
     repeat_for: timedelta | None = None
     cache: bool = False
+    way: Literal["call", "job"] = "call"
+    keeps_assets: bool = False
 
 
 @record

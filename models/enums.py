@@ -182,6 +182,13 @@ class CallStatus(StrEnum):
     CANCELED = "CANCELED"
 
 
+class JobOperation(StrEnum):
+    """What a job asks of a model."""
+
+    IMAGE = "IMAGE"
+    VIDEO = "VIDEO"
+
+
 class PaymentPurpose(StrEnum):
     """What a payment was for."""
 

@@ -15,11 +15,12 @@ JsonObject = dict[str, object]
 
 
 class Operation(StrEnum):
-    """What is asked of a model; each has one path in OpenAI's REST form."""
+    """What is asked of a model; each but VIDEO, which is a job, has one path in OpenAI's REST form."""
 
     CHAT = "CHAT"
     EMBEDDING = "EMBEDDING"
     IMAGE = "IMAGE"
+    VIDEO = "VIDEO"
 
 
 @dataclass(frozen=True, slots=True)

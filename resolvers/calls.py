@@ -1,7 +1,7 @@
 """Model calls: asking for one, what it would cost, and reading those that were made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,13 +9,15 @@ from accounts.rules.roles import Action
 from accounts.views import Environment
 from gateway.callers import WorkspaceFacts
 from gateway.errors import UpstreamFailed
-from gateway.payloads import CallPayload, OutputView, input_path, openai_form, output_of
+from gateway.payloads import CallPayload, OutputView, input_path, openai_form
 from gateway.views import Caller, CallRequest, CallResult, Estimate
 from kit.errors import BadRequest, InvalidInput, Refusal
 from kit.pages import Page
 from metering.usage import CallFilter
 from metering.views import CallView, UsageView, WalletView
+from providers.base import Operation
 from resolvers.access import key_of, own_workspace, permitted, require
+from resolvers.assets import shown_output
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -47,13 +49,15 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        result = await context.services.calls.call(caller_of(context, facts), request_of(context, ask))
+        request = request_of(context, ask)
+        keeping = replace(request, keeps_assets=request.operation is Operation.IMAGE)
+        result = await context.services.calls.call(caller_of(context, facts), keeping)
     except Refusal as refusal:
         record = await _record_of(context, refusal)
         return CallAnswer(record, None, facts.wallet_id, facts.workspace_id, placed(context, ask, refusal))
     finally:
         context.renew()
-    output = None if result.body is None else output_of(result.call_id, result.body)
+    output = None if result.body is None else await shown_output(context, result.call_id, result.body)
     return CallAnswer(record_of(context, facts, result), output, facts.wallet_id, facts.workspace_id)
 
 
@@ -62,7 +66,9 @@ async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        return await context.services.calls.estimate(caller_of(context, facts), request_of(context, ask))
+        request = request_of(context, ask)
+        way = "job" if request.operation is Operation.VIDEO else "call"
+        return await context.services.calls.estimate(caller_of(context, facts), replace(request, way=way))
     except Refusal as refusal:
         shown = placed(context, ask, refusal)
         return Estimate(0, 0, affordable=False, refusals=((shown.code, shown.message, shown.field),))
@@ -98,7 +104,7 @@ async def output(context: RequestContext, call: CallView) -> OutputView | None:
         return None
     if kept.body is None:
         raise BadRequest("these outputs are too large to be read at once; ask for fewer calls")
-    return output_of(call.id, kept.body)
+    return await shown_output(context, call.id, kept.body)
 
 
 async def wallet_after(context: RequestContext, answer: CallAnswer) -> WalletView | None:

@@ -11,8 +11,10 @@ from billing.catalog import CatalogHolder
 from billing.services import Billing
 from billing.views import ModelView
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.assets import Assets
 from gateway.callers import WorkspaceFacts, Workspaces
 from gateway.calls import Calls
+from gateway.jobs import Jobs
 from gateway.outputs import Outputs
 from gateway.streaming import Streams
 from metering.ledger import Ledger
@@ -47,6 +49,8 @@ class ResolverServices:
     calls: Calls
     streams: Streams
     outputs: Outputs
+    jobs: Jobs
+    assets: Assets
     workspaces: Workspaces
     webhooks: WebhookEndpoints
     billing: Billing

@@ -11,6 +11,7 @@ from schema.cost import Cost
 from schema.errors import answered
 from schema.identity_mutations import IdentityMutation
 from schema.inputs.calls import ModelCallInput
+from schema.job_mutations import JobMutation
 from schema.node import Info
 from schema.payment_mutations import PaymentMutation
 from schema.types.payloads import ModelCallPayload
@@ -20,7 +21,7 @@ CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call"
 
 
 @strawberry.type(description="What can be done; the fields of one document run one after the other")
-class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PaymentMutation):
+class Mutation(IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PaymentMutation, JobMutation):
     """The contract's Mutation."""
 
     @strawberry.mutation(

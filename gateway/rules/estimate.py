@@ -24,6 +24,11 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
     """The largest usage that the request can lead to. InvalidInput when it asks for more output than the model gives."""
     if operation is Operation.IMAGE:
         return _facts(input_tokens=_input_bound(shape, model), images=shape.images)
+    if operation is Operation.VIDEO:
+        longest = model.limits.max_seconds
+        if longest is not None and shape.seconds > longest:
+            raise InvalidInput(f"{model.slug} makes at most {longest} seconds, not {shape.seconds}", field=["seconds"])
+        return _facts(input_tokens=_input_bound(shape, model), seconds=shape.seconds)
     if operation is Operation.EMBEDDING:
         return _facts(input_tokens=_input_bound(shape, model))
     most = model.max_output_tokens
@@ -63,7 +68,13 @@ def _input_bound(shape: RequestShape, model: ModelView) -> int:
     return min(tokens, model.context_tokens) if model.context_tokens else tokens
 
 
-def _facts(*, input_tokens: int, output_tokens: int = 0, images: int = 0) -> UsageFacts:
+def _facts(*, input_tokens: int, output_tokens: int = 0, images: int = 0, seconds: int = 0) -> UsageFacts:
     return UsageFacts(
-        input_tokens=input_tokens, output_tokens=output_tokens, requests=1, images=images, estimated=True, provider=""
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        requests=1,
+        images=images,
+        seconds=seconds,
+        estimated=True,
+        provider="",
     )
