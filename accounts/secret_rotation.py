@@ -41,6 +41,7 @@ COLUMNS: Final = (
     SealedColumn("call_outputs", "call_id", "sealed", "key_version"),
     SealedColumn("files", "id", "sealed", "key_version"),
     SealedColumn("batch_lines", "id", "sealed", "key_version"),
+    SealedColumn("jobs", "call_id", "request"),
 )
 
 

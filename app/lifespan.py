@@ -21,6 +21,7 @@ from accounts.passwords import PasswordHasher
 from accounts.plans import CatalogPlans
 from accounts.principals import Principals
 from accounts.services import Accounts
+from app.asset_files import AssetFiles
 from app.batch_rest import BatchRest
 from app.batch_work import BatchWork
 from app.credentials import Credentials
@@ -29,6 +30,7 @@ from app.graphql.asking import EdgeSettings
 from app.graphql.edge import GraphQLEdge
 from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
+from app.jobs import JobParts, OpenedJobs, open_jobs
 from app.model_pages import ModelPages
 from app.openai_rest import OpenAIRest
 from app.otel import OtelTracing
@@ -36,6 +38,7 @@ from app.pages import Pages
 from app.partner_rest import PartnerRest
 from app.payment_pages import PaymentPages
 from app.ports import Attempts, PromoAttempts, circuit_terms, provider_specs, stripe_link
+from app.provider_webhooks import ProviderWebhooks
 from app.rest_admission import RestAdmission
 from app.rest_door import RestDoor
 from app.sdk_retries import SdkRetries
@@ -135,6 +138,9 @@ class Services:
     health: Health
     otel: OtelTracing | None
     """Where traces are exported."""
+    jobs: OpenedJobs
+    asset_files: AssetFiles
+    provider_webhooks: ProviderWebhooks
 
 
 @asynccontextmanager
@@ -219,7 +225,22 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         otel = _otel(settings, stack)
         tracing = otel or NoTracing()
         cache = AnswerCache(redis, sealer)
-        calls = Calls(database, catalog, router, settling, in_flight, outputs, repeats, places, offers, tracing, cache)
+        specs = provider_specs(snapshot)
+        jobs = await open_jobs(JobParts(database, catalog, ledger, sealer, outputs, providers, settings), specs, stack)
+        calls = Calls(
+            database,
+            catalog,
+            router,
+            settling,
+            in_flight,
+            outputs,
+            repeats,
+            places,
+            offers,
+            tracing,
+            cache,
+            jobs.kept,
+        )
         streams = Streams(calls, router, settling, in_flight, repeats, places)
         hub = LiveHub(announcer, listening)
         live = Live(hub, lambda ids: wallets_by_id(database, ids, now()), lambda ids: calls_by_id(database, ids))
@@ -245,6 +266,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             calls=calls,
             streams=streams,
             outputs=outputs,
+            jobs=jobs.jobs,
+            assets=jobs.assets,
             workspaces=workspaces,
             webhooks=WebhookEndpoints(database, sealer, settings.egress_allow),
             billing=billing,
@@ -314,6 +337,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             model_pages=ModelPages(accounts, credentials, principals, published, workspaces, throttle, calls),
             health=Health(database, redis),
             otel=otel,
+            jobs=jobs,
+            asset_files=AssetFiles(jobs.assets, jobs.urls),
+            provider_webhooks=ProviderWebhooks(jobs.providers, jobs.jobs),
         )
 
 

@@ -1,6 +1,7 @@
 """The ASGI application: which part answers which path, in which order, and the boundary where failures end.
 
-request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | payment pages and webhooks | pages of mail links | pages of published models | 404
+request id -> error boundary -> /v1/… (bare ASGI, the hot path) | /graphql | health | payment pages and webhooks | assets |
+webhooks of providers | pages of mail links | pages of published models | 404
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Final
 
 from app import openapi
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
+from app.asset_files import PATH as ASSET_PATH
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
 from app.health import PATHS as HEALTH_PATHS
@@ -22,6 +24,7 @@ from app.lifespan import Services, open_services
 from app.logs import configure_logging
 from app.pages import PATHS as PAGE_PATHS
 from app.payment_pages import PATHS as PAYMENT_PATHS
+from app.provider_webhooks import PATH as PROVIDER_WEBHOOK_PATH
 from app.settings import Settings
 from kit.errors import Refusal, RequestFailure
 from metering.errors import JournalUnusable
@@ -113,6 +116,10 @@ class Tollgate:
             await services.health(scope, send)
         elif path in PAYMENT_PATHS:
             await services.payment_pages(scope, receive, send)
+        elif path.startswith(ASSET_PATH):
+            await services.asset_files(scope, send)
+        elif path.startswith(PROVIDER_WEBHOOK_PATH):
+            await services.provider_webhooks(scope, receive, send)
         elif path in PAGE_PATHS:
             await services.pages(scope, receive, send)
         elif path.startswith("/m/"):

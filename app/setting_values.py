@@ -147,6 +147,17 @@ def web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def store_address(text: str) -> str:
+    """Where files lie; empty for the usual place."""
+    parts = _split(text)
+    plain = parts is not None and not (parts.query or parts.fragment or parts.username)
+    bucket = parts is not None and parts.scheme == "s3" and bool(parts.netloc)
+    folder = parts is not None and parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
+    if text and not (plain and (bucket or folder)):
+        raise ValueError("s3://bucket/prefix or file:///folder")
+    return text
+
+
 def origin(text: str) -> str:
     """What a browser sends as Origin, or a star."""
     parts = _split(text)

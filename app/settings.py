@@ -26,6 +26,7 @@ from app.setting_values import (
     secret,
     secret_keys,
     smtp_address,
+    store_address,
     web_address,
 )
 from app.variables import VARIABLES
@@ -66,6 +67,7 @@ class Settings:
     oidc_issuer: str | None
     oidc_audience: str | None
     assets_url: str
+    assets_store: str
     stripe_api_key: Secret | None
     stripe_webhook_secret: Secret | None
     stripe_api_base: str | None
@@ -115,6 +117,7 @@ class Settings:
             oidc_issuer=read("TOLLGATE_OIDC_ISSUER", optional(web_address)),
             oidc_audience=read("TOLLGATE_OIDC_AUDIENCE", optional(str)),
             assets_url=read("TOLLGATE_ASSETS_URL", optional(web_address)) or public_url,
+            assets_store=read("TOLLGATE_ASSETS_STORE", store_address),
             stripe_api_key=read("STRIPE_API_KEY", secret(str)),
             stripe_webhook_secret=read("STRIPE_WEBHOOK_SECRET", secret(str)),
             stripe_api_base=read("STRIPE_API_BASE", optional(web_address)),

@@ -24,6 +24,7 @@ from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
 from billing.webhooks import deliver_webhooks
 from gateway.files import purge_files
+from gateway.job_rows import forget
 from kit.clock import now
 from metering.idempotency import purge_keys
 from metering.reaper import purge_outputs, reap_holds, sweep_grants
@@ -76,9 +77,15 @@ def worker_tasks(services: Services) -> list[Task]:
             BACKLOG.labels(queue).set(seconds)
         return 0
 
+    async def forget_jobs(limit: int) -> int:
+        return await forget(services.database, now(), limit=limit)
+
     return [
         Task("measure-backlog", every_s=15.0, limit=1, run=backlog),
         *money_tasks(services.billing),
+        Task("advance-jobs", every_s=0.5, limit=50, run=lambda limit: services.jobs.runner.advance(limit=limit)),
+        Task("purge-assets", every_s=30.0, limit=200, run=lambda limit: services.jobs.assets.purge(limit=limit)),
+        Task("forget-jobs", every_s=300.0, limit=500, run=forget_jobs),
         Task("purge-outputs", every_s=30.0, limit=500, run=database(purge_outputs)),
         Task("purge-idempotency-keys", every_s=60.0, limit=500, run=database(purge_keys)),
         Task("forget-origins", every_s=3600.0, limit=1_000, run=database(forget_origins)),

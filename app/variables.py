@@ -73,6 +73,11 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TOLLGATE_OIDC_AUDIENCE", "", "the audience those tokens must name; required with the issuer"),
     Variable("TOLLGATE_ASSETS_URL", "", "where stored outputs are served from; the public URL when unset"),
     Variable(
+        "TOLLGATE_ASSETS_STORE",
+        "",
+        "where stored outputs lie, encrypted: s3://bucket/prefix or file:///folder; `assets` in the data directory when unset",
+    ),
+    Variable(
         "STRIPE_API_KEY", "", "Stripe's secret key; payments answer PAYMENTS_NOT_CONFIGURED when unset", secret=True
     ),
     Variable("STRIPE_WEBHOOK_SECRET", "", "verifies Stripe's webhooks; required with the key", secret=True),

@@ -37,6 +37,8 @@ _PARTS_OF_METERS: Final = (
     (Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS),
     (Meter.REASONING_TOKENS, Meter.OUTPUT_TOKENS),
 )
+_NEEDS_ADDRESS: Final = frozenset({ProviderKind.OPENAI_COMPATIBLE, ProviderKind.PREDICTION})
+_JOBS_DO: Final = frozenset({Modality.IMAGE, Modality.VIDEO})
 _MONTHS_OF_A_YEAR: Final = 12
 _DAYS_OF_A_YEAR: Final = 365
 
@@ -220,6 +222,9 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             if route.provider not in providers:
                 hint = meant(route.provider, list(providers))
                 yield Finding(f"{path}.routes[{index}].provider", f"there is no provider {shown(route.provider)}{hint}")
+            elif providers[route.provider].kind is ProviderKind.PREDICTION and model.modality not in _JOBS_DO:
+                message = f"{route.provider} makes predictions, which are jobs of images and videos only"
+                yield Finding(f"{path}.routes[{index}].provider", message)
         yield from _meters(model, path)
         if model.chain is None:
             yield from _bounds(model, path)
@@ -230,8 +235,10 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             yield Finding(path, "no model is served here", is_error=False)
         if provider.kind is ProviderKind.SANDBOX:
             continue
-        if provider.kind is ProviderKind.OPENAI_COMPATIBLE and not (provider.base_url or provider.base_url_env):
+        if provider.kind in _NEEDS_ADDRESS and not (provider.base_url or provider.base_url_env):
             yield Finding(f"{path}.base_url", "is missing: where does this provider answer?")
+        if provider.prediction is not None and provider.kind is not ProviderKind.PREDICTION:
+            yield Finding(f"{path}.prediction", "belongs to a provider whose kind is prediction")
         if provider.api_key_env is None:
             yield Finding(f"{path}.api_key_env", "this provider is called without a key", is_error=False)
 

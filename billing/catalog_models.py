@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
+from billing.catalog_predictions import read_prediction
 from billing.catalog_reader import NAME_FORM, Section, join_path, shown
 from billing.catalog_settings import MeterCost, ProviderKind, ProviderSpec
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
@@ -14,6 +15,7 @@ from billing.views import ModelLimits, RouteView
 from kit.json_values import JsonObject, is_object
 from kit.money import AmountError, micro_of
 from models.enums import Meter, Modality
+from providers.prediction_terms import PredictionTerms
 
 MAX_MODELS: Final = 5_000
 MAX_PROVIDERS: Final = 200
@@ -26,6 +28,8 @@ MAX_DELAY_MS: Final = 120_000
 MAX_RETRIES: Final = 5
 MAX_CIRCUIT_FAILURES: Final = 1_000
 MAX_COOLDOWN_S: Final = 60
+MAX_DEADLINE_S: Final = 7 * 86_400
+MAX_ASSET_BYTES: Final = 10_000_000_000
 
 SLUG_FORM: Final = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,126}[a-z0-9])?")
 SLUG_WORDS: Final = "lower-case letters, digits, dots, slashes, - and _, at most 128"
@@ -65,6 +69,7 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         circuit_cooldown_s=section.optional_integer("circuit_cooldown_s", 1, MAX_COOLDOWN_S),
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
+        prediction=read_prediction(section) or (PredictionTerms() if kind is ProviderKind.PREDICTION else None),
     )
     section.finish()
     return spec
@@ -111,6 +116,8 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[Me
             max_characters=section.optional_integer("max_characters", 1, MAX_TOKENS),
             requests_per_hour=section.optional_integer("requests_per_hour", 1, MAX_REQUESTS_PER_HOUR),
             cache_percent=section.integer("cache_percent", 0, 100, default=0),
+            job_deadline_s=section.optional_integer("job_deadline_s", 10, MAX_DEADLINE_S),
+            asset_bytes=section.optional_integer("asset_bytes", 1, MAX_ASSET_BYTES),
         ),
         prices=tuple(prices),
         chain=_chain(section),

@@ -285,6 +285,23 @@ class Section:
                 found.append((name, item))
         return tuple(sorted(found))
 
+    def pairs(self, key: str, *, most: int) -> tuple[tuple[str, str], ...]:
+        """A table of texts by name, sorted by it."""
+        value = self._take(key)
+        if value is None:
+            return ()
+        if not _is_table(value) or len(value) > most:
+            self.add(key, f"expected a table of at most {most} texts, found {_counted(value)}")
+            return ()
+        found: list[tuple[str, str]] = []
+        for name, item in value.items():
+            if not isinstance(item, str) or not item or len(item) > MAX_TEXT or _CONTROL.search(item):
+                path = join_path(join_path(self.path, key), name)
+                self.findings.add(path, f"expected a text, found {shown(item)}")
+            else:
+                found.append((name, item))
+        return tuple(sorted(found))
+
     def finish(self) -> None:
         """Report the keys that nobody asked for."""
         known = sorted(self._asked)

@@ -5,7 +5,9 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
+from billing.catalog_predictions import prediction_of
 from models.enums import GrantKind, Meter
+from providers.prediction_terms import PredictionTerms
 
 
 class _Record(Protocol):
@@ -31,6 +33,7 @@ class ProviderKind(StrEnum):
     SANDBOX = "sandbox"
     OPENAI_COMPATIBLE = "openai_compatible"
     ANTHROPIC = "anthropic"
+    PREDICTION = "prediction"
 
 
 class Renewal(StrEnum):
@@ -46,6 +49,7 @@ class ProviderSpec:
     """Where models are served. Keys and addresses that differ between sites are named by environment variable.
 
     `base_url` is the default where `base_url_env` names no variable or one that is not set. None: as usual.
+    `prediction`: how a provider of that kind is spoken to.
     """
 
     name: str
@@ -62,6 +66,7 @@ class ProviderSpec:
     circuit_cooldown_s: int | None = None
     sandbox_delay_ms: int = 0
     sandbox_chunk_delay_ms: int = 0
+    prediction: PredictionTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +187,13 @@ def settings_of(row: JsonObject) -> CatalogSettings:
     return CatalogSettings(
         burn_order=tuple(GrantKind(kind) for kind in row.get("burn_order", DEFAULT_BURN_ORDER)),
         providers=tuple(
-            _of(ProviderSpec, provider, kind=ProviderKind(provider["kind"])) for provider in row.get("providers", ())
+            _of(
+                ProviderSpec,
+                provider,
+                kind=ProviderKind(provider["kind"]),
+                prediction=prediction_of(provider.get("prediction")),
+            )
+            for provider in row.get("providers", ())
         ),
         top_up=None
         if top_up is None

@@ -197,6 +197,8 @@ def limits_of(row: JsonObject) -> ModelLimits:
         max_characters=row.get("max_characters"),
         requests_per_hour=row.get("requests_per_hour"),
         cache_percent=row.get("cache_percent") or 0,
+        job_deadline_s=row.get("job_deadline_s"),
+        asset_bytes=row.get("asset_bytes"),
     )
 
 

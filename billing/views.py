@@ -101,6 +101,8 @@ class ModelLimits:
     `bytes_per_token`: a token covers at least so many bytes of text, so input of n bytes has at most n divided by it
     tokens. `image_input_tokens`: the most tokens that one image in a message counts. `requests_per_hour`: how often
     one workspace may call the model. `cache_percent`: what an answer from the cache costs, in percent of the call's price.
+    `job_deadline_s`: how long a job may take. `asset_bytes`: the most that one image, or one second of video, takes as a
+    stored file.
     """
 
     bytes_per_token: int = 1
@@ -110,6 +112,8 @@ class ModelLimits:
     max_characters: int | None = None
     requests_per_hour: int | None = None
     cache_percent: int = 0
+    job_deadline_s: int | None = None
+    asset_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

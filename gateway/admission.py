@@ -45,8 +45,11 @@ _MODALITIES: Final = {
     Operation.IMAGE: Modality.IMAGE,
     Operation.SPEECH: Modality.AUDIO,
     Operation.TRANSCRIPTION: Modality.AUDIO,
+    Operation.VIDEO: Modality.VIDEO,
 }
 _LIMIT_NAMES: Final = ("max_completion_tokens", "max_tokens")
+_JOBS: Final = frozenset({Operation.IMAGE, Operation.VIDEO})
+_JOBS_ONLY: Final = frozenset({Operation.VIDEO})
 
 
 @record
@@ -112,6 +115,10 @@ def admit(
     """
     model = find_model(snapshot, caller, request.model)
     check_operation(model, request.operation)
+    if request.way == "job" and request.operation not in _JOBS:
+        raise InvalidInput(f"startCall makes images and videos; call {model.slug} with callModel", field=["model"])
+    if request.way == "call" and request.operation in _JOBS_ONLY:
+        raise InvalidInput(f"{model.slug} takes minutes: call it with startCall", field=["model"])
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
     rates = NO_RATES if caller.test else model.rates
     terms = CallTerms(model, rates, snapshot.discount_percent(caller.plan, model))
@@ -242,4 +249,6 @@ def _claim(request: CallRequest, *, test: bool) -> IdempotencyClaim | None:
     require_key(key)
     # A test key's call is another call than a live key's, and repeats neither its answer nor its charge.
     whole = orjson.dumps([request.model, request.body, *(["test"] if test else [])], option=orjson.OPT_SORT_KEYS)
-    return IdempotencyClaim(key=key, operation=f"call.{request.operation}", input_digest=sha256(whole).digest())
+    return IdempotencyClaim(
+        key=key, operation=f"{request.way}.{request.operation}", input_digest=sha256(whole).digest()
+    )

@@ -18,6 +18,7 @@ from gateway.chains import ChainRun
 from gateway.errors import CreditsHeld, InsufficientCredits, UpstreamFailed
 from gateway.failures import as_refusal, end_of, kept_sentence
 from gateway.in_flight import InFlight, Running
+from gateway.kept_files import Keeping, KeptFiles
 from gateway.metered import metered, recorded
 from gateway.metrics import note_end
 from gateway.offers import Offers
@@ -58,6 +59,7 @@ class Calls:
         offers: Offers,
         tracing: Tracing,
         cache: AnswerCache,
+        kept: KeptFiles,
     ) -> None:
         """The parts of one process, made by app.lifespan."""
         self._cache = cache
@@ -71,6 +73,7 @@ class Calls:
         self._outputs = outputs
         self._repeats = repeats
         self._places = places
+        self._kept_files = kept
 
     @property
     def snapshot(self) -> Snapshot:
@@ -99,7 +102,8 @@ class Calls:
         """The settled answer.
 
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
-        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free.
+        Unavailable when the database is away before the provider was called, TooManyCalls where no place is free, StorageFull
+        where there is no room for files that are to be kept.
         """
         admitted = await self.admitted(caller, request)
         return await self._in_flight.answer_of(self._run(admitted))
@@ -122,10 +126,10 @@ class Calls:
 
     async def _run(self, admitted: Admitted) -> CallResult:
         with admitted.trace:
-            async with self._places.taken(admitted.caller):
-                return await self._in_place(admitted)
+            async with self._places.taken(admitted.caller), self._kept_files.room(admitted) as keeping:
+                return await self._in_place(admitted, keeping)
 
-    async def _in_place(self, admitted: Admitted) -> CallResult:
+    async def _in_place(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         known = await self._cache.find(admitted, self.snapshot.number) if admitted.may_be_cached else None
         if known is not None:
             admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
@@ -143,11 +147,11 @@ class Calls:
         )
         self.write_after_steps(admitted)
         try:
-            return await (self._answer(admitted) if known is None else self._answer_again(admitted, known))
+            return await (self._answer(admitted, keeping) if known is None else self._answer_again(admitted, known))
         finally:
             self._in_flight.remove(admitted.call_id)
 
-    async def _answer(self, admitted: Admitted) -> CallResult:
+    async def _answer(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         routed = Routed([])
         try:
             answer = await self._router.answer(admitted, routed)
@@ -159,16 +163,17 @@ class Calls:
         told = ended.told
         assert told.usage is not None, "a call that finished is charged"
         assert ended.usage is not None, "likewise"
-        operation = self.settlement(admitted, told, ended.usage, ended.cost_micro, answer.body)
+        body = answer.body if keeping is None else await keeping.stored(routed.provider, answer.body)
+        operation = self.settlement(admitted, told, ended.usage, ended.cost_micro, body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
         note_end(admitted.counted_as, told, operation.cost_micro)
-        result = result_of(admitted, answer.body, told.usage, operation, settled, now())
+        result = result_of(admitted, body, told.usage, operation, settled, now())
         admitted.trace.settled(told.usage, result.charged_micro)
         if not admitted.request.cache:
             return result
         if admitted.may_be_cached:
-            await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
+            await self._cache.keep(admitted, self.snapshot.number, body, told.usage)
         return replace(result, cached=False)
 
     async def _failed(self, admitted: Admitted, end: End, refusal: Refusal, routed: Routed) -> None:

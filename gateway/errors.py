@@ -238,8 +238,8 @@ class ClientLeft(Refusal):
         super().__init__("the client left before the end")
 
 
-class StorageFull(Refusal):
-    """The workspace's files hold as much as they may."""
+class FilesFull(Refusal):
+    """The workspace's files of batches hold as much as they may."""
 
     code = Code.STORAGE_FULL
 
@@ -256,3 +256,64 @@ class TooManyBatches(Refusal):
     def __init__(self, most: int) -> None:
         """`most` at once."""
         super().__init__(f"{most} batches are open, which is the most; wait for one to end, or cancel it")
+
+
+class StorageFull(Refusal):
+    """The plan's storage has no room for what the call would make."""
+
+    code = Code.STORAGE_FULL
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        """`needed_bytes`: the most that the call's files may take."""
+        super().__init__(
+            f"what this call makes may take {needed_bytes} bytes and {free_bytes} are free; delete assets, or choose a "
+            "plan with more storage"
+        )
+
+
+class NotAJob(Refusal):
+    """Only what startCall began can be cancelled."""
+
+    code = Code.CONFLICT
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__(
+            "only calls made with startCall can be cancelled; a stream ends when its reader leaves", field=["callId"]
+        )
+
+
+class JobLost(Refusal):
+    """The job came to no end: its provider forgot it, its outcome is unknown, or its files cannot be fetched."""
+
+    code = Code.UPSTREAM_ERROR
+
+
+class JobTimedOut(Refusal):
+    """The job took longer than its model's may."""
+
+    code = Code.UPSTREAM_TIMEOUT
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__("the job took longer than it may; nothing is charged")
+
+
+class JobFailed(Refusal):
+    """The provider says that it failed; why is not kept, as its words may echo the prompt (D12)."""
+
+    code = Code.UPSTREAM_ERROR
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__("the provider failed")
+
+
+class JobCanceled(Refusal):
+    """Cancelled by its caller; kept as the call's record."""
+
+    code = Code.CONFLICT
+
+    def __init__(self) -> None:
+        """No facts."""
+        super().__init__("the call was cancelled")

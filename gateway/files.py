@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from gateway.errors import StorageFull
+from gateway.errors import FilesFull
 from kit.errors import NotFound
 from kit.ids import uuid7
 from kit.sealing import Sealer, row_context
@@ -53,7 +53,7 @@ class Files:
         self._sealer = sealer
 
     async def store(self, owner: Owner, filename: str, content: bytes, at: datetime, life: timedelta) -> FileView:
-        """A batch's input file; StorageFull where the workspace has no room for it."""
+        """A batch's input file; FilesFull where the workspace has no room for it."""
         view = FileView(uuid7(), FilePurpose.BATCH, filename, len(content), at, at + life)
         sealed = self._sealer.seal(content, row_context("files", "sealed", view.id))
         async with transaction(self._database) as conn:
@@ -61,7 +61,7 @@ class Files:
             await conn.execute("SELECT FROM workspaces WHERE id = $1 FOR NO KEY UPDATE", owner.workspace_id)
             stored: int = await conn.fetchval(_STORED, owner.workspace_id, at)
             if stored + len(content) > MAX_STORED_BYTES:
-                raise StorageFull(MAX_STORED_BYTES)
+                raise FilesFull(MAX_STORED_BYTES)
             await conn.execute(
                 _INSERT,
                 view.id,

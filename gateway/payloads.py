@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -73,6 +74,15 @@ class SpeechPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoPayload:
+    """What a video model is asked."""
+
+    prompt: str
+    seconds: int
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CustomPayload:
     """A body in the form of the model's own provider."""
 
@@ -81,12 +91,14 @@ class CustomPayload:
 
 @dataclass(frozen=True, slots=True)
 class UnservedPayload:
-    """Work that no provider adapter does yet: `kind` is the input's field, "video"."""
+    """Work that no provider adapter does yet: `kind` is the input's field."""
 
     kind: str
 
 
-CallPayload = ChatPayload | EmbeddingPayload | ImagePayload | SpeechPayload | CustomPayload | UnservedPayload
+CallPayload = (
+    ChatPayload | EmbeddingPayload | ImagePayload | VideoPayload | SpeechPayload | CustomPayload | UnservedPayload
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +119,14 @@ class EmbeddingOutputView:
 
 @dataclass(frozen=True, slots=True)
 class AssetView:
-    """A file that a model made."""
+    """A file that a model made. `expires_at`: until when it is kept; `url_expires_at`: until when its address works."""
 
     id: UUID
     content_type: str
     size_bytes: int | None
     url: str
+    expires_at: datetime | None = None
+    url_expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,7 @@ _BY_MODALITY: Final = {
     "EMBEDDING": Operation.EMBEDDING,
     "IMAGE": Operation.IMAGE,
     "AUDIO": Operation.SPEECH,
+    "VIDEO": Operation.VIDEO,
 }
 _PATHS: Final[dict[Operation, dict[str, str]]] = {
     Operation.CHAT: {
@@ -139,12 +154,14 @@ _PATHS: Final[dict[Operation, dict[str, str]]] = {
     Operation.EMBEDDING: {"input": "texts", "dimensions": "dimensions"},
     Operation.IMAGE: {"prompt": "prompt", "n": "count", "size": "size"},
     Operation.SPEECH: {"input": "text", "voice": "voice", "response_format": "format"},
+    Operation.VIDEO: {"prompt": "prompt", "seconds": "seconds", "size": "size"},
 }
 _NAMES: Final = {
     Operation.CHAT: "chat",
     Operation.EMBEDDING: "embedding",
     Operation.IMAGE: "image",
     Operation.SPEECH: "audio",
+    Operation.VIDEO: "video",
 }
 _USUAL_VOICE: Final = "alloy"
 
@@ -165,6 +182,8 @@ def openai_form(payload: CallPayload, modality: str | None) -> tuple[Operation, 
         case SpeechPayload():
             spoken: JsonObject = {"input": payload.text, "voice": payload.voice or _USUAL_VOICE}
             return Operation.SPEECH, _with_given(spoken, response_format=payload.format)
+        case VideoPayload():
+            return Operation.VIDEO, _with_given({"prompt": payload.prompt}, seconds=payload.seconds, size=payload.size)
         case CustomPayload():
             return _BY_MODALITY.get(modality or "", Operation.CHAT), _custom_body(payload)
         case UnservedPayload():

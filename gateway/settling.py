@@ -1,6 +1,7 @@
 """Holding before the provider is called, and settling after: the two commits that a call waits for."""
 
 import logging
+from datetime import datetime
 from typing import Final
 
 from gateway.admission import Admitted
@@ -11,7 +12,7 @@ from metering.errors import IdempotencyKeyReused, SettlementDelayed
 from metering.journal import Journal
 from metering.ledger import Ledger
 from metering.operations import PlaceHold, Release, Settle
-from metering.views import HoldPlaced, HoldRefusal, HoldRefused, Rejected, Released, Repeat, Settled
+from metering.views import HoldPlaced, HoldRefusal, HoldRefused, Outcome, Rejected, Released, Repeat, Settled
 
 logger = logging.getLogger(__name__)
 
@@ -37,38 +38,8 @@ class Settling:
         Refusals: InsufficientCredits, CreditsHeld, SpendLimitReached, IdempotencyKeyReused; Unavailable when the
         database is away (nothing was called, nothing is charged).
         """
-        outcome = await self._ledger.submit(self._hold_operation(admitted))
-        match outcome:
-            case HoldPlaced():
-                return outcome
-            case Repeat():
-                if not outcome.input_matches:
-                    raise IdempotencyKeyReused(admitted.claim.key if admitted.claim else "")
-                return outcome
-            case HoldRefused():
-                raise _refusal(admitted, outcome)
-            case _:
-                raise _rejected(outcome)
-
-    def _hold_operation(self, admitted: Admitted) -> PlaceHold:
-        caller = admitted.caller
-        return PlaceHold(
-            call_id=admitted.call_id,
-            wallet_id=caller.wallet_id,
-            workspace_id=caller.workspace_id,
-            amount_micro=admitted.bound_micro,
-            model_slug=admitted.model.slug,
-            user_id=caller.user_id,
-            api_key_id=caller.api_key_id,
-            request_id=caller.request_id,
-            expires_at=self._in_flight.expiry(admitted.created_at),
-            modality=admitted.model.modality.value,
-            terms={
-                "discount_percent": admitted.discount_percent,
-                "prices": [[price.meter, price.credits_micro, price.per] for price in admitted.rates.prices],
-            },
-            idempotency=admitted.claim,
-        )
+        operation = hold_operation(admitted, self._in_flight.expiry(admitted.created_at))
+        return held(admitted, await self._ledger.submit(operation))
 
     async def settle(self, operation: Settle) -> Settled | None:
         """The committed settlement; None when the database stayed away and it is journalled instead."""
@@ -90,6 +61,43 @@ class Settling:
             logger.warning("release of call %s is left to the reaper: the database is away", operation.call_id)
             return
         if not isinstance(outcome, Released):
+            raise _rejected(outcome)
+
+
+def hold_operation(admitted: Admitted, expires_at: datetime) -> PlaceHold:
+    """The operation that holds an admitted call's bound until it is renewed, or ends."""
+    caller = admitted.caller
+    return PlaceHold(
+        call_id=admitted.call_id,
+        wallet_id=caller.wallet_id,
+        workspace_id=caller.workspace_id,
+        amount_micro=admitted.bound_micro,
+        model_slug=admitted.model.slug,
+        user_id=caller.user_id,
+        api_key_id=caller.api_key_id,
+        request_id=caller.request_id,
+        expires_at=expires_at,
+        modality=admitted.model.modality.value,
+        terms={
+            "discount_percent": admitted.discount_percent,
+            "prices": [[price.meter, price.credits_micro, price.per] for price in admitted.rates.prices],
+        },
+        idempotency=admitted.claim,
+    )
+
+
+def held(admitted: Admitted, outcome: Outcome) -> HoldPlaced | Repeat:
+    """What the ledger answered to it. Raises what Settling.hold raises."""
+    match outcome:
+        case HoldPlaced():
+            return outcome
+        case Repeat():
+            if not outcome.input_matches:
+                raise IdempotencyKeyReused(admitted.claim.key if admitted.claim else "")
+            return outcome
+        case HoldRefused():
+            raise _refusal(admitted, outcome)
+        case _:
             raise _rejected(outcome)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from billing.views import PlanView
@@ -41,6 +42,8 @@ class CallRequest:
     `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
     `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`. `upload` is the
     recording to be written down; the body names it by its digest.
+    `way`: "call" is answered whole or streamed, "job" is followed. `keeps_assets`: files of the answer are stored, and
+    the answer refers to them.
     """
 
     model: str
@@ -54,6 +57,8 @@ class CallRequest:
     cache: bool = False
     vendor_headers: Headers = ()
     upload: Upload | None = None
+    way: Literal["call", "job"] = "call"
+    keeps_assets: bool = False
 
 
 @record

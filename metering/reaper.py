@@ -11,9 +11,12 @@ from metering.views import Outcome, Posted, Rejected
 from models.database import Database, execute, fetch_rows
 
 # No row locks here: the ledger locks wallets first, then holds, and looks again. A hold that another reaper takes at
-# the same time is ended once; the second finds nothing to do.
+# the same time is ended once; the second finds nothing to do. The hold of a job ends with the job, whose row says what
+# may still come of it, also when all workers were away for longer than a hold lives.
 _LAPSED_HOLDS: Final = """
-SELECT call_id, wallet_id, payee_wallet_id, checkpoint->'details' AS details FROM holds WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2
+SELECT call_id, wallet_id, payee_wallet_id, checkpoint->'details' AS details FROM holds WHERE expires_at <= $1
+    AND NOT EXISTS (SELECT FROM jobs WHERE jobs.call_id = holds.call_id AND ended_at IS NULL)
+ORDER BY expires_at LIMIT $2
 """
 _LAPSED_GRANTS: Final = """
 SELECT id, wallet_id FROM credit_grants

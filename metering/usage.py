@@ -15,7 +15,10 @@ from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
 from metering.views import CallView, Charges, UsageView
 from models.database import Database, fetch_rows
 
-_CALLS: Final = """
+# A call that has only its hold runs, unless it is a job that no provider was asked for yet.
+_STANDING: Final = """CASE WHEN EXISTS (SELECT FROM jobs j WHERE j.call_id = h.call_id AND j.submitting_at IS NULL)
+        THEN 'QUEUED' ELSE 'RUNNING' END"""
+_CALLS: Final = f"""
 SELECT found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOIN LATERAL (SELECT * FROM (
     (SELECT id, workspace_id, model_slug, status, user_id, api_key_id, request_id, idempotency_key, error_code,
         error_message, created_at, completed_at
@@ -24,23 +27,23 @@ SELECT found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOIN LATERAL (SELECT 
         AND ($6::timestamptz IS NULL OR created_at >= $6) AND ($7::timestamptz IS NULL OR created_at < $7)
      ORDER BY id DESC LIMIT $4)
     UNION ALL
-    (SELECT call_id, workspace_id, model_slug, 'RUNNING', user_id, api_key_id, request_id, idempotency_key, NULL,
+    (SELECT call_id, workspace_id, model_slug, {_STANDING}, user_id, api_key_id, request_id, idempotency_key, NULL,
         NULL, created_at, NULL
      FROM holds h WHERE h.wallet_id = (SELECT w.id FROM wallets w WHERE w.workspace_id = parent.id) AND call_id < $2
-        AND ($3::text IS NULL OR model_slug = $3) AND ($5::text[] IS NULL OR 'RUNNING' = ANY ($5))
+        AND ($3::text IS NULL OR model_slug = $3) AND ($5::text[] IS NULL OR {_STANDING} = ANY ($5))
         AND ($6::timestamptz IS NULL OR created_at >= $6) AND ($7::timestamptz IS NULL OR created_at < $7)
         AND NOT EXISTS (SELECT FROM calls c WHERE c.id = h.call_id) ORDER BY call_id DESC LIMIT $4)
 ) AS both_kinds ORDER BY id DESC LIMIT $4) AS found ORDER BY found.id DESC
-"""
-_CALLS_BY_ID: Final = """
+"""  # noqa: S608  our own text
+_CALLS_BY_ID: Final = f"""
 SELECT id, workspace_id, model_slug, status, user_id, api_key_id, request_id, idempotency_key, error_code,
     error_message, created_at, completed_at
 FROM calls WHERE id = ANY ($1)
 UNION ALL
-SELECT call_id, workspace_id, model_slug, 'RUNNING', user_id, api_key_id, request_id, idempotency_key, NULL,
+SELECT call_id, workspace_id, model_slug, {_STANDING}, user_id, api_key_id, request_id, idempotency_key, NULL,
     NULL, created_at, NULL
 FROM holds h WHERE call_id = ANY ($1) AND NOT EXISTS (SELECT FROM calls c WHERE c.id = h.call_id)
-"""
+"""  # noqa: S608  our own text
 _USAGE: Final = """
 SELECT call_id, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint, sum(output_tokens)::bigint,
     sum(reasoning_tokens)::bigint, sum(requests)::bigint, sum(images)::bigint, sum(seconds)::bigint,

@@ -1,4 +1,4 @@
-"""Assets: files that calls produced and the workspace keeps."""
+"""Assets: files that calls produced and the workspace keeps, and the room they take."""
 
 # ruff: noqa: D106  a Meta names its table, there is no more to say
 
@@ -32,7 +32,40 @@ class Asset(Model):
     created_at: fields.Field[datetime] = fields.DatetimeField()
     expires_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     deleted_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    api_key_id: fields.Field[UUID | None] = fields.UUIDField(null=True)
+    purged_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
 
     class Meta(Model.Meta):
         table = "assets"
         table_description = "A stored file"
+
+
+class WorkspaceStorage(Model):
+    """What a workspace's assets take and what calls under way have set aside; triggers keep it."""
+
+    workspace: fields.OneToOneRelation[Workspace] = fields.OneToOneField(
+        "models.Workspace", related_name=False, on_delete=fields.RESTRICT, primary_key=True
+    )
+    workspace_id: UUID
+    used_bytes: fields.Field[int] = fields.BigIntField(default=0)
+    reserved_bytes: fields.Field[int] = fields.BigIntField(default=0)
+
+    class Meta(Model.Meta):
+        table = "workspace_storage"
+        table_description = "What a workspace's assets take"
+
+
+class StorageReservation(Model):
+    """Room set aside for the assets of a call under way."""
+
+    call_id: fields.Field[UUID] = fields.UUIDField(primary_key=True)
+    workspace: fields.ForeignKeyRelation[Workspace] = fields.ForeignKeyField(
+        "models.Workspace", related_name=False, on_delete=fields.RESTRICT
+    )
+    workspace_id: UUID
+    bytes: fields.Field[int] = fields.BigIntField()
+    expires_at: fields.Field[datetime] = fields.DatetimeField()
+
+    class Meta(Model.Meta):
+        table = "storage_reservations"
+        table_description = "Room set aside for the assets of a call under way"

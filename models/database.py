@@ -29,6 +29,7 @@ MODEL_MODULES: Final = (
     "models.wallets",
     "models.calls",
     "models.batches",
+    "models.jobs",
     "models.payments",
     "models.promo",
     "models.free_credits",

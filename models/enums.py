@@ -189,6 +189,13 @@ class CallStatus(StrEnum):
     CANCELED = "CANCELED"
 
 
+class JobOperation(StrEnum):
+    """What a job asks of a model."""
+
+    IMAGE = "IMAGE"
+    VIDEO = "VIDEO"
+
+
 class PaymentPurpose(StrEnum):
     """What a payment was for."""
 

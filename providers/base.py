@@ -20,7 +20,7 @@ Headers = tuple[tuple[str, str], ...]
 class Operation(StrEnum):
     """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's.
 
-    The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
+    VIDEO is a job. The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
     """
 
     CHAT = "CHAT"
@@ -29,6 +29,7 @@ class Operation(StrEnum):
     IMAGE = "IMAGE"
     SPEECH = "SPEECH"
     TRANSCRIPTION = "TRANSCRIPTION"
+    VIDEO = "VIDEO"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from providers.errors import ProviderNotConfigured
 from providers.http_client import KeepAliveTransport
 from providers.key_source import KeyMissing, api_key_of
 from providers.openai_compatible import OpenAICompatibleProvider
+from providers.prediction_terms import PredictionTerms
 from providers.sandbox import SandboxProvider
 from providers.transport import EndpointError, Headers, HttpTransport
 
@@ -39,6 +40,7 @@ class ProviderKind(StrEnum):
     SANDBOX = "sandbox"
     OPENAI_COMPATIBLE = "openai_compatible"
     ANTHROPIC = "anthropic"
+    PREDICTION = "prediction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class ProviderSpec:
 
     `base_url_env` names a variable that replaces `base_url` where it is set. `api_key_env` names the variable with
     the key, or with `_FILE` behind it the variable with the path of a file that holds it; None for a provider that
-    wants none. `headers` are sent with every call.
+    wants none. `headers` are sent with every call. `prediction`: how a provider of predictions is spoken to, by
+    providers.job_registry.
     """
 
     name: str
@@ -57,15 +60,21 @@ class ProviderSpec:
     api_key_env: str | None = None
     headers: Headers = field(default=(), repr=False)
     policy: CallPolicy = USUAL_POLICY
+    prediction: PredictionTerms | None = None
+
+    def address(self, env: Mapping[str, str]) -> str | None:
+        """Where it answers."""
+        return (env.get(self.base_url_env, "").strip() if self.base_url_env else "") or self.base_url
 
 
 class UnconfiguredProvider:
     """Serves Provider by saying what is missing; the others of the catalog work all the same."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        """`reason` is a sentence for the operator and holds no secret."""
+    def __init__(self, name: str, reason: str, *, wanting: bool = True) -> None:
+        """`reason` is a sentence for the operator and holds no secret; not `wanting`: nothing of the operator's lacks."""
         self.name = name
         self.reason = reason
+        self.wanting = wanting
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """Raises ProviderNotConfigured."""
@@ -130,7 +139,7 @@ class Registry:
         return {
             name: provider.reason
             for name, provider in self._providers.items()
-            if isinstance(provider, UnconfiguredProvider)
+            if isinstance(provider, UnconfiguredProvider) and provider.wanting
         }
 
     async def aclose(self) -> None:
@@ -146,7 +155,7 @@ def _none(name: str) -> Provider | None:
 
 def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTransport) -> Provider:
     match spec.kind:
-        case ProviderKind.SANDBOX if not _address(spec, env):
+        case ProviderKind.SANDBOX if not spec.address(env):
             return SandboxProvider(spec.name, timeouts=spec.policy.timeouts)
         case ProviderKind.SANDBOX:
             return _over_http(OpenAICompatibleProvider, spec, env, transport)
@@ -154,12 +163,10 @@ def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTran
             return _over_http(OpenAICompatibleProvider, spec, env, transport)
         case ProviderKind.ANTHROPIC:
             return _over_http(AnthropicProvider, spec, env, transport)
+        case ProviderKind.PREDICTION:
+            return UnconfiguredProvider(spec.name, f"provider {spec.name!r} takes jobs only (startCall)", wanting=False)
         case _:
             assert_never(spec.kind)
-
-
-def _address(spec: ProviderSpec, env: Mapping[str, str]) -> str | None:
-    return (env.get(spec.base_url_env, "").strip() if spec.base_url_env else "") or spec.base_url
 
 
 def _over_http(
@@ -168,7 +175,7 @@ def _over_http(
     env: Mapping[str, str],
     transport: HttpTransport,
 ) -> Provider:
-    base_url = _address(spec, env)
+    base_url = spec.address(env)
     if not base_url:
         wanted = f"the environment variable {spec.base_url_env}" if spec.base_url_env else "a base_url in the catalog"
         return UnconfiguredProvider(spec.name, f"provider {spec.name!r} needs {wanted}")

@@ -57,8 +57,8 @@ def images(body: JsonObject, behaviour: SandboxBehaviour, created: int) -> tuple
     as_address = body.get("response_format") == "url"
     pictures: list[JsonObject] = []
     for index in range(count):
-        picture = base64.b64encode(_png(seed_of([body["model"], prompt, index]))).decode()
-        pictures.append({"url": f"data:image/png;base64,{picture}"} if as_address else {"b64_json": picture})
+        text = base64.b64encode(picture(seed_of([body["model"], prompt, index]))).decode()
+        pictures.append({"url": f"data:image/png;base64,{text}"} if as_address else {"b64_json": text})
     usage = SandboxUsage(tokens_of(text_bytes(prompt)), 0, images=count)
     answer: JsonObject = {"created": created, "data": pictures}
     if behaviour.usage is not UsageFault.NONE:
@@ -95,7 +95,7 @@ def _vector(item: object, dimensions: int, *, packed: bool) -> list[float] | str
     return base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode() if packed else vector
 
 
-def _png(seed: bytes) -> bytes:
+def picture(seed: bytes) -> bytes:
     """A real PNG: 8 by 8 pixels, RGB, from 192 bytes of the hash."""
     pixels = hashlib.shake_256(seed).digest(8 * 8 * 3)
     rows = b"".join(b"\x00" + pixels[row * 24 : row * 24 + 24] for row in range(8))

@@ -14,6 +14,7 @@ from kit.clock import now
 from providers.base import JsonObject, Operation
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
+from providers.sandbox_jobs_http import SandboxJobServer
 from providers.sandbox_model import models
 from providers.sandbox_request import Received, read_request
 
@@ -51,6 +52,7 @@ class SandboxSettings:
     behaviour: SandboxBehaviour
     authorization: bytes | None = field(default=None, repr=False)
     log: AuditLog | None = None
+    jobs: SandboxJobServer | None = None
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class SandboxProtocol(asyncio.Protocol):
         self._received.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Three headers matter."""
+        """Five headers matter."""
         lower = name.lower()
         if lower == b"x-request-id":
             self._received.request_id = value
@@ -134,6 +136,10 @@ class SandboxProtocol(asyncio.Protocol):
             self._received.authorization = value
         elif lower == b"content-type":
             self._received.content_type = value
+        elif lower == b"host":
+            self._received.host = value
+        elif lower == b"idempotency-key":
+            self._received.key = value
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; too much is not kept."""
@@ -155,7 +161,12 @@ class SandboxProtocol(asyncio.Protocol):
         if wanted is not None and request.authorization != wanted:
             self._finish(request, 401, _error("incorrect API key provided"))
             return
-        operation = _OPERATIONS.get(request.path.partition(b"?")[0])
+        path = request.path.partition(b"?")[0]
+        jobs = self._settings.jobs
+        if jobs is not None and jobs.serves(path.decode("latin-1")):
+            self._answer_job(jobs, request, path.decode("latin-1"))
+            return
+        operation = _OPERATIONS.get(path)
         if operation is None:
             if request.method == b"GET" and request.path.startswith(b"/v1/models"):
                 self._finish(request, 200, models(0))
@@ -181,6 +192,17 @@ class SandboxProtocol(asyncio.Protocol):
             return
         self._serving = _Serving(request, operation, behaviour, reply, body.get("model"))
         self._after(behaviour.delay_ms, self._begin)
+
+    def _answer_job(self, jobs: SandboxJobServer, request: Received, path: str) -> None:
+        text = b"".join(request.parts)
+        method, host, key = request.method.decode(), request.host.decode("latin-1"), request.key.decode("latin-1")
+        reply = jobs.answer(method, path, host, key, text)
+
+        def send() -> None:
+            self._write(_head(reply.status, len(reply.body), reply.media_type) + reply.body)
+            self._next(keep_alive=request.keep_alive)
+
+        self._after(reply.delay_ms, send)
 
     def _begin(self) -> None:
         serving = self._serving

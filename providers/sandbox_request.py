@@ -18,6 +18,8 @@ class Received:
     request_id: bytes = b""
     authorization: bytes = b""
     content_type: bytes = b""
+    host: bytes = b""
+    key: bytes = b""
     parts: list[bytes] = field(default_factory=list[bytes])
     size: int = 0
     keep_alive: bool = True

@@ -11,6 +11,8 @@ from dataclasses import replace
 import uvloop
 
 from providers.sandbox_behaviour import FAULTS, SandboxBehaviour
+from providers.sandbox_jobs_http import SandboxJobServer
+from providers.sandbox_predictions import DEFAULT_DELAY_MS, JobBehaviour
 from providers.sandbox_protocol import AuditLog, SandboxProtocol, SandboxSettings
 
 
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--failure", default="none", help=f"fail each call: a status, or one of {', '.join(FAULTS)}")
     parser.add_argument("--api-key", default=None, help="refuse calls without this bearer key")
     parser.add_argument("--log", default=None, metavar="FILE", help="append what was served as JSON lines")
+    parser.add_argument("--job-ms", type=int, default=DEFAULT_DELAY_MS, help="how long predictions take")
+    parser.add_argument("--webhook-secret", default=None, help="sign webhooks of predictions with it")
     options = parser.parse_args(arguments)
     behaviour = SandboxBehaviour(delay_ms=max(0, options.delay_ms), chunk_delay_ms=max(0, options.chunk_delay_ms))
     if options.failure in FAULTS:
@@ -57,7 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.log is not None:
         log = AuditLog(os.open(options.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     key = options.api_key
-    settings = SandboxSettings(behaviour, f"Bearer {key}".encode() if key else None, log)
+    secret = options.webhook_secret
+    jobs = SandboxJobServer(
+        log.write if log is not None else lambda _: None,
+        secret.encode() if secret else None,
+        JobBehaviour(delay_ms=max(0, options.job_ms)),
+    )
+    settings = SandboxSettings(behaviour, f"Bearer {key}".encode() if key else None, log, jobs)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(options.host, options.port, settings))
 

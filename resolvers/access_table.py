@@ -119,6 +119,9 @@ FIELDS: Final[dict[str, Rule]] = {
     "Mutation.updatePublishedModel": _workspace(Action.MODELS_PUBLISH, Action.WORKSPACE_READ),
     "Mutation.unpublishModel": _workspace(Action.MODELS_PUBLISH, Action.WORKSPACE_READ),
     "Mutation.callModel": _workspace(Action.CALLS_MAKE),
+    "Mutation.startCall": _workspace(Action.CALLS_MAKE),
+    "Mutation.cancelCall": _workspace(Action.CALLS_CANCEL, Action.CALLS_READ),
+    "Mutation.deleteAsset": _workspace(Action.ASSETS_DELETE, Action.CONTENT_READ_ALL),
     "Subscription.streamModel": _workspace(Action.CALLS_MAKE),
     "Subscription.walletChanged": _workspace(Action.WALLET_READ),
     "Subscription.callUpdated": _workspace(Action.CALLS_READ, Action.CALLS_READ),
@@ -128,6 +131,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Viewer.sessions": VIEWER,
     "Viewer.mailPreferences": VIEWER,
     "Viewer.workspaces": VIEWER,
+    "Viewer.assets": VIEWER,
     "Workspace.members": _workspace(Action.MEMBERS_READ),
     "Workspace.invitations": _workspace(Action.INVITATIONS_READ),
     "Workspace.plan": _workspace(Action.PLAN_READ),
@@ -140,6 +144,8 @@ FIELDS: Final[dict[str, Rule]] = {
     "Workspace.taxIds": _workspace(Action.BILLING_READ),
     "Workspace.apiKeys": _workspace(Action.KEYS_READ),
     "Workspace.calls": _workspace(Action.CALLS_READ),
+    "Workspace.assets": _workspace(Action.CALLS_READ),
+    "Workspace.storage": _workspace(Action.USAGE_READ),
     "Workspace.webhookEndpoints": _workspace(Action.WEBHOOKS_READ),
     "Workspace.alertSettings": _workspace(Action.BILLING_READ),
     "Workspace.usage": _workspace(Action.USAGE_READ),
@@ -190,7 +196,8 @@ FIELDS: Final[dict[str, Rule]] = {
     "PlanModelsRow.plans": SHOWN,
     "ModelPrice.usd": SHOWN,
 }
-"""Every field that runs a resolver. `ModelCall.output` is shown to the call's own caller as well (A11)."""
+"""Every field that runs a resolver. `ModelCall.output` is shown to the call's own caller as well (A11), who may also
+cancel it; whoever made an asset may read and delete it, also after leaving its workspace (C9)."""
 
 NODES: Final[dict[str, Rule]] = {
     "ws": _workspace(Action.WORKSPACE_READ),
@@ -201,6 +208,7 @@ NODES: Final[dict[str, Rule]] = {
     "grant": _workspace(Action.WALLET_READ),
     "entry": _workspace(Action.WALLET_READ),
     "call": _workspace(Action.CALLS_READ),
+    "asset": _workspace(Action.CONTENT_READ_ALL, Action.CONTENT_READ_ALL),
     "sub": _workspace(Action.PLAN_READ),
     "pay": _workspace(Action.BILLING_READ),
     "pm": _workspace(Action.BILLING_READ),

@@ -1,7 +1,7 @@
 """Model calls: asking for one, what it would cost, and reading those that were made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from accounts.rules.roles import Action
 from accounts.views import Environment
 from gateway.callers import WorkspaceFacts
 from gateway.errors import UpstreamFailed
-from gateway.payloads import CallPayload, CustomPayload, OutputView, input_path, openai_form, output_of
+from gateway.payloads import CallPayload, CustomPayload, OutputView, input_path, openai_form
 from gateway.views import Caller, CallRequest, CallResult, Estimate
 from kit.errors import BadRequest, InvalidInput, Refusal
 from kit.pages import Page
@@ -17,6 +17,7 @@ from metering.usage import CallFilter
 from metering.views import CallView, UsageView, WalletView
 from providers.base import Operation
 from resolvers.access import key_of, own_workspace, permitted, require
+from resolvers.assets import shown_output
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -49,13 +50,15 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     await take_request(context, facts, ask)
     try:
         caller = caller_of(context, facts)
-        result = await context.services.calls.call(caller, await request_of(context, caller, ask))
+        request = await request_of(context, caller, ask)
+        keeping = replace(request, keeps_assets=request.operation is Operation.IMAGE)
+        result = await context.services.calls.call(caller, keeping)
     except Refusal as refusal:
         record = await _record_of(context, refusal)
         return CallAnswer(record, None, facts.wallet_id, facts.workspace_id, placed(ask, refusal))
     finally:
         context.renew()
-    output = None if result.body is None else output_of(result.call_id, result.body)
+    output = None if result.body is None else await shown_output(context, result.call_id, result.body)
     return CallAnswer(record_of(context, facts, result), output, facts.wallet_id, facts.workspace_id)
 
 
@@ -65,7 +68,9 @@ async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
     await take_request(context, facts, ask)
     try:
         caller = caller_of(context, facts)
-        return await context.services.calls.estimate(caller, await request_of(context, caller, ask))
+        request = await request_of(context, caller, ask)
+        way = "job" if request.operation is Operation.VIDEO else "call"
+        return await context.services.calls.estimate(caller, replace(request, way=way))
     except Refusal as refusal:
         shown = placed(ask, refusal)
         return Estimate(0, 0, affordable=False, refusals=((shown.code, shown.message, shown.field),))
@@ -101,7 +106,7 @@ async def output(context: RequestContext, call: CallView) -> OutputView | None:
         return None
     if kept.body is None:
         raise BadRequest("these outputs are too large to be read at once; ask for fewer calls")
-    return output_of(call.id, kept.body)
+    return await shown_output(context, call.id, kept.body)
 
 
 async def wallet_after(context: RequestContext, answer: CallAnswer) -> WalletView | None:

@@ -18,6 +18,7 @@ from billing.plans import plans_of
 from billing.subscription_rows import live_subscriptions, subscriptions_by_ids
 from billing.transfers import TransferView, transfers_by_ids
 from billing.views import PaymentView, PlanView, SubscriptionView
+from gateway.asset_rows import AssetRow, StorageView, storage_of
 from kit.clock import now
 from kit.json_values import JsonObject
 from metering.usage import calls_by_id
@@ -41,13 +42,14 @@ class Loaders:
     def __init__(self, services: ResolverServices, principal: Principal) -> None:
         """`principal` is whose role a workspace is read with."""
         self._services = services
+        self._principal = principal
         self._viewer_id = principal.user_id
         self._own_workspace_id = principal.workspace_id
 
     @cached_property
     def pages(self) -> PageLoaders:
         """Lists of a parent."""
-        return PageLoaders(self._services)
+        return PageLoaders(self._services, self._principal)
 
     @cached_property
     def workspaces(self) -> Batch[UUID, WorkspaceView]:
@@ -143,6 +145,16 @@ class Loaders:
     def outputs(self) -> Batch[UUID, KeptOutput]:
         """By call, while they are kept."""
         return Batch(self._outputs)
+
+    @cached_property
+    def assets(self) -> Batch[UUID, AssetRow]:
+        """Those that are there."""
+        return Batch(self._services.assets.by_ids)
+
+    @cached_property
+    def storage(self) -> Batch[UUID, StorageView]:
+        """By workspace."""
+        return Batch(lambda ids: storage_of(self._services.database, ids))
 
     def _workspaces(self, ids: Sequence[UUID]) -> Awaitable[Mapping[UUID, WorkspaceView]]:
         return workspaces_by_ids(self._services.database, ids, viewer_id=self._viewer_id)

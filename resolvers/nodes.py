@@ -14,16 +14,18 @@ from billing.payment_methods import PaymentMethodView
 from billing.published import Published
 from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
+from gateway.payloads import AssetView
 from kit.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, split_id
 from kit.pages import MAX_PAGE_SIZE
 from metering.views import CallView, EntryView, GrantView, WalletView
-from resolvers import billing, catalog, payments, people, publishing, workspaces
+from resolvers import assets, billing, catalog, payments, people, publishing, workspaces
 from resolvers.access import require, unseen
 from resolvers.context import RequestContext
 
 NodeView = (
     ApiKeyView
+    | AssetView
     | CallView
     | EntryView
     | GrantView
@@ -128,6 +130,7 @@ _READERS: Final[Mapping[str, Callable[[RequestContext, UUID], Awaitable[NodeView
     "grant": grant,
     "entry": entry,
     "call": call,
+    "asset": assets.asset,
     "plan": catalog.plan,
     "price": catalog.price,
     "pack": catalog.pack,

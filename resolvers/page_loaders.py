@@ -10,9 +10,11 @@ from accounts.api_keys import keys_of_workspaces
 from accounts.audit import pages_of_workspaces
 from accounts.invitations import invitations_of_workspaces
 from accounts.members import members_of_workspaces
-from accounts.views import ApiKeyView, AuditEventView, InvitationView, MemberView
+from accounts.views import ApiKeyView, AuditEventView, InvitationView, MemberView, Principal
 from billing.invoices import InvoiceView, invoices_of_workspaces
 from billing.transfers import TransferView, transfers_of_workspaces
+from gateway.asset_rows import AssetRow, pages_of_owners
+from gateway.asset_rows import pages_of_workspaces as pages_of_assets
 from kit.clock import now
 from kit.pages import Page, PageRequest
 from metering.usage import CallFilter, calls_pages
@@ -60,8 +62,9 @@ class Pages(Generic[F, V]):
 class PageLoaders:
     """By parent: of a workspace, or of a wallet. Each is made when it is first asked for."""
 
-    def __init__(self, services: ResolverServices) -> None:
-        """They read from these services."""
+    def __init__(self, services: ResolverServices, principal: Principal) -> None:
+        """They read from these services, for this viewer."""
+        self._principal = principal
         self._services = services
         self._database = services.database
 
@@ -99,6 +102,27 @@ class PageLoaders:
     def calls(self) -> Pages[CallFilter, CallView]:
         """Of a workspace."""
         return Pages(lambda ids, request, wanted: calls_pages(self._database, ids, request, wanted))
+
+    @cached_property
+    def assets(self) -> Pages[bool, AssetRow]:
+        """Of a workspace; the filter: all of it, else what the viewer made."""
+        viewer = self._principal
+        return Pages(
+            lambda ids, request, everything: pages_of_assets(
+                self._database,
+                ids,
+                request,
+                now(),
+                everything=everything,
+                owner_id=viewer.user_id,
+                api_key_id=viewer.api_key_id,
+            )
+        )
+
+    @cached_property
+    def own_assets(self) -> Pages[None, AssetRow]:
+        """Of a person."""
+        return Pages(lambda ids, request, _: pages_of_owners(self._database, ids, request, now()))
 
     @cached_property
     def grants(self) -> Pages[bool, GrantView]:

@@ -12,8 +12,10 @@ from billing.publishing import Publishing
 from billing.services import Billing
 from billing.views import ModelView
 from billing.webhook_endpoints import WebhookEndpoints
+from gateway.assets import Assets
 from gateway.callers import WorkspaceFacts, Workspaces
 from gateway.calls import Calls
+from gateway.jobs import Jobs
 from gateway.outputs import Outputs
 from gateway.streaming import Streams
 from metering.ledger import Ledger
@@ -48,6 +50,8 @@ class ResolverServices:
     calls: Calls
     streams: Streams
     outputs: Outputs
+    jobs: Jobs
+    assets: Assets
     workspaces: Workspaces
     webhooks: WebhookEndpoints
     billing: Billing

@@ -11,6 +11,7 @@ from schema.cost import Cost
 from schema.errors import answered
 from schema.identity_mutations import IdentityMutation
 from schema.inputs.calls import ModelCallInput
+from schema.job_mutations import JobMutation
 from schema.node import Info
 from schema.payment_mutations import PaymentMutation
 from schema.publishing_mutations import PublishingMutation
@@ -22,7 +23,13 @@ CallInput = Annotated[ModelCallInput, strawberry.argument(description="The call"
 
 @strawberry.type(description="What can be done; the fields of one document run one after the other")
 class Mutation(
-    IdentityMutation, AccountMutation, WebhookMutation, BillingMutation, PaymentMutation, PublishingMutation
+    IdentityMutation,
+    AccountMutation,
+    WebhookMutation,
+    BillingMutation,
+    PaymentMutation,
+    PublishingMutation,
+    JobMutation,
 ):
     """The contract's Mutation."""
 

@@ -100,8 +100,8 @@ def gateway_env(database_url: str, redis_url: str, data_dir: Path, **more: str) 
 
 
 async def start_gateway(env: Mapping[str, str], *command: str) -> Running:
-    """`tollgate serve` (or another command) on a free port, once /readyz says so."""
-    port = free_port()
+    """`tollgate serve` (or another command) on the port of `env` or a free one, once /readyz says so."""
+    port = int(env.get("TOLLGATE_PORT") or free_port())
     running = await start(
         sys.executable, "-m", "app", *(command or ("serve",)), env={**env, "TOLLGATE_PORT": str(port)}
     )

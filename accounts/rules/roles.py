@@ -43,7 +43,9 @@ class Action(StrEnum):
     RATE_LIMIT_READ = "RATE_LIMIT_READ"
     CALLS_MAKE = "CALLS_MAKE"
     CALLS_READ = "CALLS_READ"
+    CALLS_CANCEL = "CALLS_CANCEL"
     CONTENT_READ_ALL = "CONTENT_READ_ALL"
+    ASSETS_DELETE = "ASSETS_DELETE"
     USAGE_READ = "USAGE_READ"
     WALLET_READ = "WALLET_READ"
     BILLING_READ = "BILLING_READ"
@@ -77,7 +79,9 @@ ROLES: Final[dict[Action, frozenset[Role]]] = {
     Action.RATE_LIMIT_READ: _ALL,
     Action.CALLS_MAKE: _CALLERS,
     Action.CALLS_READ: _ALL,
+    Action.CALLS_CANCEL: _ADMINS,
     Action.CONTENT_READ_ALL: _ADMINS,
+    Action.ASSETS_DELETE: _ADMINS,
     Action.USAGE_READ: _ALL,
     Action.WALLET_READ: _ALL,
     Action.BILLING_READ: _MONEY,
@@ -107,7 +111,9 @@ SCOPES: Final[dict[Action, ApiScope | None]] = {
     Action.RATE_LIMIT_READ: ApiScope.CALLS_WRITE,
     Action.CALLS_MAKE: ApiScope.CALLS_WRITE,
     Action.CALLS_READ: ApiScope.CALLS_READ,
+    Action.CALLS_CANCEL: ApiScope.CALLS_WRITE,
     Action.CONTENT_READ_ALL: None,
+    Action.ASSETS_DELETE: None,
     Action.USAGE_READ: ApiScope.USAGE_READ,
     Action.WALLET_READ: ApiScope.WALLET_READ,
     Action.BILLING_READ: ApiScope.BILLING_WRITE,

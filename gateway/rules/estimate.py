@@ -25,6 +25,11 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
     """The largest usage that the request can lead to. InvalidInput when it asks for more output than the model gives."""
     if operation is Operation.IMAGE:
         return _facts(input_tokens=_input_bound(shape, model), images=shape.images)
+    if operation is Operation.VIDEO:
+        longest = model.limits.max_seconds
+        if longest is not None and shape.seconds > longest:
+            raise InvalidInput(f"{model.slug} makes at most {longest} seconds, not {shape.seconds}", field=["seconds"])
+        return _facts(input_tokens=_input_bound(shape, model), seconds=shape.seconds)
     if operation is Operation.EMBEDDING:
         return _facts(input_tokens=_input_bound(shape, model))
     if operation is Operation.SPEECH:

@@ -15,6 +15,7 @@ MAX_MESSAGES: Final = 2_048
 MAX_CHOICES: Final = 128
 MAX_EMBEDDING_INPUTS: Final = 2_048
 MAX_IMAGES: Final = 10
+MAX_SECONDS: Final = 86_400
 MAX_OUTPUT_TOKENS: Final = 1_000_000_000
 MESSAGE_OVERHEAD_TOKENS: Final = 16
 """Tokens that a chat template adds to a message, role and separators included; the widest known adds 8."""
@@ -41,6 +42,8 @@ def read_shape(operation: Operation, body: JsonObject) -> RequestShape:
         return _chat(body)
     if operation is Operation.EMBEDDING:
         return _embedding(body)
+    if operation is Operation.VIDEO:
+        return _video(body)
     return _image(body)
 
 
@@ -104,6 +107,16 @@ def _image(body: JsonObject) -> RequestShape:
         raise InvalidInput("prompt must be a text", field=["prompt"])
     count = _optional_count(body, "n", MAX_IMAGES) or 1
     return RequestShape(_bytes_of(prompt), 1, 1, 0, count, 0, stream=False)
+
+
+def _video(body: JsonObject) -> RequestShape:
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        raise InvalidInput("prompt must be a text", field=["prompt"])
+    seconds = _optional_count(body, "seconds", MAX_SECONDS)
+    if seconds is None:
+        raise InvalidInput("seconds must say how long the video is", field=["seconds"])
+    return RequestShape(_bytes_of(prompt), 1, 1, 0, 0, 0, stream=False, seconds=seconds)
 
 
 def _optional_count(body: Mapping[str, object], name: str, most: int) -> int | None:

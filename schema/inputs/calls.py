@@ -11,7 +11,7 @@ from gateway.payloads import (
     EmbeddingPayload,
     ImagePayload,
     SpeechPayload,
-    UnservedPayload,
+    VideoPayload,
 )
 from resolvers.calls import CallAsk
 from schema.enums import ChatRole
@@ -155,8 +155,8 @@ class CallPayloadInput:
             return EmbeddingPayload(tuple(embedding.texts), given(embedding.dimensions))
         if (image := given(self.image)) is not None:
             return ImagePayload(image.prompt, given(image.count), given(image.size))
-        if given(self.video) is not None:
-            return UnservedPayload("video")
+        if (video := given(self.video)) is not None:
+            return VideoPayload(video.prompt, video.seconds, given(video.size))
         if (audio := given(self.audio)) is not None:
             return SpeechPayload(audio.text, given(audio.voice), given(audio.format))
         return CustomPayload(given(self.custom))

@@ -59,18 +59,22 @@ class Asset(Node):
 
     content_type: str = strawberry.field(description="Its media type")
     size_bytes: BigInt = strawberry.field(description="Its size; 0 where the provider keeps the file and does not tell")
-    url: str = strawberry.field(description="Where to fetch it")
-    expires_at: datetime | None = strawberry.field(description="Until when it can be fetched, where that is known")
+    url: str = strawberry.field(description="Where to fetch it, without a credential; works until `urlExpiresAt`")
+    expires_at: datetime | None = strawberry.field(description="Until when it is kept; null for ever")
+    url_expires_at: datetime | None = strawberry.field(
+        description="Until when the address works; ask for the asset anew after that"
+    )
 
     @classmethod
     def of(cls, view: AssetView) -> Self:
-        """The file, as the provider named it."""
+        """The file."""
         return cls(
             id=strawberry.ID(encode_id("asset", view.id)),
             content_type=view.content_type,
             size_bytes=BigInt(view.size_bytes or 0),
             url=view.url,
-            expires_at=None,
+            expires_at=view.expires_at,
+            url_expires_at=view.url_expires_at,
         )
 
 

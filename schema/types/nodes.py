@@ -10,12 +10,13 @@ from billing.payment_methods import PaymentMethodView
 from billing.published import Published
 from billing.transfers import TransferView
 from billing.views import ModelView, PackView, PaymentView, PlanView, PriceView, SubscriptionView
+from gateway.payloads import AssetView
 from metering.views import CallView, EntryView, GrantView, WalletView
 from resolvers.nodes import NodeView
 from schema.node import Node
 from schema.types.api_keys import ApiKey
 from schema.types.billing import Payment, PlanSubscription
-from schema.types.calls import ModelCall
+from schema.types.calls import Asset, ModelCall
 from schema.types.catalog import CreditPack, Model, Plan, Price
 from schema.types.grants import CreditGrant
 from schema.types.payments import Invoice, PaymentMethod, Transfer
@@ -30,6 +31,8 @@ def node_of(view: NodeView) -> Node:
     match view:
         case ApiKeyView():
             return ApiKey.of(view)
+        case AssetView():
+            return Asset.of(view)
         case CallView():
             return ModelCall.of(view)
         case EntryView():

@@ -12,6 +12,7 @@ from kit.ids import encode_id
 from metering.limiter import BucketState
 from resolvers import (
     api_keys,
+    assets,
     audit,
     billing,
     calls,
@@ -35,11 +36,12 @@ from schema.scalars import Json
 from schema.types.account import MailPreference, Session, SpendLimit
 from schema.types.api_keys import ApiKey
 from schema.types.billing import PlanSubscription
-from schema.types.calls import ModelCall
+from schema.types.calls import Asset, ModelCall
 from schema.types.catalog import Plan
 from schema.types.payments import Invoice, PaymentMethod, TaxId, Transfer
 from schema.types.people import Invitation, Member, User
 from schema.types.published import EarningsReport, PublishedModel
+from schema.types.storage import WorkspaceStorage
 from schema.types.usage import From, GroupBy, Interval, TimeZone, To, UsageReport
 from schema.types.wallets import Since, Until, Wallet
 from schema.types.webhooks import AlertSettings, WebhookEndpoint
@@ -221,6 +223,17 @@ class Workspace(Node):
         )
         return connection_of(page, ModelCall.of)
 
+    @listed("What its calls made and is kept: all of it for owners and admins, for others what they made themselves")
+    async def assets(self, info: Info, first: First = 20, after: After = strawberry.UNSET) -> Connection[Asset] | None:
+        """A page of assets."""
+        page = await assets.of_workspace(info.context, self.view.id, first=first, after=after)
+        return connection_of(page, Asset.of)
+
+    @strawberry.field(description="The room that its assets take")
+    async def storage(self, info: Info) -> WorkspaceStorage | None:
+        """The room."""
+        return WorkspaceStorage.of(await assets.storage(info.context, self.view.id))
+
     @strawberry.field(description="Where its events are sent", directives=[sized(20)])
     async def webhook_endpoints(self, info: Info) -> list[WebhookEndpoint] | None:
         """The endpoints."""
@@ -352,6 +365,12 @@ class Viewer:
         """Each kind that can be turned off."""
         kinds = await viewer.mail_preferences(info.context)
         return [MailPreference(kind=kind, wanted=wanted) for kind, wanted in kinds.items()]
+
+    @listed("What the person's calls made, in whatever workspace, those they have left included; the newest first")
+    async def assets(self, info: Info, first: First = 20, after: After = strawberry.UNSET) -> Connection[Asset] | None:
+        """A page of assets."""
+        page = await assets.of_viewer(info.context, first=first, after=after)
+        return connection_of(page, Asset.of)
 
     @listed("The workspaces the viewer belongs to; `roles` narrows it, for example to those they administer")
     async def workspaces(

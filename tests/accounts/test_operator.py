@@ -140,6 +140,14 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         batch,
         old.seal(b"line", row_context("batch_lines", "sealed", line)),
     )
+    await room.pg.execute(
+        "INSERT INTO jobs (call_id, workspace_id, wallet_id, model_slug, operation, request_id, terms, request, due_at,"
+        " deadline_at, created_at) VALUES ($1, $2, $3, 'm', 'VIDEO', 'r', '{}', $4, now(), now(), now())",
+        call_id,
+        workspace.id,
+        workspace.wallet_id,
+        old.seal(b"prompt", row_context("jobs", "request", call_id)),
+    )
     async with transaction(database) as conn:
         await enqueue(conn, old, password_changed("ada@example.com", "Tollgate"))
     both = Sealer({2: b"a new secret key, also long enough", 1: SECRET}, 2)
@@ -153,6 +161,7 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
         "call_outputs.sealed": (1, 1),
         "files.sealed": (1, 0),
         "batch_lines.sealed": (1, 0),
+        "jobs.request": (1, 0),
         "outbox_events.payload": (1, 0),
     }
     row = await room.pg.fetchrow("SELECT sealed, key_version FROM call_outputs WHERE call_id = $1", call_id)
@@ -160,6 +169,8 @@ async def test_rotation_seals_everything_anew_and_says_what_it_could_not_read(ro
     assert row["key_version"] == 2
     sealed = await room.pg.fetchval("SELECT sealed FROM batch_lines WHERE key_version = 2")
     assert new.open(sealed, row_context("batch_lines", "sealed", line)) == b"line"
+    request = await room.pg.fetchval("SELECT request FROM jobs")
+    assert new.open(request, row_context("jobs", "request", call_id)) == b"prompt"
     secret = await room.pg.fetchval("SELECT totp_secret_encrypted FROM users")
     assert len(new.open(secret, row_context("users", "totp_secret_encrypted", person.user.id))) == 20
     mailbox = Mailbox()

@@ -15,6 +15,7 @@ HEADINGS = {
     "plans.<code>.prices[].credits": "[plans.<code>.prices.credits]",
     "packs.<code>": "[packs.<code>]",
     "providers.<name>": "[providers.<name>]",
+    "providers.<name>.prediction": "[providers.<name>.prediction]",
     "models.<slug>": "[models.<slug>]",
     "models.<slug>.routes[]": "[[models.<slug>.routes]]",
     "models.<slug>.prices[]": "[[models.<slug>.prices]]",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import asyncpg
 import orjson
 import pytest
 
@@ -17,6 +18,8 @@ from accounts.views import Actor, ActorKind, Environment
 from app.lifespan import Services, open_services
 from app.settings import Settings
 from models.database import Database
+from tests.gateway.job_shop import Shop, open_shop, set_environment
+from tests.processes import Running, start_sandbox
 from tests.seeding import CATALOG, Seeded, apply_catalog, seed_workspace
 
 CREDITS_MICRO = 1_000_000_000_000
@@ -154,3 +157,28 @@ async def gate(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterat
             }
         )
         yield Gate(await stack.enter_async_context(open_services(settings)), seeded)
+
+
+@pytest.fixture(scope="module")
+async def prints(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Running, Path]]:
+    """A sandbox server with a log."""
+    log = tmp_path_factory.mktemp("prints") / "log"
+    sandbox = await start_sandbox("--log", str(log), "--webhook-secret", "secret of the sandbox")
+    yield sandbox, log
+    await sandbox.stop()
+
+
+@pytest.fixture
+async def shop(
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    pg: asyncpg.Connection,
+    prints: tuple[Running, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Shop]:
+    sandbox, log = prints
+    log.write_text("")
+    set_environment(monkeypatch, sandbox)
+    async with open_shop(database_url, redis_url, tmp_path, pg, sandbox, log) as opened:
+        yield opened

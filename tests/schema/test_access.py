@@ -27,6 +27,7 @@ CALL = {
     "model": "sandbox-chat",
     "payload": {"chat": {"messages": [{"role": "USER", "content": "a"}], "maxOutputTokens": 1}},
 }
+JOB = {"model": "sandbox-video", "payload": {"video": {"prompt": "a", "seconds": 1}}}
 
 
 async def _workspace(house: House) -> str:
@@ -168,6 +169,18 @@ async def _transfer(house: House) -> str:
     return encode_id("xfer", key)
 
 
+async def _asset(house: House) -> str:
+    key = uuid7()
+    await house.services.database.pool.execute(
+        "INSERT INTO assets (id, workspace_id, content_type, size_bytes, storage_path, created_at)"
+        " VALUES ($1, $2, 'image/png', 1, $3, now())",
+        key,
+        house.seeded.workspace_id,
+        key.hex,
+    )
+    return encode_id("asset", key)
+
+
 async def _subscription(house: House) -> str:
     pool = house.services.database.pool
     plan_id, price_id, key = house.services.catalog.current.default_plan.id, uuid7(), uuid7()
@@ -236,7 +249,7 @@ class Question:
 
 
 def _mutation(name: str, target: Target, argument: str, shown: str, /, **more: object) -> tuple[str, Question]:
-    input_type = name[0].upper() + name[1:] + "Input" if name != "callModel" else "ModelCallInput"
+    input_type = name[0].upper() + name[1:] + "Input" if name not in {"callModel", "startCall"} else "ModelCallInput"
     document = (
         f"mutation($input: {input_type}!) {{ {name}(input: $input) {{ {shown} userErrors {{ code message field }} }} }}"
     )
@@ -326,6 +339,9 @@ QUESTIONS = dict(
         _mutation("updatePublishedModel", _published, "publishedModelId", "publishedModel { id }", name=""),
         _mutation("unpublishModel", _published, "publishedModelId", "deletedId"),
         _mutation("callModel", _workspace, "workspaceId", "call { id }", **CALL),
+        _mutation("startCall", _workspace, "workspaceId", "call { id }", **JOB),
+        _mutation("cancelCall", _call, "callId", "call { id }"),
+        _mutation("deleteAsset", _asset, "assetId", "deletedId"),
         *[
             (
                 f"Workspace.{field.partition('(')[0]}",
@@ -339,6 +355,8 @@ QUESTIONS = dict(
                 "wallet": "{ id }",
                 "apiKeys": "{ nodes { id } }",
                 "calls": "{ nodes { id } }",
+                "assets": "{ nodes { id } }",
+                "storage": "{ usedBytes }",
                 "rateLimit": "{ limit }",
                 'usage(from: "2026-01-01T00:00:00Z", to: "2026-02-01T00:00:00Z")': "{ calls }",
                 "publishedModels": "{ nodes { id } }",
@@ -365,6 +383,7 @@ QUESTIONS = dict(
                 "grant": _grant,
                 "entry": _entry,
                 "call": _call,
+                "asset": _asset,
                 "sub": _subscription,
                 "pay": _payment,
                 "pm": _method,

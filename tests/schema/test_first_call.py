@@ -76,7 +76,7 @@ async def test_refusals_name_the_field_of_the_input(house: House) -> None:
             "INVALID_INPUT",
             ["payload", "chat", "messages", "0", "content"],
         ),
-        ({"model": "sandbox-chat", "payload": {"video": {"prompt": "a cat"}}}, "INVALID_INPUT", ["payload", "video"]),
+        ({"model": "sandbox-chat", "payload": {"video": {"prompt": "a cat"}}}, "INVALID_INPUT", ["model"]),
         ({"model": "sandbox-chat", "payload": {"custom": [1]}}, "INVALID_INPUT", ["payload", "custom"]),
         ({"model": "sandbox-chat", "payload": {"embedding": {"texts": ["a"]}}}, "INVALID_INPUT", ["model"]),
     ]

@@ -1,0 +1,96 @@
+"""Files in the answer of a call that is answered whole: room before it, stored after it, named in place of themselves."""
+
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from gateway.admission import Admitted
+from gateway.asset_store import FileTooLarge, StoreAway
+from gateway.assets import Assets, Maker, Room, kept_body
+from gateway.errors import StorageFull
+from gateway.output_files import OutputFiles
+from gateway.rules.storage import room_for
+from kit.errors import Unavailable
+from metering.idempotency import read_key
+from models.database import Database
+from providers.at_once import AtOnce
+from providers.base import JsonObject
+from providers.errors import ProviderError
+from providers.prediction_answers import outputs_of
+from providers.predictions import OutputFile
+from providers.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+class Keeping:
+    """The files of one call. Made by KeptFiles.room."""
+
+    def __init__(self, assets: Assets, files: OutputFiles, providers: Registry, maker: Maker, room: Room) -> None:
+        """`room` is set aside."""
+        self._assets = assets
+        self._files = files
+        self._providers = providers
+        self._maker = maker
+        self._room = room
+        self.used = False
+
+    async def stored(self, provider: str, body: JsonObject) -> JsonObject:
+        """The answer with its files kept and named; as it came where they cannot be stored: it is paid for."""
+        outputs = outputs_of(body.get("data"))
+        try:
+            return await self._stored(provider, outputs) if outputs else body
+        except (ProviderError, StoreAway, FileTooLarge, Unavailable) as error:
+            logger.warning("the files of call %s are not kept: %s", self._maker.call_id, error)
+            return body
+
+    async def _stored(self, provider: str, outputs: Sequence[OutputFile]) -> JsonObject:
+        source = AtOnce(self._providers.get(provider))
+        opened = [partial(self._files.content, source, file) for file in outputs]
+        rows = await self._assets.write(self._maker, opened, self._room.kept_s)
+        await self._assets.keep_now(self._maker.call_id, rows)
+        self.used = True
+        return kept_body(rows)
+
+
+class KeptFiles:
+    """One per process."""
+
+    def __init__(self, database: Database, assets: Assets, files: OutputFiles, providers: Registry) -> None:
+        """The parts of one process."""
+        self._database = database
+        self._assets = assets
+        self._files = files
+        self._providers = providers
+
+    @asynccontextmanager
+    async def room(self, admitted: Admitted) -> AsyncGenerator[Keeping | None]:
+        """Room for the files of a call, where it asks for it, given up at the end unless they were stored.
+
+        StorageFull before anything is held or asked. None for a call whose files go on as they come, and for a repeat
+        that finds no room: it makes none.
+        """
+        if not admitted.request.keeps_assets:
+            yield None
+            return
+        caller = admitted.caller
+        maker = Maker(admitted.call_id, caller.workspace_id, caller.user_id, caller.api_key_id)
+        bound = admitted.bound
+        more = room_for(admitted.request.operation, admitted.model.limits, images=bound.images, seconds=bound.seconds)
+        try:
+            room = await self._assets.reserve_now(maker, caller.plan.entitlements, more)
+        except StorageFull:
+            claim = admitted.claim
+            if claim is None or await read_key(self._database, caller.workspace_id, claim.key) is None:
+                raise
+            yield None
+            return
+        keeping = Keeping(self._assets, self._files, self._providers, maker, room)
+        try:
+            yield keeping
+        finally:
+            if not keeping.used:
+                with contextlib.suppress(Unavailable):  # then it lapses by itself
+                    await self._assets.give_up(admitted.call_id)

@@ -1,0 +1,56 @@
+"""Fetches the files that a provider made: its own by its adapter, those elsewhere from public addresses only."""
+
+from collections.abc import AsyncGenerator, Sequence
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from billing.egress import CheckedResolver
+from billing.rules.egress import Network, literal_address, may_reach
+from providers.errors import UpstreamRejected, UpstreamUnavailable
+from providers.predictions import OutputFile, PredictionProvider
+
+_PART_BYTES: Final = 256 * 1024
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=900, connect=10, sock_read=60)
+
+
+class OutputFiles:
+    """Opened for a round and closed after it."""
+
+    def __init__(self, allowed: Sequence[Network]) -> None:
+        """`allowed`: TOLLGATE_EGRESS_ALLOW."""
+        self._allowed = tuple(allowed)
+
+    async def content(self, provider: PredictionProvider, file: OutputFile) -> AsyncGenerator[bytes]:
+        """The bytes of a file, in pieces. Raises ProviderError."""
+        if file.inline is not None:
+            yield file.inline
+        elif file.url is not None and provider.owns(file.url):
+            async for part in provider.fetch(file.url):
+                yield part
+        elif file.url is not None:
+            async for part in self._elsewhere(file.url):
+                yield part
+
+    async def _elsewhere(self, url: str) -> AsyncGenerator[bytes]:
+        """Whoever writes the provider's answer could name any address: ours and private ones are refused."""
+        host = urlsplit(url).hostname or ""
+        literal = literal_address(host)  # which the connector does not resolve
+        if literal is not None and not may_reach(ip_address(str(literal)), self._allowed):
+            raise UpstreamRejected(400, "the provider's file lies at a private address")
+        connector = aiohttp.TCPConnector(resolver=CheckedResolver(self._allowed), use_dns_cache=False, force_close=True)
+        try:
+            async with (
+                aiohttp.ClientSession(
+                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+                ) as session,
+                session.get(url, allow_redirects=False, timeout=_TIMEOUT) as answer,
+            ):
+                if answer.status != 200:
+                    raise UpstreamUnavailable("the provider's file is not there", status=answer.status)
+                async for part in answer.content.iter_chunked(_PART_BYTES):
+                    yield part
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise UpstreamUnavailable("the provider's file cannot be fetched") from error

@@ -1,0 +1,44 @@
+"""How much room a call's files may take, and how long they are kept."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from billing.rules.entitlements import Entitlements
+from billing.views import ModelLimits
+from providers.base import Operation
+
+IMAGE_BYTES: Final = 8_000_000
+"""The most that a picture is taken to be where the model states no `asset_bytes`."""
+SECOND_BYTES: Final = 4_000_000
+"""The same of one second of video."""
+SHORT_LIFE: Final = timedelta(hours=24)
+"""How long files are kept for a workspace that stores no outputs, on a plan without storage of its own (D12)."""
+
+
+def room_for(operation: Operation, limits: ModelLimits, *, images: int, seconds: int) -> int:
+    """The bytes to be set aside before a call."""
+    if operation is Operation.VIDEO:
+        return max(1, seconds) * (limits.asset_bytes or SECOND_BYTES)
+    return max(1, images) * (limits.asset_bytes or IMAGE_BYTES)
+
+
+def fits(used: int, reserved: int, more: int, limit: int | None) -> bool:
+    """Whether so many more bytes fit into the plan's storage."""
+    return limit is None or used + reserved + more <= limit
+
+
+def kept_for(entitlements: Entitlements, *, stores_outputs: bool) -> timedelta | None:
+    """How long files are kept; None for ever.
+
+    A plan that comes with storage keeps them as long as it says (C1); on another plan a workspace keeps them where it has
+    turned that on, and otherwise they are there for a day, to be fetched (D12).
+    """
+    days = entitlements.asset_retention_days
+    if stores_outputs or entitlements.storage_bytes is not None:
+        return None if days is None else timedelta(days=days)
+    return SHORT_LIFE if days is None else min(SHORT_LIFE, timedelta(days=days))
+
+
+def ends_at(at: datetime, kept_s: float | None) -> datetime | None:
+    """When what was made at an instant lapses; None never."""
+    return None if kept_s is None else at + timedelta(seconds=kept_s)
