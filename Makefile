@@ -1,6 +1,6 @@
 # Tollgate's commands. `make run` and `make test` do all set-up on a machine with only Python 3.11 (with venv) and make.
 .DEFAULT_GOAL := help
-.PHONY: help run test check coverage lint types imports bench chaos faults kills lock audit graphiql clean
+.PHONY: help run test check coverage lint types imports bench chaos faults kills soak lock audit graphiql clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -59,6 +59,9 @@ kills: $(READY) ## Kill a process at each step between Stripe and our commits in
 
 faults: $(READY) ## Faulty providers and clients, then every debit derived from the providers' log (ARGS="--calls 10000 --seed 7")
 	$(BIN)/python -m tests.faults $(ARGS)
+
+soak: $(READY) ## Random lives of workspaces over simulated months at the Stripe double (ARGS="--workspaces 200 --months 36")
+	$(BIN)/python -m tests.payments.soak $(ARGS)
 
 lock: $(READY) ## Resolve the requirements anew, with hashes and without index addresses
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
