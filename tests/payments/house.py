@@ -77,7 +77,10 @@ class House:
             pass
 
     async def agree(self) -> None:
-        """The ledger, the payments and the double's books tell of the same money; every invariant holds."""
+        """The ledger, the payments and the double's books tell of the same money; every invariant holds.
+
+        Money for which there was no place, such as of a page that was replaced, counts as known: the operator was told.
+        """
         books = await self.double.books()
         for customer_id, customer in books["customers"].items():
             workspace_id = await workspace_of(self.link, customer_id)
@@ -85,9 +88,11 @@ class House:
                 assert not customer["charged"], customer
                 continue
             row = await self.pg.fetchrow(
-                "SELECT coalesce(sum(amount_usd_micro) FILTER (WHERE applied_at IS NOT NULL), 0) AS paid,"
-                " coalesce(sum(refunded_usd_micro) FILTER (WHERE applied_at IS NOT NULL), 0) AS refunded"
-                " FROM payments WHERE workspace_id = $1",
+                "SELECT coalesce(sum(amount_usd_micro) FILTER (WHERE known), 0) AS paid,"
+                " coalesce(sum(refunded_usd_micro) FILTER (WHERE known), 0) AS refunded"
+                " FROM payments p, LATERAL (SELECT applied_at IS NOT NULL OR EXISTS (SELECT FROM outbox_events o"
+                " WHERE o.kind = 'payment.unapplied' AND o.dedupe_key = p.id::text) AS known) AS k"
+                " WHERE workspace_id = $1",
                 workspace_id,
             )
             unapplied = customer["refunded"] * CENT - int(row["refunded"])  # given back, as nothing was bought (D8)
