@@ -2,7 +2,7 @@
 
 import sys
 
-import gateway.calls
+import gateway.metered
 from app.cli import main
 from gateway.rules.truth import Seen, verdict
 
@@ -12,5 +12,5 @@ def believing(end, seen, shape, bound, provider):
 
 
 if __name__ == "__main__":
-    gateway.calls.verdict = believing
+    gateway.metered.verdict = believing
     sys.exit(main())
