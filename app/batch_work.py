@@ -11,16 +11,15 @@ from typing import Final
 import orjson
 
 from accounts.principals import Principals
-from accounts.views import Environment, Principal
 from app.openai_errors import body_of, of_failure, of_refusal
 from app.openai_form import answer_body
 from app.throttle import Throttle
 from gateway.batch_lines import LEASE, BatchLines, ClaimedLine
-from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.callers import Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.errors import CallStillRunning, CreditsHeld, UpstreamFailed, UpstreamRefused
 from gateway.files import FILE_LIFE
-from gateway.views import Caller, CallRequest, CallResult
+from gateway.views import CallRequest, CallResult
 from kit.clock import now
 from kit.errors import Code, NotFound, RateLimited, Refusal, RequestFailure, Unavailable
 from kit.ids import encode_id
@@ -112,7 +111,7 @@ class BatchWork:
         try:
             known = self._calls.snapshot.models_by_slug.get(line.asked.model)
             await self._throttle.take(principal, facts, model=known)
-            return await self._calls.call(_caller(line, principal, facts), request)
+            return await self._calls.call(caller_of(principal, facts, request_id_of(line)), request)
         except RateLimited as limited:
             raise _Later(limited.retry_after_s) from limited
         except (Unavailable, CallStillRunning, CreditsHeld) as busy:
@@ -134,21 +133,6 @@ class BatchWork:
 def request_id_of(line: ClaimedLine) -> str:
     """The request id of a line's call, by which GET /v1/calls/{id} finds it."""
     return encode_id("batchreq", line.id)
-
-
-def _caller(line: ClaimedLine, principal: Principal, facts: WorkspaceFacts) -> Caller:
-    return Caller(
-        request_id=request_id_of(line),
-        workspace_id=facts.workspace_id,
-        wallet_id=facts.wallet_id,
-        plan=facts.plan,
-        user_id=None,
-        api_key_id=principal.api_key_id,
-        allowed_models=principal.allowed_models,
-        concurrent_calls=facts.concurrent_calls,
-        test=principal.environment is Environment.TEST,
-        stored_days=facts.stored_days,
-    )
 
 
 def _told(line: ClaimedLine, status: int, body: object) -> bytes:

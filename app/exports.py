@@ -21,13 +21,12 @@ import orjson
 
 from accounts.rules.roles import ApiScope
 from app.asgi import Headers, Receive, Scope, Send, request_id_of, send_json
-from app.credentials import Credentials
 from app.openai_errors import body_of, of_failure, of_refusal
-from app.throttle import Throttle
+from app.rest_admission import RestAdmission
 from billing.catalog import CatalogHolder
-from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.callers import WorkspaceFacts
 from kit.clock import now
-from kit.errors import BadRequest, Forbidden, Refusal, RequestFailure
+from kit.errors import BadRequest, Refusal, RequestFailure
 from kit.ids import encode_id
 from kit.money import format_micro, usd_text
 from metering.exporting import entry_pages, usage_pages
@@ -121,20 +120,11 @@ _CONTENT_TYPES: Final = {
 class Exports:
     """The ASGI application of PATHS, authenticated by API keys with USAGE_READ or WALLET_READ."""
 
-    def __init__(
-        self,
-        database: Database,
-        credentials: Credentials,
-        workspaces: Workspaces,
-        throttle: Throttle,
-        catalog: CatalogHolder,
-    ) -> None:
+    def __init__(self, database: Database, catalog: CatalogHolder, admission: RestAdmission) -> None:
         """The parts of one process."""
         self._database = database
-        self._credentials = credentials
-        self._workspaces = workspaces
-        self._throttle = throttle
         self._catalog = catalog
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; what fails before the first byte is an error object as of the other paths below /v1."""
@@ -145,7 +135,7 @@ class Exports:
             return
         export, form = _EXPORTS[scope["path"]]
         try:
-            facts = await self._admit(scope, export.scope, headers)
+            facts = (await self._admission.admit(scope, export.scope, headers)).facts
             begin, end = _range_of(scope)
             pages = export.pages(self._database, facts, begin, end)
             first = await anext(pages, None)
@@ -158,15 +148,6 @@ class Exports:
             await send_json(send, status, body, [*headers, *extra])
             return
         await self._stream(export, form, first, pages, receive, send, headers)
-
-    async def _admit(self, scope: Scope, needed: ApiScope, headers: Headers) -> WorkspaceFacts:
-        principal = await self._credentials.of_api_key(scope)
-        if needed not in principal.scopes:
-            raise Forbidden(f"this API key lacks the scope {needed.value}")
-        assert principal.workspace_id is not None, "an API key belongs to a workspace"
-        facts = await self._workspaces.facts(principal.workspace_id)
-        headers.extend((await self._throttle.take(principal, facts)).headers)
-        return facts
 
     async def _stream(
         self,

@@ -324,7 +324,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             batch_rest=BatchRest(files, batches, admission),
             retries=retries,
             rest=OpenAIRest(RestDoor(credentials, workspaces, throttle, calls, streams, retries)),
-            exports=Exports(database, credentials, workspaces, throttle, catalog),
+            exports=Exports(database, catalog, admission),
             partner_rest=PartnerRest(database, catalog, admission),
             pages=Pages(accounts, credentials),
             payment_pages=PaymentPages(

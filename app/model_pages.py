@@ -12,7 +12,7 @@ from accounts import sessions, sign_in
 from accounts.principals import Principals
 from accounts.rules.roles import Action, ApiScope, role_may
 from accounts.services import Accounts
-from accounts.views import ANONYMOUS, Actor, ActorKind, Environment, Principal, PrincipalKind
+from accounts.views import ANONYMOUS, Actor, ActorKind, Principal, PrincipalKind
 from accounts.workspaces import workspace_by_slug, workspaces_of_user
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, request_id_of, send_bytes
 from app.credentials import Credentials
@@ -22,9 +22,9 @@ from app.page_html import POLICY, page
 from app.page_session import check_same_site, cookie_of, form_token, is_form_token, no_cookie, token_in_cookie
 from app.throttle import Throttle
 from billing.published import Published, PublishedModels
-from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.callers import WorkspaceFacts, Workspaces, caller_of
 from gateway.calls import Calls
-from gateway.views import Caller, CallRequest, CallResult
+from gateway.views import CallRequest, CallResult
 from kit.clock import now
 from kit.errors import Forbidden, InvalidInput, NotFound, RateLimited, Refusal, RequestFailure, Unauthenticated
 from kit.ids import uuid7
@@ -177,17 +177,7 @@ class ModelPages:
         principal, facts = await self._payer(scope, visitor, given)
         await self._throttle.take(principal, facts)
         once = given.get("once", "")
-        caller = Caller(
-            request_id=request_id_of(scope),
-            workspace_id=facts.workspace_id,
-            wallet_id=facts.wallet_id,
-            plan=facts.plan,
-            user_id=principal.user_id,
-            api_key_id=principal.api_key_id,
-            allowed_models=principal.allowed_models,
-            concurrent_calls=facts.concurrent_calls,
-            test=principal.environment is Environment.TEST,
-        )
+        caller = caller_of(principal, facts, request_id_of(scope))
         operation = _OPERATIONS[Modality(published.model.modality)]
         key = f"page-{once}" if _ONCE.fullmatch(once) else None
         return await self._calls.call(caller, CallRequest(published.slug, operation, body, key))

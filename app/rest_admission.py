@@ -21,6 +21,17 @@ class Visit:
     facts: WorkspaceFacts
 
 
+async def of_scope(
+    credentials: Credentials, workspaces: Workspaces, scope: Scope, needed: ApiScope
+) -> tuple[Principal, WorkspaceFacts]:
+    """The request's API key and its workspace. Raises Unauthenticated, and Forbidden without the scope."""
+    principal = await credentials.of_api_key(scope)
+    if needed not in principal.scopes:
+        raise Forbidden(f"this API key lacks the scope {needed.value}")
+    assert principal.workspace_id is not None, "an API key belongs to a workspace"
+    return principal, await workspaces.facts(principal.workspace_id)
+
+
 class RestAdmission:
     """Lets requests in, and tells failures in OpenAI's form."""
 
@@ -32,11 +43,7 @@ class RestAdmission:
 
     async def admit(self, scope: Scope, needed: ApiScope, headers: Headers) -> Visit:
         """Adds the rate-limit headers. Raises Unauthenticated, Forbidden, RateLimited."""
-        principal = await self._credentials.of_api_key(scope)
-        if needed not in principal.scopes:
-            raise Forbidden(f"this API key lacks the scope {needed.value}")
-        assert principal.workspace_id is not None, "an API key belongs to a workspace"
-        facts = await self._workspaces.facts(principal.workspace_id)
+        principal, facts = await of_scope(self._credentials, self._workspaces, scope, needed)
         headers.extend((await self._throttle.take(principal, facts)).headers)
         return Visit(principal, facts)
 

@@ -10,16 +10,17 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from accounts.rules.roles import ApiScope
-from accounts.views import Environment, Principal
+from accounts.views import Principal
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, send_bytes
 from app.credentials import Credentials
+from app.rest_admission import of_scope
 from app.sdk_retries import SdkRetries
 from app.throttle import Throttle
-from gateway.callers import WorkspaceFacts, Workspaces
+from gateway.callers import WorkspaceFacts, Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.streaming import CallStream, Streams
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
-from kit.errors import BadRequest, Forbidden, RequestFailure
+from kit.errors import BadRequest, RequestFailure
 from kit.ids import encode_id
 from kit.money import format_micro, usd_text
 from providers.base import JsonObject, Operation
@@ -95,11 +96,7 @@ class RestDoor:
 
     async def admit(self, scope: Scope, scope_needed: ApiScope) -> tuple[Principal, WorkspaceFacts]:
         """The key's principal and its workspace. Unauthenticated, Forbidden without the scope."""
-        principal = await self._credentials.of_api_key(scope)
-        if scope_needed not in principal.scopes:
-            raise Forbidden(f"this API key lacks the scope {scope_needed.value}")
-        assert principal.workspace_id is not None, "an API key belongs to a workspace"
-        return principal, await self._workspaces.facts(principal.workspace_id)
+        return await of_scope(self._credentials, self._workspaces, scope, scope_needed)
 
     async def pass_through(
         self, principal: Principal, facts: WorkspaceFacts, headers: Headers, model: str | None = None
@@ -130,19 +127,7 @@ class RestDoor:
         await self.pass_through(principal, facts, headers, model)
         if mistake is not None:
             raise mistake
-        caller = Caller(
-            request_id=request_id,
-            workspace_id=facts.workspace_id,
-            wallet_id=facts.wallet_id,
-            plan=facts.plan,
-            user_id=None,
-            api_key_id=principal.api_key_id,
-            allowed_models=principal.allowed_models,
-            concurrent_calls=facts.concurrent_calls,
-            test=principal.environment is Environment.TEST,
-            stored_days=facts.stored_days,
-        )
-        return caller, model, body
+        return caller_of(principal, facts, request_id), model, body
 
     async def call(
         self, form: Form, scope: Scope, receive: Receive, send: Send, request_id: str, headers: Headers

@@ -6,9 +6,11 @@ from time import monotonic
 from typing import Final
 from uuid import UUID
 
+from accounts.views import Environment, Principal
 from billing.catalog import CatalogHolder
 from billing.plans import plan_in_force
 from billing.views import PlanView
+from gateway.views import Caller
 from kit.clock import now
 from kit.errors import NotFound
 from models.database import Database, connection
@@ -32,6 +34,22 @@ class WorkspaceFacts:
     plan: PlanView
     concurrent_calls: int | None
     stored_days: int | None = None
+
+
+def caller_of(principal: Principal, facts: WorkspaceFacts, request_id: str) -> Caller:
+    """On whose behalf a call is made: of a person or a key that has been admitted, in the workspace that pays."""
+    return Caller(
+        request_id=request_id,
+        workspace_id=facts.workspace_id,
+        wallet_id=facts.wallet_id,
+        plan=facts.plan,
+        user_id=principal.user_id,
+        api_key_id=principal.api_key_id,
+        allowed_models=principal.allowed_models,
+        concurrent_calls=facts.concurrent_calls,
+        test=principal.environment is Environment.TEST,
+        stored_days=facts.stored_days,
+    )
 
 
 class Workspaces:

@@ -1,6 +1,5 @@
 """The adapter for Anthropic's Messages API."""
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import orjson
@@ -26,7 +25,7 @@ from providers.message_events import STREAM_END, ChunksOfMessage
 from providers.messages_over_chat import TranslatedStream
 from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
-from providers.wire import Events, Wire, event_of, read_all, upstream_request_id
+from providers.wire import EventStream, Wire, event_of, read_all, upstream_request_id
 
 API_VERSION: Final = "2023-06-01"
 
@@ -108,52 +107,16 @@ class AnthropicProvider:
                 raise ProviderNotConfigured(f"provider {self.name!r} serves chats only")
 
 
-class AnthropicStream:
-    """Serves ProviderStream. Usage is told once, with the stop reason: what came before is incomplete."""
+class AnthropicStream(EventStream):
+    """Usage is told once, with the stop reason: what came before is incomplete. Pings after that are not forwarded."""
 
-    __slots__ = ("_answer", "_api_key", "_ended", "_events", "_produced", "_stopped", "_usage")
+    __slots__ = ("_api_key", "_stopped", "_usage")
 
     def __init__(self, answer: HttpAnswer, api_key: str | None) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._api_key = api_key
-        self._events = Events(answer)
         self._usage: JsonObject = {}
         self._stopped = False
-        self._produced = False
-        self._ended = False
-
-    @property
-    def upstream_request_id(self) -> str | None:
-        """See ProviderStream."""
-        return upstream_request_id(self._answer)
-
-    def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        """The next event; `message_stop` is the end mark. Pings are not forwarded once the last event is held back."""
-        if self._ended:
-            await self._answer.finish()
-            raise StopAsyncIteration
-        try:
-            while True:
-                data = await self._events.next()
-                chunk = self._cut_off() if data is None else self._chunk_of(data)
-                if chunk is not None:
-                    return chunk
-        except ProviderError as error:
-            self._answer.close()
-            self._ended = True
-            error.produced = self._produced
-            raise
-
-    async def aclose(self) -> None:
-        """See ProviderStream."""
-        if self._ended:
-            await self._answer.finish()
-        else:
-            self._ended = True
-            self._answer.close()
 
     def _cut_off(self) -> StreamChunk:
         """The answer ended without `message_stop`; taken for one after a stop reason."""

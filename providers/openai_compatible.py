@@ -1,7 +1,6 @@
 """The adapter for any provider that speaks OpenAI's REST form."""
 
 import secrets
-from collections.abc import AsyncIterator
 from typing import Final
 
 from providers.base import (
@@ -14,7 +13,7 @@ from providers.base import (
     Timeouts,
     Usage,
 )
-from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected
+from providers.errors import UpstreamGarbage, UpstreamRejected
 from providers.messages_over_chat import message_over_chat, message_stream_over_chat
 from providers.multipart import write_form
 from providers.openai_audio import (
@@ -28,7 +27,7 @@ from providers.openai_content import generated_bytes, text_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
 from providers.openai_usage import usage_of_answer, usage_of_openai
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
-from providers.wire import Events, Wire, event_of, media_type_of, read_all, upstream_request_id
+from providers.wire import EventStream, Wire, event_of, media_type_of, read_all, upstream_request_id
 
 PATHS: Final = {
     Operation.CHAT: "/chat/completions",
@@ -150,53 +149,20 @@ class OpenAICompatibleProvider:
         return body
 
 
-class OpenAIStream:
-    """Serves ProviderStream."""
+class OpenAIStream(EventStream):
+    """The chunks of a chat, up to `[DONE]`."""
 
-    __slots__ = ("_answer", "_api_key", "_ended", "_events", "_finished_choice", "_produced")
+    __slots__ = ("_api_key", "_finished_choice")
 
     def __init__(self, answer: HttpAnswer, api_key: str | None) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._api_key = api_key
-        self._events = Events(answer)
-        self._produced = False
         self._finished_choice = False
-        self._ended = False
 
-    @property
-    def upstream_request_id(self) -> str | None:
-        """See ProviderStream."""
-        return upstream_request_id(self._answer)
-
-    def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        """The next event."""
-        if self._ended:
-            await self._answer.finish()
-            raise StopAsyncIteration
-        try:
-            data = await self._events.next()
-            return self._chunk_of(self._last_event() if data is None else data)
-        except ProviderError as error:
-            self._answer.close()
-            self._ended = True
-            error.produced = self._produced
-            raise
-
-    async def aclose(self) -> None:
-        """See ProviderStream."""
-        if self._ended:
-            await self._answer.finish()
-        else:
-            self._ended = True
-            self._answer.close()
-
-    def _last_event(self) -> bytes:
-        """An end mark never sent: some providers never do; a clean end after a finish reason is taken for one."""
+    def _cut_off(self) -> StreamChunk:
+        """Some providers never send an end mark: a clean end after a finish reason is taken for one."""
         if self._finished_choice:
-            return _END_MARK
+            return self._chunk_of(_END_MARK)
         raise UpstreamGarbage("the provider's stream ended in the middle")
 
     def _chunk_of(self, data: bytes) -> StreamChunk:

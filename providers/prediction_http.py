@@ -24,6 +24,7 @@ from providers.predictions import (
     WebhookRefused,
 )
 from providers.transport import USER_AGENT, check_header, endpoint_of
+from providers.wire import object_in
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The largest answer to a look: room for outputs that come inside it."""
@@ -168,7 +169,7 @@ class HttpPredictionProvider:
             raise _failure_of(error) from error
         if not 200 <= status < 300:
             raise self._error_of(status, text, wait, known=method == "POST" and body is not None)
-        return _object_in(text)
+        return object_in(text)
 
     def _error_of(self, status: int, text: bytes, wait: str, *, known: bool) -> ProviderError:
         if status in _KNOWS_NOT and not known:
@@ -191,17 +192,6 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
             raise UpstreamGarbage(f"the provider's answer is longer than {MAX_ANSWER_BYTES} bytes")
         parts.append(part)
     return b"".join(parts)
-
-
-def _object_in(text: bytes) -> JsonObject:
-    try:
-        parsed: object = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamGarbage("the provider's answer is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise UpstreamGarbage("the provider's answer is not an object")
-    answer: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
-    return answer
 
 
 def _failure_of(error: Exception) -> ProviderError:

@@ -1,12 +1,14 @@
 """One JSON request to a provider and the reading of its answer, whatever the vendor's form."""
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from typing import Final
 
 import orjson
 
 from kit.clock import now
-from providers.base import JsonObject, ProviderRequest, Timeouts
+from providers.base import JsonObject, ProviderRequest, StreamChunk, Timeouts
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected
 from providers.openai_errors import error_in, error_object, error_of_object, error_of_status, retry_after_s
 from providers.sse import EventReader, EventTooLongError
@@ -70,13 +72,7 @@ class Wire:
 
     def parsed(self, text: bytes) -> JsonObject:
         """The object of a whole answer. Raises what an error inside a success stands for."""
-        try:
-            parsed: object = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise UpstreamGarbage("the provider's answer is not JSON") from error
-        if not isinstance(parsed, dict):
-            raise UpstreamGarbage("the provider's answer is not an object")
-        body: JsonObject = parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
+        body = object_in(text)
         if error_in(body) is not None:
             raise error_of_object(error_object(text, self.secret) or {})
         return body
@@ -120,14 +116,75 @@ class Events:
         return data
 
 
+class EventStream(ABC):
+    """Serves ProviderStream over an answer's events; a vendor's form says what each is and how the answer may end."""
+
+    __slots__ = ("_answer", "_ended", "_events", "_produced")
+
+    def __init__(self, answer: HttpAnswer) -> None:
+        """`answer` is closed or finished by the stream."""
+        self._answer = answer
+        self._events = Events(answer)
+        self._produced = False
+        """Output has come, which makes a failure after it one that is charged for."""
+        self._ended = False
+        """The end mark has come, or the stream was given up."""
+
+    @property
+    def upstream_request_id(self) -> str | None:
+        """See ProviderStream."""
+        return upstream_request_id(self._answer)
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        return self
+
+    async def __anext__(self) -> StreamChunk:
+        """The next event that is forwarded."""
+        if self._ended:
+            await self._answer.finish()
+            raise StopAsyncIteration
+        try:
+            while True:
+                data = await self._events.next()
+                chunk = self._cut_off() if data is None else self._chunk_of(data)
+                if chunk is not None:
+                    return chunk
+        except ProviderError as error:
+            self._answer.close()
+            self._ended = True
+            error.produced = self._produced
+            raise
+
+    async def aclose(self) -> None:
+        """See ProviderStream."""
+        if self._ended:
+            await self._answer.finish()
+        else:
+            self._ended = True
+            self._answer.close()
+
+    @abstractmethod
+    def _cut_off(self) -> StreamChunk:
+        """The last chunk of an answer that ended without an end mark. Raises UpstreamGarbage where that is no end."""
+
+    @abstractmethod
+    def _chunk_of(self, data: bytes) -> StreamChunk | None:
+        """One event; None for one that is not forwarded. Raises ProviderError."""
+
+
 def event_of(data: bytes) -> JsonObject:
     """The object that an event's data is. Raises UpstreamGarbage for anything else."""
+    return object_in(data, "an event of the provider's stream")
+
+
+def object_in(text: bytes, what: str = "the provider's answer") -> JsonObject:
+    """The JSON object that `text` is. Raises UpstreamGarbage, which names it as `what`, for anything else."""
     try:
-        parsed: object = orjson.loads(data)
+        parsed: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise UpstreamGarbage("an event of the provider's stream is not JSON") from error
+        raise UpstreamGarbage(f"{what} is not JSON") from error
     if not isinstance(parsed, dict):
-        raise UpstreamGarbage("an event of the provider's stream is not an object")
+        raise UpstreamGarbage(f"{what} is not an object")
     return parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
 
 

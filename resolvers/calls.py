@@ -6,8 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from accounts.rules.roles import Action
-from accounts.views import Environment
-from gateway.callers import WorkspaceFacts
+from gateway.callers import WorkspaceFacts, caller_of
 from gateway.errors import UpstreamFailed
 from gateway.payloads import CallPayload, CustomPayload, OutputView, input_path, openai_form
 from gateway.views import Caller, CallRequest, CallResult, Estimate
@@ -49,7 +48,7 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        caller = caller_of(context, facts)
+        caller = caller_of(context.principal, facts, context.request_id)
         request = await request_of(context, caller, ask)
         keeping = replace(request, keeps_assets=request.operation is Operation.IMAGE)
         result = await context.services.calls.call(caller, keeping)
@@ -67,7 +66,7 @@ async def estimate(context: RequestContext, ask: CallAsk) -> Estimate:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        caller = caller_of(context, facts)
+        caller = caller_of(context.principal, facts, context.request_id)
         request = await request_of(context, caller, ask)
         way = "job" if request.operation is Operation.VIDEO else "call"
         return await context.services.calls.estimate(caller, replace(request, way=way))
@@ -129,22 +128,6 @@ async def take_request(context: RequestContext, facts: WorkspaceFacts, ask: Call
     """One request of the workspace, the key and, where it has a limit of its own, the model. RateLimited."""
     model = context.services.catalog.current.models_by_slug.get(ask.model)
     await context.services.throttle.take(context.principal, facts, 1, model=model)
-
-
-def caller_of(context: RequestContext, facts: WorkspaceFacts) -> Caller:
-    """On whose behalf the gateway calls."""
-    return Caller(
-        request_id=context.request_id,
-        workspace_id=facts.workspace_id,
-        wallet_id=facts.wallet_id,
-        plan=facts.plan,
-        user_id=context.principal.user_id,
-        api_key_id=context.principal.api_key_id,
-        allowed_models=context.principal.allowed_models,
-        concurrent_calls=facts.concurrent_calls,
-        test=context.principal.environment is Environment.TEST,
-        stored_days=facts.stored_days,
-    )
 
 
 async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> CallRequest:

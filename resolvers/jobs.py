@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from accounts.rules.roles import Action
+from gateway.callers import caller_of
 from kit.errors import Refusal
 from resolvers.access import key_of, require, unseen
-from resolvers.calls import CallAnswer, CallAsk, admitted, caller_of, placed, request_of, take_request
+from resolvers.calls import CallAnswer, CallAsk, admitted, placed, request_of, take_request
 from resolvers.context import RequestContext
 
 
@@ -14,7 +15,7 @@ async def start_call(context: RequestContext, ask: CallAsk) -> CallAnswer:
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        caller = caller_of(context, facts)
+        caller = caller_of(context.principal, facts, context.request_id)
         request = replace(await request_of(context, caller, ask), way="job")
         call_id = await context.services.jobs.start(caller, request)
     except Refusal as refusal:

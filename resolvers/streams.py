@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from uuid import UUID
 
-from gateway.callers import WorkspaceFacts
+from gateway.callers import WorkspaceFacts, caller_of
 from gateway.deltas import Assembly, DeltaView, deltas_of
 from gateway.errors import UpstreamFailed
 from gateway.payloads import ChatPayload, CustomPayload, output_of
@@ -12,7 +12,7 @@ from gateway.streaming import CallStream
 from gateway.views import Caller, CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import InvalidInput, Refusal
 from providers.base import Operation
-from resolvers.calls import CallAnswer, CallAsk, admitted, caller_of, placed, record_of, request_of, take_request
+from resolvers.calls import CallAnswer, CallAsk, admitted, placed, record_of, request_of, take_request
 from resolvers.context import RequestContext
 
 
@@ -40,7 +40,7 @@ async def stream_model(context: RequestContext, ask: CallAsk) -> AsyncGenerator[
     facts = await admitted(context, ask.workspace_id)
     await take_request(context, facts, ask)
     try:
-        caller = caller_of(context, facts)
+        caller = caller_of(context.principal, facts, context.request_id)
         stream = await context.services.streams.open(caller, await _streamed(context, caller, ask))
     except Refusal as refusal:
         call_id = refusal.call_id if isinstance(refusal, UpstreamFailed) else None
