@@ -36,7 +36,11 @@ async def run_everything(settings: Settings, *, stripe_double: bool = False) -> 
     `stripe_double`: payments go to a local double of Stripe. EmbeddedError where it cannot be started.
     """
     settings = settings.with_kept_secret_key()
-    _refuse_taken_port(settings)
+    with contextlib.closing(_bind(settings)) as listening:
+        await _run_everything(settings, listening, stripe_double=stripe_double)
+
+
+async def _run_everything(settings: Settings, listening: socket.socket, *, stripe_double: bool) -> None:
     needs_postgres, needs_valkey = settings.database_url is None, settings.redis_url is None
     servers: EmbeddedServers | None = None
     if needs_postgres or needs_valkey:
@@ -49,7 +53,7 @@ async def run_everything(settings: Settings, *, stripe_double: bool = False) -> 
         )
         await _prepare(settings)
         with _sandbox(settings), _stripe(settings, wanted=stripe_double) as settings_with_stripe:
-            await _serve_with_worker(settings_with_stripe, servers)
+            await _serve_with_worker(settings_with_stripe, listening, servers)
     finally:
         if servers is not None:
             await servers.stop()
@@ -132,10 +136,10 @@ async def _prepare(settings: Settings) -> None:
     await apply_at_start(settings)
 
 
-async def _serve_with_worker(settings: Settings, servers: EmbeddedServers | None) -> None:
+async def _serve_with_worker(settings: Settings, listening: socket.socket, servers: EmbeddedServers | None) -> None:
     application = Tollgate(settings)
     server = _Server(settings, application)
-    serving = asyncio.create_task(server.serve(), name="gateway")
+    serving = asyncio.create_task(server.serve([listening]), name="gateway")
     while not server.started and not serving.done():  # noqa: ASYNC110 -- uvicorn tells it by a flag only
         await asyncio.sleep(0.02)
     if serving.done():
@@ -163,10 +167,11 @@ async def _until_stopped(serving: "asyncio.Task[None]", servers: EmbeddedServers
 
 def serve_gateway(settings: Settings) -> None:
     """`tollgate serve`: one process, or a supervisor with TOLLGATE_WORKERS of them."""
-    _refuse_taken_port(settings)
+    listening = _bind(settings)
     if settings.workers == 1:
-        _Server(settings, Tollgate(settings)).run()
+        _Server(settings, Tollgate(settings)).run([listening])
         return
+    listening.close()
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -224,17 +229,20 @@ def _options(settings: Settings) -> dict[str, object]:
     }
 
 
-def _refuse_taken_port(settings: Settings) -> None:
+def _bind(settings: Settings) -> socket.socket:
+    """The port is ours from the first moment: found taken before anything starts, and kept while the rest does."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise click.ClickException(
-                f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}); "
-                "name another with --port or TOLLGATE_PORT"
-            ) from error
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise click.ClickException(
+            f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}); "
+            "name another with --port or TOLLGATE_PORT"
+        ) from error
+    return bound
 
 
 def _say_hello(settings: Settings, demo: Demo) -> None:

@@ -1,12 +1,14 @@
 """Real processes for tests and benchmarks: the gateway, its worker and the stand-alone sandbox provider."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +18,31 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET_KEY = "a secret key for tests, thirty-two characters and more"
 
 
+_FIRST_PORT = 11_000
+_PORTS_OF_A_WORKER = 2_000
+_CLUSTER_BUS = 10_000
+"""Where a node of a Valkey cluster listens for its fellows, above its own port."""
+
+
+def _ports() -> Iterator[int]:
+    """Below the range from which the kernel takes the near ends of connections; each test worker has a part of it."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw4").removeprefix("gw")) % 5
+    first = _FIRST_PORT + worker * _PORTS_OF_A_WORKER
+    start = os.getpid() * 7
+    return (first + (start + step) % _PORTS_OF_A_WORKER for step in itertools.count())
+
+
+_ports_to_try = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nobody listens on, not given out before by this process; its cluster bus is free too."""
+    for port in _ports_to_try:
+        with contextlib.suppress(OSError), socket.socket() as own, socket.socket() as bus:
+            own.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + _CLUSTER_BUS))
+            return port
+    raise AssertionError("unreachable: the ports to try do not end")
 
 
 @dataclass

