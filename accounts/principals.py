@@ -66,6 +66,16 @@ class Principals:
             if refusal is not None:
                 raise Unauthenticated(refusal)
             principal = await self._load(credential, digest)
+        return self._admitted(principal, address)
+
+    def proven(self, credential: str, address: str | None = None) -> Principal | None:
+        """What `resolve` answers, or raises, where it would answer from memory: a credential proven lately; else None."""
+        if len(credential) > MAX_CREDENTIAL_LENGTH or not credential.isascii():
+            return None
+        principal = self._principals.get(key_form.digest_of(credential), self._ttl_s())
+        return None if principal is None else self._admitted(principal, address)
+
+    def _admitted(self, principal: Principal, address: str | None) -> Principal:
         if principal.expires_at is not None and principal.expires_at <= now():
             raise Unauthenticated(_WRONG_KEY if principal.kind is PrincipalKind.API_KEY else _OVER)
         if not admits(principal.networks, address):
@@ -73,10 +83,6 @@ class Principals:
         if principal.api_key_id is not None:
             self._key_uses.note(principal.api_key_id)
         return principal
-
-    def knows(self, credential: str) -> bool:
-        """Whether `resolve` would answer from memory: a credential proven lately."""
-        return self._principals.get(key_form.digest_of(credential), self._ttl_s()) is not None
 
     async def role_of(self, user_id: UUID, workspace_id: UUID) -> Role | None:
         """The user's role in a live workspace; None for strangers and workspaces that are not there."""

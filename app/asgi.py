@@ -16,6 +16,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_NAMED: Final = "tollgate.headers"
+"""Where a scope keeps its headers by name, once one was asked for."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -44,10 +46,11 @@ class ClientGone(Exception):
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The first value of a request header, latin-1 as HTTP has it; `name` in lower case."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return value.decode("latin-1")
-    return None
+    named: dict[bytes, bytes] | None = scope.get(_NAMED)
+    if named is None:
+        named = scope[_NAMED] = dict(reversed(scope["headers"]))
+    value = named.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
 def request_id_of(scope: Scope) -> str:

@@ -38,8 +38,10 @@ class Credentials:
         token = token.strip()
         if kind.lower() != "bearer" or not token:
             raise Unauthenticated("the Authorization header must read: Bearer, a blank, and an API key or access token")
-        if not token.isascii() or not self._principals.knows(token):
-            await self._throttle.take_address(address)
+        principal = self._principals.proven(token, address)
+        if principal is not None:
+            return principal
+        await self._throttle.take_address(address)
         return await self._principals.resolve(token, address)
 
     async def of_api_key(self, scope: Scope) -> Principal:

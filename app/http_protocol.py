@@ -16,6 +16,8 @@ from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 _FORBIDDEN_IN_VALUES: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_PLAIN_PATH: Final = re.compile(rb"/[A-Za-z0-9_/.-]+")
+_INVALID: Final = "Invalid HTTP request received."
 _MOST_NAMES: Final = 1_000
 _MOST_KEPT_BACK: Final = 1024 * 1024
 """A larger body is not worth being copied behind its head."""
@@ -23,8 +25,59 @@ _names: Final[dict[bytes, bytes]] = {}
 """Header names seen to be well-formed, with their lower case."""
 
 
+class ResponseStarted(RuntimeError):
+    """A second response was to be begun for one request."""
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One client's connection."""
+
+    _quiet_since: float = 0.0
+    """When the last response was complete, on the loop's clock; 0 once more has come. The timer of an idle connection
+    looks at it when it rings: to cancel it and set another would cost each request more than its parsing."""
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser."""
+        self._quiet_since = 0.0
+        parser = self.parser
+        assert parser is not None, "it is dropped when the connection is lost"
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.logger.warning(_INVALID)
+            self.send_400_response(_INVALID)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._unsupported_upgrade_warning()
+
+    def on_response_complete(self) -> None:
+        """Go on with the request that waits behind this one, or let the connection be idle."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._quiet_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._wait_for_quiet(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that was idle all the time; the response under way on another sets the timer again."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing() or not self._quiet_since:
+            return
+        left_s = self._quiet_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._wait_for_quiet(left_s)
+        else:
+            self.transport.close()
+
+    def _wait_for_quiet(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def on_headers_complete(self) -> None:
         """Start the request, or queue it behind the one under way."""
@@ -38,12 +91,14 @@ class HttpProtocol(HttpToolsProtocol):
             scope["http_version"] = http_version
         if parser.should_upgrade() and self._should_upgrade():
             return
-        url = httptools.parse_url(self.url)
-        raw_path = url.path
+        raw_path, query = self.url, b""
+        if not _PLAIN_PATH.fullmatch(raw_path):
+            url = httptools.parse_url(raw_path)
+            raw_path, query = url.path, url.query or b""
         path = raw_path.decode("ascii")
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
-        scope["query_string"] = url.query or b""
+        scope["query_string"] = query
         before = self.cycle
         self.cycle = cycle = _Cycle(
             scope=scope,
@@ -84,7 +139,8 @@ class _Cycle(RequestResponseCycle):
                 self.transport.write(head)
             return
         if message["type"] != "http.response.body" or not self.response_started or self.response_complete:
-            raise RuntimeError(f"{message['type']} has no place here")
+            kind = ResponseStarted if message["type"] == "http.response.start" else RuntimeError
+            raise kind(f"{message['type']} has no place here")
         self._send_body(message.get("body", b""), more_body=message.get("more_body", False))
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:

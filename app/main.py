@@ -5,6 +5,7 @@ webhooks of providers | pages of mail links | pages of published models | 404
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -20,8 +21,10 @@ from app.asset_files import PATH as ASSET_PATH
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
 from app.health import PATHS as HEALTH_PATHS
+from app.http_protocol import ResponseStarted
 from app.lifespan import Services, open_services
 from app.logs import configure_logging
+from app.openai_rest import CALL_PATHS
 from app.pages import PATHS as PAGE_PATHS
 from app.payment_pages import PATHS as PAYMENT_PATHS
 from app.provider_webhooks import PATH as PROVIDER_WEBHOOK_PATH
@@ -75,15 +78,11 @@ class Tollgate:
                 raise AssertionError(f"unknown ASGI scope {scope['type']}")
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: dict[str, object]) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            await self._route(scope, receive, watched)  # pyright: ignore[reportArgumentType] -- ASGI's open mappings
+            if scope["path"] in CALL_PATHS:  # thousands a second
+                await self.services.rest(scope, receive, send)
+            else:
+                await self._route(scope, receive, send)
         except ClientGone:
             return
         except Exception as error:  # a process edge: whatever was not foreseen ends here, told by its request id only
@@ -94,7 +93,7 @@ class Tollgate:
             else:
                 status, code, message = 500, "INTERNAL", f"something failed here; request id {request_id}"
                 logger.exception("request %s to %s failed", request_id, scope["path"])
-            if not started:
+            with contextlib.suppress(ResponseStarted):  # then the server closes the connection: the answer is cut short
                 await send_json(send, status, {"error": {"message": message, "code": code}}, headers)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,6 +12,9 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -57,7 +60,44 @@ def catalog_without_limit(directory: Path) -> Path:
     return path
 
 
-async def measure(gateway: Running, sandbox: Running, key: str, connections: int, seconds: float) -> dict:
+@dataclass(frozen=True)
+class House:
+    """A gateway under measurement, its upstream, and a key that no limit stops."""
+
+    gateway: Running
+    sandbox: Running
+    key: str
+
+
+@asynccontextmanager
+async def house(*command: str, entry: str = "app") -> AsyncGenerator[House]:
+    """Everything that a call passes, embedded and durable. `command`: how the gateway is started, else `tollgate serve`."""
+    directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-"))
+    servers = await EmbeddedServers.start(directory / "data", postgres=True, valkey=True)
+    try:
+        await migrate(servers.database_url)
+        database = await Database.open(servers.database_url)
+        await apply_catalog(database, catalog_without_limit(directory))
+        seeded = await seed_workspace(database, CREDITS_MICRO)
+        await database.close()
+        sandbox = await start_sandbox()
+        env = gateway_env(
+            servers.database_url, servers.redis_url, directory / "gateway", TOLLGATE_SANDBOX_URL=sandbox.url
+        )
+        (directory / "gateway").mkdir()
+        gateway = await start_gateway(env, *command, entry=entry)
+        try:
+            yield House(gateway, sandbox, seeded.api_key)
+        finally:
+            await gateway.stop()
+            await sandbox.stop()
+    finally:
+        await servers.stop()
+        shutil.rmtree(directory)
+
+
+async def measure(built: House, connections: int, seconds: float) -> dict:
+    gateway, sandbox, key = built.gateway, built.sandbox, built.key
     direct = await load(port_of(sandbox.url), "", connections, seconds / 2)
     before = gateway.cpu_seconds()
     through = await load(port_of(gateway.url), key, connections, seconds)
@@ -75,33 +115,13 @@ async def measure(gateway: Running, sandbox: Running, key: str, connections: int
 
 
 async def run(options: argparse.Namespace) -> None:
-    directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-"))
-    servers = await EmbeddedServers.start(directory / "data", postgres=True, valkey=True)
-    try:
-        await migrate(servers.database_url)
-        database = await Database.open(servers.database_url)
-        await apply_catalog(database, catalog_without_limit(directory))
-        seeded = await seed_workspace(database, CREDITS_MICRO)
-        await database.close()
-        sandbox = await start_sandbox()
-        env = gateway_env(
-            servers.database_url, servers.redis_url, directory / "gateway", TOLLGATE_SANDBOX_URL=sandbox.url
-        )
-        (directory / "gateway").mkdir()
-        gateway = await start_gateway(env)
-        try:
-            await measure(gateway, sandbox, seeded.api_key, 16, 1.0)
-            rounds = []
-            for number in range(options.rounds):
-                for connections in options.connections:
-                    print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
-                    rounds.append(await measure(gateway, sandbox, seeded.api_key, connections, options.seconds))
-        finally:
-            await gateway.stop()
-            await sandbox.stop()
-    finally:
-        await servers.stop()
-        shutil.rmtree(directory)
+    async with house() as built:
+        await measure(built, 16, 1.0)
+        rounds = []
+        for number in range(options.rounds):
+            for connections in options.connections:
+                print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
+                rounds.append(await measure(built, connections, options.seconds))
     report(rounds, options)
 
 

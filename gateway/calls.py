@@ -126,8 +126,15 @@ class Calls:
 
     async def _run(self, admitted: Admitted) -> CallResult:
         with admitted.trace:
-            async with self._places.taken(admitted.caller), self._kept_files.room(admitted) as keeping:
-                return await self._in_place(admitted, keeping)
+            place = await self._places.take(admitted.caller)
+            try:
+                if not admitted.request.keeps_assets:
+                    return await self._in_place(admitted, None)
+                async with self._kept_files.room(admitted) as keeping:
+                    return await self._in_place(admitted, keeping)
+            finally:
+                if place is not None:
+                    self._places.give_back(place)
 
     async def _in_place(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
         known = await self._cache.find(admitted, self.snapshot.number) if admitted.may_be_cached else None

@@ -67,14 +67,10 @@ class KeptFiles:
 
     @asynccontextmanager
     async def room(self, admitted: Admitted) -> AsyncGenerator[Keeping | None]:
-        """Room for the files of a call, where it asks for it, given up at the end unless they were stored.
+        """Room for the files of a call that asks for it (`keeps_assets`), given up at the end unless they were stored.
 
-        StorageFull before anything is held or asked. None for a call whose files go on as they come, and for a repeat
-        that finds no room: it makes none.
+        StorageFull before anything is held or asked. None for a repeat that finds no room: it makes none.
         """
-        if not admitted.request.keeps_assets:
-            yield None
-            return
         caller = admitted.caller
         maker = Maker(admitted.call_id, caller.workspace_id, caller.user_id, caller.api_key_id)
         bound = admitted.bound

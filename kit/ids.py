@@ -12,6 +12,8 @@ from asyncpg.pgproto import pgproto
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _TEXT_LENGTH: Final = 26
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS: Final = range(_TEXT_LENGTH * 5 - 10, -1, -10)
 _RANDOM_BYTES: Final = 8
 _POOL_BYTES: Final = 512 * _RANDOM_BYTES
 """Random bytes fetched at a time: a system call for each id would cost more than the id."""
@@ -75,11 +77,7 @@ class UnknownIdError(ValueError):
 def encode_id(prefix: str, key: UUID) -> str:
     """The global id of a row: the type's prefix and the key in Crockford's base 32, such as "ws_01h…"."""
     value = key.int
-    characters: list[str] = []
-    for _ in range(_TEXT_LENGTH):
-        characters.append(_ALPHABET[value & 31])
-        value >>= 5
-    return f"{prefix}_{''.join(reversed(characters))}"
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
 
 
 def decode_id(prefix: str, text: str) -> UUID:

@@ -43,9 +43,10 @@ class Leases:
         self._test_clock = test_clock
         self._log_after_s = 0.0
 
-    async def acquire(self, workspace: str, lease_id: str, limit: int, ttl_s: int) -> bool:
-        """Whether the call may run beside the workspace's others; asking again with the same id renews its lease.
+    async def acquire(self, workspace: str, lease_id: str, limit: int, ttl_s: int) -> int:
+        """How many of the workspace's places are taken now, this one included; 0 where none was free.
 
+        Asking again with the same id renews its lease. While Redis is away and the policy is OPEN, the answer is `limit`.
         Raises Unavailable where Redis is away and the policy is CLOSED.
         """
         try:
@@ -54,8 +55,8 @@ class Leases:
             self._report(error)
             if self._policy is FailurePolicy.CLOSED:
                 raise Unavailable("The concurrency limit cannot be checked; try again in a moment.") from error
-            return True
-        return answer == 1
+            return max(1, limit)
+        return answer
 
     async def renew(self, leases: Sequence[Lease], ttl_s: int) -> None:
         """Prolong leases of calls that run. One that lapsed, or that Redis forgot, comes back: its call does run."""

@@ -214,7 +214,7 @@ def _keys_of(buckets: Sequence[Bucket], tag: str) -> list[bytes]:
     if not 1 <= len(buckets) <= MAX_BUCKETS:
         raise ValueError(f"a decision takes 1 to {MAX_BUCKETS} buckets")
     prefix = slot_prefix(tag)
-    keys = [b"%b%b:%b" % (prefix, bucket.kind.value.encode(), _bounded(bucket.key)) for bucket in buckets]
+    keys = [b"%b%b:%b" % (prefix, bucket.kind.encode(), _bounded(bucket.key)) for bucket in buckets]
     if len(keys) > 1 and len(set(keys)) < len(keys):
         raise ValueError("a decision names each bucket once")
     return keys

@@ -122,11 +122,11 @@ def gateway_env(database_url: str, redis_url: str, data_dir: Path, **more: str) 
     }
 
 
-async def start_gateway(env: Mapping[str, str], *command: str) -> Running:
+async def start_gateway(env: Mapping[str, str], *command: str, entry: str = "app") -> Running:
     """`tollgate serve` (or another command) on the port of `env` or a free one, once /readyz says so."""
     port = int(env.get("TOLLGATE_PORT") or free_port())
     running = await start(
-        sys.executable, "-m", "app", *(command or ("serve",)), env={**env, "TOLLGATE_PORT": str(port)}
+        sys.executable, "-m", entry, *(command or ("serve",)), env={**env, "TOLLGATE_PORT": str(port)}
     )
     running.url = f"http://127.0.0.1:{port}"
     async with asyncio.timeout(40), aiohttp.ClientSession() as session:

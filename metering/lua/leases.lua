@@ -8,7 +8,7 @@
 -- ARGV[5]  how many leases may be held at once (acquire only)
 -- ARGV[6…] lease ids
 --
--- Answer: a list of one number: 1 or 0 (acquire), how many leases are held after it (renew, release).
+-- Answer: a list of one number, how many leases are held after it; 0 where acquire found no place.
 
 local action, now = ARGV[1], tonumber(ARGV[2])
 local ttl_ms, longest_ms, limit = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -40,8 +40,5 @@ for i = 6, #ARGV do
 end
 if redis.call('PTTL', KEYS[1]) < ttl_ms + 1000 then
   redis.call('PEXPIRE', KEYS[1], string.format('%d', ttl_ms + 1000))
-end
-if action == 'acquire' then
-  return {1}
 end
 return {redis.call('ZCARD', KEYS[1])}

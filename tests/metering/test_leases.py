@@ -56,7 +56,7 @@ def leases(link, clock):
 async def test_no_more_calls_run_at_once_than_the_limit(link):
     leases = Leases(link)
     granted = await asyncio.gather(*[leases.acquire("w", f"call{n}", 7, 30) for n in range(40)])
-    assert sum(granted) == 7
+    assert sorted(taken for taken in granted if taken) == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_released_place_is_free_again(leases):
