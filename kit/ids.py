@@ -3,7 +3,7 @@
 import os
 import struct
 import threading
-import time
+from time import time_ns
 from typing import Final
 from uuid import UUID
 
@@ -14,29 +14,27 @@ _VALUES: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _TEXT_LENGTH: Final = 26
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS: Final = range(_TEXT_LENGTH * 5 - 10, -1, -10)
-_RANDOM_BYTES: Final = 8
-_POOL_BYTES: Final = 512 * _RANDOM_BYTES
-"""Random bytes fetched at a time: a system call for each id would cost more than the id."""
+_POOL_BYTES: Final = 512 * 8
+"""Random bytes fetched at a time, eight for an id: a system call for each would cost more than the id."""
 
 _UUID: Final = pgproto.UUID
 _PACK: Final = struct.Struct(">QQ").pack
+_RANDOM: Final = struct.Struct(f">{_POOL_BYTES // 8}Q").unpack
 _lock = threading.Lock()
 
 
 class _State:
-    """The last stamp given, and random bytes not yet used; a child process begins with a pool of its own."""
+    """The last stamp given, and random numbers not yet used; a child process begins with none."""
 
-    __slots__ = ("pool", "stamp", "used")
+    __slots__ = ("pool", "stamp")
 
     def __init__(self) -> None:
         self.stamp = 0
-        self.pool = b""
-        self.used = 0
+        self.pool: list[int] = []
 
     def forget(self) -> None:
-        """After a fork: two processes must never draw the same bytes."""
-        self.pool = b""
-        self.used = 0
+        """After a fork: two processes must never draw the same numbers."""
+        self.pool = []
 
 
 _state: Final = _State()  # an instance: setting attributes of a class costs several times as much
@@ -48,21 +46,17 @@ def uuid7() -> UUID:
 
     Ids made by one process strictly increase, so that index pages fill from the right and lists sort by creation.
     """
-    stamp = (time.time_ns() << 12) // 1_000_000
     state = _state
     with _lock:
+        stamp = (time_ns() << 12) // 1_000_000
         if stamp <= state.stamp:
             stamp = state.stamp + 1
         state.stamp = stamp
-        start = state.used
-        if start == len(state.pool):
-            state.pool = os.urandom(_POOL_BYTES)
-            start = 0
-        state.used = start + _RANDOM_BYTES
-        tail = int.from_bytes(state.pool[start : start + _RANDOM_BYTES], "big") & 0x3FFF_FFFF_FFFF_FFFF
+        if not state.pool:
+            state.pool = list(_RANDOM(os.urandom(_POOL_BYTES)))
+        tail = state.pool.pop()
     # asyncpg's UUID, which the database answers too: made, hashed, compared and written in C, up to ten times faster.
-    head = (stamp >> 12) << 16 | 0x7000 | (stamp & 0xFFF)
-    return _UUID(_PACK(head, 0x8000_0000_0000_0000 | tail))
+    return _UUID(_PACK((stamp & ~0xFFF) << 4 | 0x7000 | (stamp & 0xFFF), tail & 0x3FFF_FFFF_FFFF_FFFF | 1 << 63))
 
 
 def first_uuid7_at(milliseconds: int) -> UUID:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 import uvicorn
 
-from app.http_protocol import HttpProtocol
+from app.http_protocol import HttpProtocol, ResponseStarted
 
 BIG = b"0123456789abcdef" * 262_144
 
@@ -40,6 +41,7 @@ class App:
     def __init__(self):
         self.may_go_on = asyncio.Event()
         self.seen = []
+        self.refused = None
 
     async def __call__(self, scope, receive, send):
         assert scope["type"] == "http"
@@ -79,6 +81,13 @@ class App:
                 await answer(send, b"x", headers=[(b"x-told", b"a\r\nset-cookie: b")])
             case ["misnamed"]:
                 await answer(send, b"x", headers=[(b"x told", b"a")])
+            case ["twice"]:
+                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+                try:
+                    await answer(send, b"another")
+                except ResponseStarted as error:
+                    self.refused = error
+                await send({"type": "http.response.body", "body": b"one"})
             case ["silent"]:
                 return
             case ["wait"]:
@@ -263,6 +272,29 @@ async def test_what_is_no_http_is_refused(client):
 async def test_an_idle_connection_is_closed_after_its_time(client):
     assert (await client.ask("/number/7"))[2] == b"7"
     assert await client.ended() == b""
+
+
+async def test_a_connection_in_use_outlives_the_time_of_an_idle_one(client):
+    began = time.monotonic()
+    while time.monotonic() - began < 2.5:
+        assert (await client.ask("/number/7"))[0] == 200
+        await asyncio.sleep(0.4)
+    used_at = time.monotonic()
+    await client.ended()
+    assert time.monotonic() - used_at > 0.5, "the time counts from the last response"
+
+
+async def test_a_request_under_way_is_not_idle(client, app):
+    asked = asyncio.create_task(client.ask("/wait"))
+    await asyncio.sleep(1.5)
+    app.may_go_on.set()
+    assert (await asked)[0] == 200
+    await client.ended()
+
+
+async def test_a_second_response_is_refused_and_told_apart(client, app):
+    assert (await client.ask("/twice"))[0] == 200
+    assert isinstance(app.refused, ResponseStarted)
 
 
 async def test_a_client_that_leaves_frees_its_request(client, app, server):
