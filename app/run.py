@@ -147,14 +147,16 @@ async def _serve_with_worker(settings: Settings, listening: socket.socket, serve
         raise click.ClickException("the gateway could not start; the log above says why")
     services = application.services
     worker = Worker(worker_tasks(services))
-    working = asyncio.create_task(worker.run(), name="worker")
-    _say_hello(settings, await seed_demo(services))
+    working: asyncio.Task[None] | None = None
     try:
+        demo = await seed_demo(services)
+        working = asyncio.create_task(worker.run(), name="worker")
+        _say_hello(settings, demo)
         await _until_stopped(serving, servers)
     finally:
         worker.stop()
         server.should_exit = True
-        await asyncio.wait({working, serving})
+        await asyncio.wait({serving} if working is None else {working, serving})
     await serving
 
 
@@ -247,19 +249,25 @@ def _bind(settings: Settings) -> socket.socket:
 
 def _say_hello(settings: Settings, demo: Demo) -> None:
     url = settings.public_url
+    key = (
+        demo.api_key or "none: the plan of this workspace has no API access; give it one with tollgate admin give-plan"
+    )
     click.echo(
         f"""
 Tollgate runs.  Ctrl-C stops it; what it keeps is in {settings.data_dir}
 
   GraphiQL      {url}/graphql
   OpenAI form   {url}/v1
-  API key       {demo.api_key}     (workspace "{demo.workspace_name}", {demo.available} credits)
-
-Try it:
+  API key       {key}     (workspace "{demo.workspace_name}", {demo.available} credits)
+"""
+    )
+    if demo.api_key is not None:
+        click.echo(
+            f"""Try it:
 
   curl {url}/v1/chat/completions \\
     -H 'Authorization: Bearer {demo.api_key}' \\
     -H 'Content-Type: application/json' \\
     -d '{{"model": "sandbox-chat", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 """
-    )
+        )

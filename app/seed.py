@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from accounts.api_keys import create_key
+from accounts.errors import NotInPlan
 from accounts.rules.emails import parse_email
 from accounts.rules.key_form import digest_of
 from accounts.rules.key_terms import KeyTerms
@@ -16,7 +17,8 @@ from accounts.views import Actor, ActorKind, Environment
 from accounts.workspaces import open_workspace
 from app.lifespan import Services
 from billing.catalog import Snapshot
-from billing.plans import give_plan, plan_of
+from billing.plans import give_plan, give_plan_within, plan_of
+from billing.views import PlanView
 from kit.clock import now
 from kit.ids import uuid7
 from kit.money import MICRO, credits_micro_for_usd, format_micro
@@ -37,15 +39,18 @@ _OPERATOR: Final = Actor(kind=ActorKind.SYSTEM)
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What `tollgate run` prints. `available`: credits, as a text."""
+    """What `tollgate run` prints. `available`: credits, as a text. `api_key` None: its plan has no API access."""
 
     workspace_name: str
-    api_key: str
+    api_key: str | None
     available: str
 
 
 async def seed_demo(services: Services) -> Demo:
-    """The demo workspace and its key: made at the first start, found again at every later one."""
+    """The demo workspace and its key: made at the first start, found again at every later one.
+
+    Before the worker begins, which would subscribe a new workspace to a free default plan.
+    """
     workspace_id = await _workspace(services)
     key = await _key(services, workspace_id)
     wallet = (await wallets_by_workspace(services.database, [workspace_id], now()))[workspace_id]
@@ -60,7 +65,11 @@ async def _workspace(services: Services) -> UUID:
             return found
         user = await insert_user(conn, address, "Demo")
         workspace = await open_workspace(conn, _OPERATOR, user.id, DEMO_WORKSPACE)
-        (outcome,) = await services.ledger.post(conn, [_grant(services.catalog.current, workspace.wallet_id)])
+        snapshot = services.catalog.current
+        plan = _plan_with_access(snapshot, snapshot.default_plan)
+        if plan is not None:
+            await give_plan_within(conn, snapshot, workspace.id, plan.code, now=now())
+        (outcome,) = await services.ledger.post(conn, [_grant(snapshot, workspace.wallet_id)])
         assert isinstance(outcome, Posted), outcome
         return workspace.id
 
@@ -80,33 +89,35 @@ def _grant(snapshot: Snapshot, wallet_id: UUID) -> Grant:
     )
 
 
-async def _key(services: Services, workspace_id: UUID) -> str:
+async def _key(services: Services, workspace_id: UUID) -> str | None:
     kept = services.settings.data_dir / "demo_key"
     if kept.exists():
         secret = kept.read_text(encoding="ascii").strip()
         async with connection(services.database) as conn:
             if await conn.fetchval(_KEY_LIVES, digest_of(secret), workspace_id):
                 return secret
-    await _give_api_access(services, workspace_id)
+    snapshot = services.catalog.current
+    plan = _plan_with_access(snapshot, await plan_of(services.database, snapshot, workspace_id, now()))
+    if plan is not None:  # the catalog has changed since its first start
+        await give_plan(services.database, snapshot, workspace_id, plan.code, now=now())
     terms = KeyTerms(name="demo", scopes=tuple(ApiScope))
-    made = await create_key(
-        services.accounts, _OPERATOR, workspace_id, terms, Environment(services.settings.environment.value)
-    )
+    environment = Environment(services.settings.environment.value)
+    try:
+        made = await create_key(services.accounts, _OPERATOR, workspace_id, terms, environment)
+    except NotInPlan:  # no plan has it, or a subscription of the demo's own stands before the plan it was given
+        return None
     _keep(kept, made.secret)
     return made.secret
 
 
-async def _give_api_access(services: Services, workspace_id: UUID) -> None:
-    """Where the default plan has no API access (C1), the demo stands on one that has it, and the demo's model."""
-    snapshot = services.catalog.current
-    plan = await plan_of(services.database, snapshot, workspace_id, now())
+def _plan_with_access(snapshot: Snapshot, plan: PlanView) -> PlanView | None:
+    """Where this plan has no API access (C1), one that has it, and the demo's model, if there is any."""
     if plan.entitlements.api_access:
-        return
+        return None
     model = snapshot.models_by_slug.get(DEMO_MODEL)
     with_access = [offered for offered in snapshot.plans_on_offer() if offered.entitlements.api_access]
     with_access.sort(key=lambda offered: model is None or not snapshot.allowed(offered, model))
-    if with_access:
-        await give_plan(services.database, snapshot, workspace_id, with_access[0].code, now=now())
+    return with_access[0] if with_access else None
 
 
 def _keep(path: Path, secret: str) -> None:

@@ -12,6 +12,7 @@ from billing.rules.entitlements import FEATURE_NAMES
 from billing.rules.standing import gives_plan
 from billing.views import PlanView
 from models.database import Database, connection, transaction
+from models.pool import PoolConnection
 
 _STANDINGS: Final = """
     SELECT w.id, w.default_plan_id, s.plan_id, s.status, s.current_period_end, s.grace_ends_at, s.cancel_at_period_end
@@ -80,16 +81,23 @@ async def give_plan(
 
     UnknownPlan where there is none of this code, or it is for another workspace.
     """
+    async with transaction(database) as checked:
+        return await give_plan_within(checked, snapshot, workspace_id, plan_code, now=now)
+
+
+async def give_plan_within(
+    conn: PoolConnection, snapshot: Snapshot, workspace_id: UUID, plan_code: str | None, *, now: datetime
+) -> PlanView:
+    """The same in the caller's transaction."""
     plan = None if plan_code is None else snapshot.plans_by_code.get(plan_code)
     if plan_code is not None and (plan is None or plan.workspace_id not in {None, workspace_id}):
         raise UnknownPlan(plan_code)
-    async with transaction(database) as checked:
-        await checked.execute(
-            "UPDATE workspaces SET default_plan_id = $2, updated_at = $3 WHERE id = $1",
-            workspace_id,
-            plan.id if plan else None,
-            now,
-        )
+    await conn.execute(
+        "UPDATE workspaces SET default_plan_id = $2, updated_at = $3 WHERE id = $1",
+        workspace_id,
+        plan.id if plan else None,
+        now,
+    )
     return plan or snapshot.default_plan
 
 

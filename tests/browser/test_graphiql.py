@@ -1,7 +1,5 @@
 """GraphiQL in a real browser against a real gateway process: a query, a mutation and a subscription, run by hand."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,23 +7,12 @@ import aiohttp
 import pytest
 
 from models.database import Database
-from tests.browser.cdp import Page, browser_page
+from tests.browser.cdp import Page
 from tests.processes import Running, gateway_env, start_gateway
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
 CREDITS_MICRO = 1_000_000_000
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RESULT = "[...document.querySelectorAll('.result-window .view-line')].map(line => line.innerText).join('\\n').replace(/\\u00a0/g, ' ')"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    if CHROMIUM is None:
-        why = "no Chromium on this machine (Debian: the package chromium)"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    return CHROMIUM
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +33,10 @@ async def gateway(
 
 
 @pytest.fixture
-async def page(chromium: str, gateway: tuple[Running, Seeded], tmp_path: Path) -> AsyncIterator[Page]:
-    async with browser_page(chromium, tmp_path / "profile") as page:
-        await page.open(f"{gateway[0].url}/graphql")
-        await page.type_into("#tollgate-api-key", gateway[1].api_key)
-        yield page
+async def page(tab: Page, gateway: tuple[Running, Seeded]) -> Page:
+    await tab.open(f"{gateway[0].url}/graphql")
+    await tab.type_into("#tollgate-api-key", gateway[1].api_key)
+    return tab
 
 
 async def run(page: Page, example: str, operation: str, wanted: str) -> str:
