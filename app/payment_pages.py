@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 from app.asgi import Headers, Receive, Scope, Send, header, read_body, request_id_of, send_bytes, send_json
 from app.page_html import POLICY, page
 from billing.services import Billing
+from billing.stripe_charges import PREPAID
 from billing.stripe_client import BadSignature, StripeAway, StripeRefused
 from billing.stripe_inbox import receive as receive_event
 from billing.stripe_link import StripeLink
@@ -28,12 +29,16 @@ _SECURE: Final[Headers] = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 ]
-_OF_PAGE: Final = "SELECT status FROM payments WHERE stripe_checkout_id = $1"
+_OF_PAGE: Final = "SELECT status, failure_code FROM payments WHERE stripe_checkout_id = $1"
 _WORDS: Final = {
     "SUCCEEDED": ("Thank you", "The payment has arrived, and what it bought is yours. You can close this page."),
     "FAILED": ("Not paid", "The payment did not succeed; nothing was bought. You can try again where you came from."),
     "REFUNDED": ("Given back", "The payment was given back."),
 }
+_PREPAID: Final = (
+    "Given back",
+    "Prepaid and gift cards are not accepted here: the payment goes back to the card, and nothing was bought.",
+)
 _OPEN: Final = ("Nearly done", "The payment is being confirmed. It finishes by itself; you can close this page.")
 
 
@@ -83,15 +88,16 @@ class PaymentPages:
         session = parse_qs(query.decode("latin-1")[:2_000]).get("session_id", [""])[0]
         if not session or len(session) > MAX_SESSION_CHARACTERS or not session.isprintable():
             return _OPEN
-        status = await self._status(session)
+        status, failure = await self._status(session)
         if status in {"PENDING", "ACTION_REQUIRED"} and self._link is not None:
             try:
                 await session_changed(self._billing, self._link, session)
             except (StripeAway, StripeRefused):
                 return _OPEN
-            status = await self._status(session)
-        return _WORDS.get(status or "", _OPEN)
+            status, failure = await self._status(session)
+        return _PREPAID if failure == PREPAID else _WORDS.get(status or "", _OPEN)
 
-    async def _status(self, session: str) -> str | None:
+    async def _status(self, session: str) -> tuple[str | None, str | None]:
         async with connection(self._database) as conn:
-            return await conn.fetchval(_OF_PAGE, session)
+            row = await conn.fetchrow(_OF_PAGE, session)
+        return (None, None) if row is None else (row["status"], row["failure_code"])

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from uuid import UUID
 
+from billing.payment_port import Declined
 from billing.payments import fail_payment, settle_charge
 from billing.refunds import close_dispute, dispute_payment, refund_payment
 from billing.rules.stripe_values import id_of, number, our_id, text, usd_micro
@@ -23,6 +24,7 @@ DISPUTED: Final = frozenset({"needs_response", "under_review", "lost"})
 
 _OF_INTENT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
 _OF_PAGE: Final = "SELECT id FROM payments WHERE stripe_checkout_id = $1"
+_PAGE: Final = "SELECT stripe_checkout_id FROM payments WHERE id = $1"
 logger = logging.getLogger(__name__)
 
 
@@ -72,7 +74,10 @@ async def intent_changed(billing: Billing, link: StripeLink, intent_id: str) -> 
         return
     if text(intent, "status") == "requires_payment_method" and text(intent, "last_payment_error", "code") is None:
         return  # a page is open and nothing was tried
-    await settle_charge(billing, payment_id, result_of(intent))
+    result = result_of(intent)
+    if isinstance(result, Declined) and await _page_is_open(link, payment_id):
+        return  # another card may be tried there; the page's own end decides
+    await settle_charge(billing, payment_id, result)
     await _refunded(billing, link, intent)
 
 
@@ -134,6 +139,15 @@ async def customer_changed(link: StripeLink, customer_id: str) -> None:
     workspace_id = await workspace_of(link, customer_id)
     if workspace_id is not None:
         await sync_methods(link, workspace_id)
+
+
+async def _page_is_open(link: StripeLink, payment_id: UUID) -> bool:
+    async with connection(link.database) as conn:
+        session_id: str | None = await conn.fetchval(_PAGE, payment_id)
+    if session_id is None:
+        return False
+    session = await link.stripe.call(lambda v1: v1.checkout.sessions.retrieve_async(session_id))
+    return text(session, "status") == "open"
 
 
 async def _sync_customer(link: StripeLink, of: StripeJson) -> None:

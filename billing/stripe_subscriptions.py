@@ -14,7 +14,7 @@ from billing.stripe_invoices import invoice_changed
 from billing.stripe_link import StripeLink, workspace_of
 from billing.stripe_methods import sync_methods
 from billing.stripe_prices import RECURRING
-from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period
+from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period, tell_subscription
 from billing.subscribing import locked_subscription, start_trial
 from billing.subscriptions import end_now
 from kit import clock
@@ -63,6 +63,8 @@ async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: st
         cancel = flag(found, "cancel_at_period_end")
         if cancel != await ends_with_period(link, row["id"]):
             await _adopt_cancel(billing, row["id"], cancel=cancel)
+            # At once: while something waits to be told, what a person does next in the portal would not be heard.
+            await tell_subscription(link, row["id"])
 
 
 async def _first_heard(billing: Billing, link: StripeLink, found: StripeJson) -> None:

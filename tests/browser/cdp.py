@@ -114,7 +114,7 @@ class Page:
 
     async def choose(self, selector: str, label: str) -> None:
         """Choose the option of a list that contains this text."""
-        await self.until(f"!document.querySelector({selector!r}).disabled")
+        await self.until(f"document.querySelector({selector!r})?.disabled === false")
         await self.evaluate(
             f"""(() => {{ const list = document.querySelector({selector!r});
             list.value = [...list.options].find(option => option.text.includes({label!r})).value;

@@ -8,9 +8,10 @@ from billing.payments import apply_payment
 from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
 from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
+from billing.top_ups import add_credits
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
-from tests.payments.house import open_house
+from tests.payments.house import open_house, session_of
 
 CATALOG = "usd-balance"
 
@@ -111,6 +112,30 @@ async def test_a_request_that_was_never_sent_fails_after_a_day_and_is_not_sent_l
         assert (await guest.top_up(25, key="k")).payment.failure_code == "never_sent"
         await house.work()
         assert (await double.books())["charged"] == 0
+        await house.agree()
+
+
+async def test_a_card_declined_on_an_open_page_ends_nothing_until_the_page_does(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        made = [
+            await add_credits(house.billing, guest.id, 25 * MICRO, idempotency_key=key, checkout=True)
+            for key in ("paid later", "never paid")
+        ]
+        pages = [each.payment.action_url for each in made]
+        for url in pages:
+            status, _ = await double.try_ask(
+                "POST", f"checkout/{session_of(url)}/pay", card="pm_card_visa_chargeDeclined"
+            )
+            assert status == 402
+        await house.work()
+        assert {payment["status"] for payment in await guest.payments()} == {"PENDING"}
+        await double.pay(session_of(pages[0]), "pm_card_visa")
+        await house.work()
+        assert await guest.available() == 25
+        await house.go(days=2)
+        found = {(payment["status"], payment["failure_code"]) for payment in await guest.payments()}
+        assert found == {("SUCCEEDED", None), ("FAILED", "checkout_expired")}
         await house.agree()
 
 

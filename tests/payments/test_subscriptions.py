@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from billing.payment_port import PriceChange
 from billing.stripe_charges import PREPAID
+from billing.stripe_inbox import sweep, work_inbox
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
@@ -249,6 +250,23 @@ async def test_a_cancellation_in_the_portal_is_taken_over(database, pg, double):
         assert (await guest.subscription())["cancel_at_period_end"] is True
         await house.go(days=35)
         assert (await guest.subscription())["status"] == "CANCELED"
+        await house.agree()
+
+
+async def test_whoever_changes_their_mind_in_the_portal_is_heard_at_once(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        for cancel in (True, False, True, False):
+            await double.v1.subscriptions.update_async(row["stripe_subscription_id"], {"cancel_at_period_end": cancel})
+            await sweep(house.link, force=True)
+            while await work_inbox(house.billing, house.link):  # and no round of what waits to be told
+                pass
+            assert (await guest.subscription())["cancel_at_period_end"] is cancel
+        await house.work()
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
+        await house.go(days=35)
+        assert (await guest.subscription())["status"] == "ACTIVE"
         await house.agree()
 
 
