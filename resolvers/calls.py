@@ -23,13 +23,14 @@ from resolvers.pages import page_request
 
 @dataclass(frozen=True, slots=True)
 class CallAsk:
-    """A call as its caller put it. `workspace_id` None: the API key's own."""
+    """A call as its caller put it. `workspace_id` None: the API key's own. `cache` None: as the API key says."""
 
     model: str
     payload: CallPayload
     workspace_id: str | None = None
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    cache: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> C
         raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
     model = await context.services.calls.offers.model(caller.workspace_id, ask.model)
     operation, body = openai_form(ask.payload, None if model is None else model.modality)
-    return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro)
+    return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro, cache=ask.cache)
 
 
 def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult) -> CallView:
@@ -168,6 +169,7 @@ def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult
             charged_micro=result.charged_micro,
             estimated=usage.estimated,
             provider=usage.provider,
+            cached=result.cached is True,
             charges=tuple((charge.grant_id, charge.amount_micro) for charge in result.charges),
         ),
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -164,6 +165,37 @@ async def test_a_repeat_names_the_same_assets_and_makes_none(shop: Shop) -> None
     assert again.body == first.body
     assert await shop.pg.fetchval("SELECT count(*) FROM assets") == 1
     assert (await shop.room())[1] == 0
+
+
+async def test_a_cached_picture_is_kept_as_an_asset_of_the_call_that_gets_it(shop: Shop) -> None:
+    """Neither names another call's assets, which its caller may not see, nor hands them to who keeps none."""
+    other_key = uuid7()
+    request = CallRequest("snapshot", Operation.IMAGE, {"prompt": "a cat"}, cache=True)
+    calls = shop.services.calls
+    plain = await calls.call(await shop.caller(), request)
+    kept = [
+        await calls.call(await shop.caller(**who), replace(request, keeps_assets=True))
+        for who in ({"api_key_id": other_key}, {})
+    ]
+    again = await calls.call(await shop.caller(), request)
+    assert [result.cached for result in (plain, *kept, again)] == [False, True, True, True]
+    assert again.body == plain.body
+    ids = [UUID(hex=result.body["data"][0]["asset"]) for result in kept]
+    rows = await shop.services.jobs.assets.by_ids(ids)
+    assert [(rows[each].call_id, rows[each].api_key_id) for each in ids] == [
+        (kept[0].call_id, other_key),
+        (kept[1].call_id, shop.seeded.api_key_id),
+    ]
+    assert await shop.room() == (sum(row.size_bytes for row in rows.values()), 0)
+    assert await shop.spent() == 3
+
+
+async def test_a_picture_that_was_kept_leaves_the_providers_answer_in_the_cache(shop: Shop) -> None:
+    request = CallRequest("snapshot", Operation.IMAGE, {"prompt": "a dog"}, cache=True, keeps_assets=True)
+    first = await shop.services.calls.call(await shop.caller(), request)
+    plain = await shop.services.calls.call(await shop.caller(), replace(request, keeps_assets=False))
+    assert "asset" in first.body["data"][0]
+    assert (plain.cached, list(plain.body["data"][0])) == (True, ["b64_json"])
 
 
 async def test_a_call_that_keeps_nothing_goes_through_unchanged(shop: Shop) -> None:
