@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from accounts.rules.roles import Action
@@ -19,6 +20,9 @@ from resolvers.access import key_of, own_workspace, permitted, require
 from resolvers.assets import shown_output
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
+
+_MAKING_FILES: Final = frozenset({Operation.IMAGE, Operation.SPEECH})
+"""What is answered whole with files, which are kept as assets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     try:
         caller = caller_of(context.principal, facts, context.request_id)
         request = await request_of(context, caller, ask)
-        keeping = replace(request, keeps_assets=request.operation is Operation.IMAGE)
+        keeping = replace(request, keeps_assets=request.operation in _MAKING_FILES)
         result = await context.services.calls.call(caller, keeping)
     except Refusal as refusal:
         record = await _record_of(context, refusal)

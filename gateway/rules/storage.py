@@ -11,14 +11,18 @@ IMAGE_BYTES: Final = 8_000_000
 """The most that a picture is taken to be where the model states no `asset_bytes`."""
 SECOND_BYTES: Final = 4_000_000
 """The same of one second of video."""
+CHARACTER_BYTES: Final = 8_000
+"""The same of one spoken character: a sixth of a second of uncompressed sound at 48,000 bytes a second."""
 SHORT_LIFE: Final = timedelta(hours=24)
 """How long files are kept for a workspace that stores no outputs, on a plan without storage of its own (D12)."""
 
 
-def room_for(operation: Operation, limits: ModelLimits, *, images: int, seconds: int) -> int:
+def room_for(operation: Operation, limits: ModelLimits, *, images: int, seconds: int, characters: int = 0) -> int:
     """The bytes to be set aside before a call."""
     if operation is Operation.VIDEO:
         return max(1, seconds) * (limits.asset_bytes or SECOND_BYTES)
+    if operation is Operation.SPEECH:
+        return max(1, characters) * (limits.asset_bytes or CHARACTER_BYTES)
     return max(1, images) * (limits.asset_bytes or IMAGE_BYTES)
 
 

@@ -126,6 +126,8 @@ async def test_a_file_is_removed_and_removing_it_again_is_fine(store: AssetStore
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", "audio/wav"),
+        (b"\xff\xf2\x40", "audio/mpeg"),
+        (b"\xff\xf1\x50", "audio/aac"),
         (b"\x00\x00\x00\x18ftypisom", "video/mp4"),
         (b"<html><script>", "application/octet-stream"),
         (b"<svg xmlns=", "application/octet-stream"),
@@ -156,6 +158,49 @@ async def test_pictures_of_a_whole_call_are_stored_and_named_in_its_answer(shop:
     assert rows[ids[0]].api_key_id == shop.seeded.api_key_id
     assert await shop.room() == (sum(row.size_bytes for row in rows.values()), 0)
     assert await shop.spent() == 6
+
+
+async def spoken(shop: Shop, text: str = "Hello", *, key: str | None = None, **more: object) -> CallResult:
+    body = {"input": text, "voice": "alloy"}
+    request = CallRequest("speaker", Operation.SPEECH, body, idempotency_key=key, keeps_assets=True)
+    return await shop.services.calls.call(await shop.caller(), replace(request, **more))
+
+
+async def test_speech_of_a_whole_call_is_stored_and_named_in_its_answer(shop: Shop) -> None:
+    first = await spoken(shop, key="k")
+    assert first.body is not None
+    (named,) = [UUID(hex=item["asset"]) for item in first.body["data"]]
+    assets = shop.services.jobs.assets
+    row = (await assets.by_ids([named]))[named]
+    assert (row.content_type, row.call_id) == ("audio/wav", first.call_id)
+    sound = b"".join([part async for part in assets.content(row, 0, row.size_bytes)])
+    assert sound.startswith(b"RIFF")
+    assert (await spoken(shop, key="k")).body == first.body
+    assert await shop.room() == (len(sound), 0)
+    assert await shop.spent() == 5
+
+
+async def test_speech_that_keeps_nothing_goes_through_unchanged(shop: Shop) -> None:
+    result = await spoken(shop, keeps_assets=False)
+    assert "b64_audio" in result.body
+    assert await shop.room() == (0, 0)
+
+
+async def test_speech_without_room_is_refused_before_it_costs_anything(shop: Shop) -> None:
+    await shop.give_plan(storage_bytes=5_000)
+    await spoken(shop, "four")
+    with pytest.raises(StorageFull, match="are free"):
+        await spoken(shop, "x" * 6)
+    assert await shop.spent() == 4
+
+
+async def test_cached_speech_is_kept_as_an_asset_of_the_call_that_gets_it(shop: Shop) -> None:
+    first, second = [await spoken(shop, cache=True) for _ in range(2)]
+    assert (first.cached, second.cached) == (False, True)
+    ids = [UUID(hex=result.body["data"][0]["asset"]) for result in (first, second)]
+    rows = await shop.services.jobs.assets.by_ids(ids)
+    assert [rows[each].call_id for each in ids] == [first.call_id, second.call_id]
+    assert await shop.spent() == 5
 
 
 async def test_a_repeat_names_the_same_assets_and_makes_none(shop: Shop) -> None:
