@@ -65,7 +65,7 @@ class JobEnding:
             rows = await self._assets.write(
                 job.maker,
                 [partial(self._files.content, provider, file) for file in prediction.outputs],
-                job.terms.kept_s,
+                job.terms.kept,
             )
         except FileTooLarge:
             await self.released(job, JobLost("what the job made is too large to be kept; nothing is charged"))

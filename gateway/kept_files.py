@@ -53,7 +53,7 @@ class Keeping:
     async def _stored(self, provider: str, outputs: Sequence[OutputFile]) -> JsonObject:
         source = AtOnce(self._providers.get(provider))
         opened = [partial(self._files.content, source, file) for file in outputs]
-        rows = await self._assets.write(self._maker, opened, self._room.kept_s)
+        rows = await self._assets.write(self._maker, opened, self._room.kept)
         await self._assets.keep_now(self._maker.call_id, rows)
         self.used = True
         return kept_body(rows)

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +13,7 @@ import pytest
 from gateway.asset_store import PART_BYTES, AssetStore, StoreAway
 from gateway.errors import StorageFull
 from gateway.rules.asset_types import content_type_of
+from gateway.rules.storage import KeptTime
 from gateway.views import CallRequest, CallResult
 from kit.ids import uuid7
 from kit.sealing import Sealer
@@ -360,6 +361,89 @@ async def test_C1_assets_are_kept_as_long_as_the_plan_says_and_a_day_where_nothi
     assert await shop.room() == (0, 0)
 
 
+async def storing(shop: Shop, *, on: bool) -> None:
+    await shop.pg.execute("UPDATE workspaces SET store_outputs = $1", on)
+    shop.services.workspaces.forget_all()
+
+
+async def test_D12_assets_that_were_stored_end_a_day_after_they_were_made_once_storing_is_turned_off(
+    shop: Shop,
+) -> None:
+    await shop.give_plan(asset_retention_days=30)
+    await storing(shop, on=True)
+    for _ in range(2):
+        await shop.ended(await shop.start())
+    await picture(shop)
+    assets = shop.services.jobs.assets
+    rows = await shop.pg.fetch("SELECT id, created_at, expires_at FROM assets")
+    ids = [row["id"] for row in rows]
+    async with later(timedelta(hours=25)):
+        assert len(await assets.by_ids(ids)) == 3
+        assert await assets.purge(limit=10) == 0
+    await storing(shop, on=False)
+    found = await assets.by_ids(ids)
+    assert {found[row["id"]].expires_at for row in rows} == {row["created_at"] + timedelta(hours=24) for row in rows}
+    async with later(timedelta(hours=25)):
+        assert await assets.by_ids(ids) == {}  # at once, before anything is purged
+        await storing(shop, on=True)
+        assert len(await assets.by_ids(ids)) == 3  # for who did not mean it
+        await storing(shop, on=False)
+        assert await assets.purge(limit=2) == 4  # two from view, then their files
+        assert await assets.purge(limit=10) == 2
+    assert files_of(shop) == 0
+    assert await shop.room() == (0, 0)
+
+
+async def test_D12_what_a_job_makes_that_was_begun_before_storing_was_turned_off_ends_with_it(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=None)
+    await storing(shop, on=True)
+    call_id = await shop.start()
+    await storing(shop, on=False)
+    await shop.ended(call_id)
+    (key,) = [row[0] for row in await shop.pg.fetch("SELECT id FROM assets")]
+    async with later(timedelta(hours=25)):
+        assert await shop.services.jobs.assets.by_ids([key]) == {}
+        assert await shop.services.jobs.assets.purge(limit=10) == 2
+
+
+async def test_C1_a_plan_with_storage_keeps_its_assets_when_storing_is_turned_off(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=90, storage_bytes=10**9)
+    await storing(shop, on=True)
+    await shop.ended(await shop.start())
+    await storing(shop, on=False)
+    key = await shop.pg.fetchval("SELECT id FROM assets")
+    async with later(timedelta(days=89)):
+        assert await shop.services.jobs.assets.by_ids([key])
+        assert await shop.services.jobs.assets.purge(limit=10) == 0
+
+
+async def test_C9_who_left_keeps_what_they_made_when_the_workspace_turns_storing_off(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=None)
+    await storing(shop, on=True)
+    for _ in range(2):
+        await shop.ended(await shop.start())
+    keys = [row[0] for row in await shop.pg.fetch("SELECT id FROM assets ORDER BY id")]
+    for key, removed_at in zip(keys, (None, datetime.now(UTC)), strict=True):
+        await shop.pg.execute(_MAKER, uuid7(), f"{key.hex}@example.com", shop.seeded.workspace_id, removed_at, key)
+    await storing(shop, on=False)
+    async with later(timedelta(hours=25)):
+        assert list(await shop.services.jobs.assets.by_ids(keys)) == [keys[1]]
+        assert await shop.services.jobs.assets.purge(limit=10) == 2
+        assert list(await shop.services.jobs.assets.by_ids(keys)) == [keys[1]]
+
+
+_MAKER = """
+WITH made AS (
+    INSERT INTO users (id, email, email_key, name, created_at, updated_at) VALUES ($1, $2, $2, 'M', now(), now())
+    RETURNING id
+), joined AS (
+    INSERT INTO members (id, workspace_id, user_id, role, joined_at, removed_at)
+    SELECT gen_random_uuid(), $3, id, 'MEMBER', now(), $4 FROM made RETURNING user_id
+)
+UPDATE assets SET owner_id = joined.user_id, api_key_id = NULL FROM joined WHERE assets.id = $5
+"""
+
+
 async def test_two_purges_beside_each_other_count_each_asset_once(shop: Shop) -> None:
     for _ in range(5):
         await shop.ended(await shop.start())
@@ -378,7 +462,7 @@ async def test_what_a_dead_call_left_behind_is_removed(shop: Shop) -> None:
     maker = Maker(call_id, shop.seeded.workspace_id, None, None)
     entitlements = (await shop.caller()).plan.entitlements
     await assets.reserve_now(maker, entitlements, 5_000)
-    await assets.write(maker, [lambda: pieces(b"abc")], None)
+    await assets.write(maker, [lambda: pieces(b"abc")], KeptTime(None))
     assert (await shop.room(), files_of(shop)) == ((0, 5_000), 1)
     assert await assets.purge(limit=10) == 0
     async with later(timedelta(hours=1)):
