@@ -68,7 +68,8 @@ def _call(summary: str, asked: str, answer: str, example: JsonObject, *, streams
     if streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     told: dict[str, JsonObject] = {
-        name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Tollgate-Call-Id", "Idempotent-Replayed")
+        name: {"$ref": f"#/components/headers/{name}"}
+        for name in ("X-Tollgate-Call-Id", "Idempotent-Replayed", "X-Tollgate-Cache")
     }
     return {
         "post": {
