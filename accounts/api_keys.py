@@ -56,7 +56,7 @@ async def create_key(
             "api_key",
             made.key.id,
             workspace_id=workspace_id,
-            facts={"scopes": [*stored.scopes], "environment": environment},
+            facts={"scopes": [*stored.scopes], "environment": environment, "cache_answers": stored.cache_answers},
         )
     return made
 
@@ -75,7 +75,7 @@ async def update_key(accounts: Accounts, actor: Actor, workspace_id: UUID, key_i
         stored = checked(replace(terms, expires_at=None) if kept_end else terms, at)
         await conn.execute(
             "UPDATE api_keys SET name = $2, scopes = $3, models = $4, addresses = $5, requests_per_hour = $6,"
-            " expires_at = $7 WHERE id = $1",
+            " expires_at = $7, cache_answers = $8 WHERE id = $1",
             key_id,
             stored.name,
             list(stored.scopes),
@@ -83,6 +83,7 @@ async def update_key(accounts: Accounts, actor: Actor, workspace_id: UUID, key_i
             stored.addresses,
             stored.requests_per_hour,
             terms.expires_at,
+            stored.cache_answers,
         )
         if stored.monthly_limit_micro != before.monthly_limit_micro:
             await _set_limit(conn, workspace_id, key_id, stored.monthly_limit_micro, at)
@@ -93,7 +94,7 @@ async def update_key(accounts: Accounts, actor: Actor, workspace_id: UUID, key_i
             "api_key",
             key_id,
             workspace_id=workspace_id,
-            facts={"scopes": [*stored.scopes]},
+            facts={"scopes": [*stored.scopes], "cache_answers": stored.cache_answers},
         )
         after = await _locked(conn, workspace_id, key_id)
     await accounts.invalidations.publish(Change(ChangeKind.API_KEY, key_id))
@@ -189,6 +190,7 @@ def terms_of(key: ApiKeyView) -> KeyTerms:
         requests_per_hour=key.requests_per_hour,
         monthly_limit_micro=key.monthly_limit_micro,
         expires_at=key.expires_at,
+        cache_answers=key.cache_answers,
     )
 
 
@@ -204,8 +206,8 @@ async def _insert(
     key_id = uuid7()
     row = await conn.fetchrow(
         "INSERT INTO api_keys (id, workspace_id, created_by, name, environment, prefix, digest, scopes, models, addresses,"
-        " requests_per_hour, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-        " RETURNING *",
+        " requests_per_hour, created_at, expires_at, cache_answers)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING *",
         key_id,
         workspace_id,
         actor.id if actor.kind is ActorKind.USER else None,
@@ -219,6 +221,7 @@ async def _insert(
         terms.requests_per_hour,
         at,
         terms.expires_at,
+        terms.cache_answers,
     )
     await _set_limit(conn, workspace_id, key_id, terms.monthly_limit_micro, at)
     assert row is not None, "INSERT … RETURNING answers a row"
@@ -276,6 +279,7 @@ def _view(row: Record, monthly_limit_micro: int | None) -> ApiKeyView:
         addresses=None if row["addresses"] is None else tuple(row["addresses"]),
         requests_per_hour=row["requests_per_hour"],
         monthly_limit_micro=monthly_limit_micro,
+        cache_answers=row["cache_answers"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],

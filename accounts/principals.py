@@ -202,4 +202,5 @@ def _of_key(row: Record) -> Principal:
         environment=Environment(row["environment"]),
         networks=tuple(ip_network(text) for text in row["addresses"] or ()),
         expires_at=row["expires_at"],
+        cache_answers=row["cache_answers"],
     )

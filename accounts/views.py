@@ -41,6 +41,7 @@ class Principal:
     environment: Environment = Environment.LIVE
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     expires_at: datetime | None = None
+    cache_answers: bool = False
 
     @property
     def is_anonymous(self) -> bool:
@@ -156,6 +157,7 @@ class ApiKeyView:
     addresses: tuple[str, ...] | None
     requests_per_hour: int | None
     monthly_limit_micro: int | None
+    cache_answers: bool
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -31,6 +31,7 @@ from app.graphql.edge import GraphQLEdge
 from app.graphql.sealed_texts import SealedTexts
 from app.health import Health
 from app.jobs import JobParts, OpenedJobs, open_jobs
+from app.model_index import ModelIndex
 from app.model_pages import ModelPages
 from app.openai_rest import OpenAIRest
 from app.otel import OtelTracing
@@ -135,6 +136,7 @@ class Services:
     pages: Pages
     payment_pages: PaymentPages
     model_pages: ModelPages
+    model_index: ModelIndex
     health: Health
     otel: OtelTracing | None
     """Where traces are exported."""
@@ -335,6 +337,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
                 settings.stripe_webhook_secret.reveal() if settings.stripe_webhook_secret else None,
             ),
             model_pages=ModelPages(accounts, credentials, principals, published, workspaces, throttle, calls),
+            model_index=ModelIndex(accounts.product_name, credentials, throttle, published, catalog),
             health=Health(database, redis),
             otel=otel,
             jobs=jobs,

@@ -24,6 +24,7 @@ from app.health import PATHS as HEALTH_PATHS
 from app.http_protocol import ResponseStarted
 from app.lifespan import Services, open_services
 from app.logs import configure_logging
+from app.model_index import PATHS as INDEX_PATHS
 from app.openai_rest import CALL_PATHS
 from app.pages import PATHS as PAGE_PATHS
 from app.payment_pages import PATHS as PAYMENT_PATHS
@@ -121,6 +122,8 @@ class Tollgate:
             await services.provider_webhooks(scope, receive, send)
         elif path in PAGE_PATHS:
             await services.pages(scope, receive, send)
+        elif path in INDEX_PATHS:
+            await services.model_index(scope, send)
         elif path.startswith("/m/"):
             await services.model_pages(scope, receive, send)
         else:

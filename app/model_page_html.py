@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from app.page_html import STYLE
 from billing.published import Published
 from billing.rules.input_schema import InputField, fields_of
+from billing.views import MeterPriceView
 from kit.money import format_micro, usd_text
 from models.enums import Meter, Modality, Visibility
 
@@ -127,11 +128,16 @@ def _prices(published: Published, credits_per_usd: Decimal) -> str:
     if not prices:
         return f"<h2>Price</h2><p>{'Free.' if published.chain is None else 'No price of its own.'}</p>{more}"
     rows = "".join(
-        f"<tr><td>{format_micro(price.credits_micro)} credits (${usd_text(price.credits_micro, credits_per_usd)})</td>"
-        f"<td>for {'' if price.per == 1 else f'{price.per:,} '}{_METERS[price.meter]}</td></tr>"
-        for price in prices
+        f"<tr><td>{cost}</td><td>{units}</td></tr>"
+        for cost, units in (price_texts(price, credits_per_usd) for price in prices)
     )
     return f"<h2>Price</h2><table>{rows}</table>{more}"
+
+
+def price_texts(price: MeterPriceView, credits_per_usd: Decimal) -> tuple[str, str]:
+    """What a meter costs, and for how much of it."""
+    cost = f"{format_micro(price.credits_micro)} credits (${usd_text(price.credits_micro, credits_per_usd)})"
+    return cost, f"for {'' if price.per == 1 else f'{price.per:,} '}{_METERS[price.meter]}"
 
 
 def _answer(answer: Answer | None) -> str:

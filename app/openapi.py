@@ -56,8 +56,8 @@ _CALL_PARAMETERS: Final = [
         ),
         (
             "X-Tollgate-Cache",
-            "`on`: the answer of an equal call of the workspace will do, and this one's may be given again",
-            {"type": "string", "examples": ["on"]},
+            "`on`: an equal call's answer will do, and this one's may be given again; `off`: not so; else as the API key says",
+            {"type": "string", "examples": ["on", "off"]},
         ),
     )
 ]
@@ -68,7 +68,8 @@ def _call(summary: str, asked: str, answer: str, example: JsonObject, *, streams
     if streams:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     told: dict[str, JsonObject] = {
-        name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Tollgate-Call-Id", "Idempotent-Replayed")
+        name: {"$ref": f"#/components/headers/{name}"}
+        for name in ("X-Tollgate-Call-Id", "Idempotent-Replayed", "X-Tollgate-Cache")
     }
     return {
         "post": {

@@ -20,6 +20,10 @@ HEADERS: Final[JsonObject] = {
     "RateLimit-Policy": {"schema": {"type": "string", "pattern": r'^"[a-z]+";q=[0-9]+;w=[0-9]+$'}},
     "Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": r"^[0-9]+$"}},
     "X-Tollgate-Call-Id": {"schema": {"type": "string"}},
+    "X-Tollgate-Cache": {
+        "description": "Of a call that was to be cached: whether it was given an earlier answer",
+        "schema": {"type": "string", "enum": ["hit", "miss"]},
+    },
     "Idempotent-Replayed": {
         "description": "This answer was given before, and is not charged again",
         "schema": {"type": "string", "pattern": "^true$"},

@@ -32,6 +32,9 @@ _CHARGE: Final[JsonObject] = {
     "usd": {**_DECIMAL, "description": "The same in dollars, at the catalog's rate"},
     "estimated": {"type": "boolean", "description": "Whether the provider reported no usage and it was counted here"},
 }
+_CACHED: Final[JsonObject] = {
+    "cached": {"const": True, "description": "There where the answer of an equal, earlier call was given"}
+}
 _MODEL: Final[JsonObject] = {"type": "string", "description": "A model of GET /v1/models"}
 _MESSAGE: Final = _object(
     {
@@ -57,7 +60,7 @@ SCHEMAS: Final[JsonObject] = {
         "error",
     ),
     "Usage": _object(
-        {"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT, **_CHARGE},
+        {"prompt_tokens": _COUNT, "completion_tokens": _COUNT, "total_tokens": _COUNT, **_CHARGE, **_CACHED},
         *_CHARGE,
         description="The provider's own, with the charge added",
     ),
@@ -141,6 +144,7 @@ SCHEMAS: Final[JsonObject] = {
             "prompt_tokens_details": _object({"cached_tokens": _COUNT}, "cached_tokens"),
             "completion_tokens_details": _object({"reasoning_tokens": _COUNT}, "reasoning_tokens"),
             **_CHARGE,
+            **_CACHED,
         },
         *("prompt_tokens", "completion_tokens", "total_tokens", *_CHARGE),
     ),

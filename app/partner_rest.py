@@ -118,6 +118,7 @@ def _usage_object(usage: UsageView, rate: Decimal) -> JsonObject:
         "characters": usage.characters,
         **_amount(usage.charged_micro, rate),
         "estimated": usage.estimated,
+        **({"cached": True} if usage.cached else {}),
     }
 
 

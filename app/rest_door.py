@@ -32,7 +32,8 @@ MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 _FIT: Final = b"x-tollgate-fit"
 """`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _CACHE: Final = b"x-tollgate-cache"
-"""`on`: the answer to an equal call of the workspace will do."""
+"""`on`: the answer to an equal call of the workspace will do; `off`: it will not; without either the key decides."""
+_CACHE_WORDS: Final = {"on": True, "off": False}
 _PLAIN: Final = re.compile(r"[ -~]{1,1000}")
 """A header's value that may travel on."""
 
@@ -239,8 +240,9 @@ def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:
         request = replace(request, idempotency_key=key)
     if header(scope, _FIT) == "true":
         request = replace(request, fit=True)
-    if (header(scope, _CACHE) or "").strip().lower() == "on":
-        request = replace(request, cache=True)
+    cache = header(scope, _CACHE)
+    if cache is not None:
+        request = replace(request, cache=_CACHE_WORDS.get(cache.strip().lower()))
     beta = header(scope, b"anthropic-beta") if request.operation is Operation.MESSAGES else None
     if beta is not None and _PLAIN.fullmatch(beta):
         request = replace(request, vendor_headers=(("anthropic-beta", beta),))

@@ -1,7 +1,7 @@
 """Published models as they can be called: read by slug and by workspace, the ones called lately kept in memory."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
@@ -31,6 +31,9 @@ _SELECT: Final = """
         p.logo_url, p.colour, p.updated_at AS changed_at, w.slug AS workspace_slug, w.name AS workspace_name
     FROM published_models p JOIN models m ON m.id = p.model_id JOIN workspaces w ON w.id = p.workspace_id
     WHERE p.unpublished_at IS NULL AND w.deleted_at IS NULL"""
+_PUBLIC: Final = f"""{_SELECT} AND p.visibility = 'PUBLIC' AND m.enabled AND ($1::text IS NULL OR m.modality = $1)
+    AND ($2::timestamptz IS NULL OR (p.created_at, p.model_id) < ($2, $3))
+    ORDER BY p.created_at DESC, p.model_id DESC LIMIT $4"""
 _PRICES: Final = "SELECT * FROM model_prices WHERE model_id = ANY ($1) AND retired_at IS NULL ORDER BY id"
 
 
@@ -144,8 +147,7 @@ class PublishedModels:
 
     async def page_of_workspace(self, workspace_id: UUID, request: PageRequest) -> Page[Published]:
         """What a workspace publishes, the oldest first."""
-        after = None if request.after is None else decode_cursor(request.after)
-        at, key = (None, None) if after is None else after
+        at, key = _position(request)
         async with connection(self._database) as conn:
             found = await published_rows(
                 conn,
@@ -156,14 +158,30 @@ class PublishedModels:
                 key,
                 request.first + 1,
             )
-        shown = tuple(found[: request.first])
-        cursors = tuple(encode_cursor(each.created_at, each.model.id) for each in shown)
-        return Page(shown, cursors, len(found) > request.first, request.after is not None)
+        return _page(found, request)
+
+    async def page_of_public(self, request: PageRequest, modality: str | None = None) -> Page[Published]:
+        """What everybody may call, of all workspaces, the newest first; what is disabled or private is not among it."""
+        at, key = _position(request)
+        async with connection(self._database) as conn:
+            found = await published_rows(conn, _PUBLIC, modality, at, key, request.first + 1)
+        return _page(found, request)
 
     async def _one(self, query: str, key: object) -> Published | None:
         async with connection(self._database) as conn:
             found = await published_rows(conn, query, key)
         return found[0] if found else None
+
+
+def _position(request: PageRequest) -> tuple[datetime, UUID] | tuple[None, None]:
+    return (None, None) if request.after is None else decode_cursor(request.after)
+
+
+def _page(found: Sequence[Published], request: PageRequest) -> Page[Published]:
+    """Of one more than was asked for."""
+    shown = tuple(found[: request.first])
+    cursors = tuple(encode_cursor(each.created_at, each.model.id) for each in shown)
+    return Page(shown, cursors, len(found) > request.first, request.after is not None)
 
 
 async def published_of(conn: PoolConnection, model_id: UUID) -> Published | None:

@@ -101,7 +101,7 @@ class ModelLimits:
     `bytes_per_token`: a token covers at least so many bytes of text, so input of n bytes has at most n divided by it
     tokens. `image_input_tokens`: the most tokens that one image in a message counts. `requests_per_hour`: how often
     one workspace may call the model. `cache_percent`: what an answer from the cache costs, in percent of the call's price.
-    `job_deadline_s`: how long a job may take. `asset_bytes`: the most that one image, or one second of video, takes as a
+    `job_deadline_s`: how long a job may take. `asset_bytes`: the most that one image, second of video or spoken character takes as a
     stored file.
     """
 

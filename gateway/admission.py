@@ -89,9 +89,15 @@ class Admitted:
         return NO_TIME if self.request.call_id is None else RETRY_LIFE
 
     @property
+    def wants_cache(self) -> bool:
+        """An earlier answer will do: the call says so, or its key where the call says nothing."""
+        cache = self.request.cache
+        return self.caller.cache_answers if cache is None else cache
+
+    @property
     def may_be_cached(self) -> bool:
-        """Its caller wants an earlier answer, and the catalog alone decides what that is: no publisher, no chain."""
-        return self.request.cache and self.payee is None and self.chain is None
+        """An earlier answer will do, and the catalog alone decides what that is: no publisher, no chain."""
+        return self.wants_cache and self.payee is None and self.chain is None
 
     @property
     def counted_as(self) -> str:

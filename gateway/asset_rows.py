@@ -15,8 +15,14 @@ from models.database import Database, fetch_rows, transaction
 from models.pool import PoolConnection
 
 _LAST_ID: Final = UUID(int=2**128 - 1)
-_COLUMNS: Final = """id, workspace_id, owner_id, api_key_id, call_id, content_type, size_bytes, storage_path, created_at,
-    expires_at"""
+# Who left the workspace keeps what they made, whatever it turns off later (C9).
+_UNSTORED: Final = """a.unstored_until IS NOT NULL
+    AND NOT EXISTS (SELECT FROM workspaces w WHERE w.id = a.workspace_id AND w.store_outputs)
+    AND (a.owner_id IS NULL OR EXISTS (SELECT FROM members m
+        WHERE m.workspace_id = a.workspace_id AND m.user_id = a.owner_id AND m.removed_at IS NULL))"""
+_ENDS: Final = f"least(a.expires_at, CASE WHEN {_UNSTORED} THEN a.unstored_until END)"
+_COLUMNS: Final = f"""a.id, a.workspace_id, a.owner_id, a.api_key_id, a.call_id, a.content_type, a.size_bytes,
+    a.storage_path, a.created_at, {_ENDS} AS expires_at"""
 _ROOM: Final = "INSERT INTO workspace_storage (workspace_id) VALUES ($1) ON CONFLICT DO NOTHING"
 _TAKEN: Final = "SELECT used_bytes, reserved_bytes FROM workspace_storage WHERE workspace_id = $1 FOR UPDATE"
 _RESERVE: Final = """
@@ -26,17 +32,16 @@ ON CONFLICT (call_id) DO NOTHING
 _GIVE_UP: Final = "DELETE FROM storage_reservations WHERE call_id = $1"
 _INSERT: Final = """
 INSERT INTO assets (id, workspace_id, owner_id, api_key_id, call_id, content_type, size_bytes, storage_path, created_at,
-    expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING
+    expires_at, unstored_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING
 """
 _BY_ID: Final = f"""
-SELECT {_COLUMNS} FROM assets
-WHERE id = ANY ($1) AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+SELECT {_COLUMNS} FROM assets a WHERE id = ANY ($1) AND deleted_at IS NULL AND coalesce({_ENDS} > $2, true)
 """  # noqa: S608  our own columns
 _PAGES: Final = f"""
 SELECT parent.id AS parent_id, found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOIN LATERAL (
-    SELECT {_COLUMNS} FROM assets
-    WHERE assets.id < $2 AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > $4) AND WHOSE
-    ORDER BY assets.id DESC LIMIT $3
+    SELECT {_COLUMNS} FROM assets a
+    WHERE a.id < $2 AND deleted_at IS NULL AND coalesce({_ENDS} > $4, true) AND WHOSE
+    ORDER BY a.id DESC LIMIT $3
 ) AS found ORDER BY found.id DESC
 """  # noqa: S608  our own columns
 _OF_OWNERS: Final = _PAGES.replace("WHOSE", "owner_id = parent.id")
@@ -49,6 +54,18 @@ _DELETE: Final = "UPDATE assets SET deleted_at = $2 WHERE id = ANY ($1) AND dele
 _LAPSED: Final = """
 SELECT id, workspace_id FROM assets WHERE deleted_at IS NULL AND expires_at <= $1 ORDER BY expires_at LIMIT $2
 """
+# The few workspaces that have stored assets are found one by one along the index, as with outputs in metering.reaper.
+_NO_MORE_STORED: Final = f"""
+WITH RECURSIVE storing (id) AS (
+    (SELECT workspace_id FROM assets WHERE unstored_until IS NOT NULL AND deleted_at IS NULL ORDER BY workspace_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT b.workspace_id FROM assets b WHERE b.unstored_until IS NOT NULL AND b.deleted_at IS NULL
+            AND b.workspace_id > s.id ORDER BY b.workspace_id LIMIT 1)
+    FROM storing s WHERE s.id IS NOT NULL
+)
+SELECT a.id, a.workspace_id FROM storing s JOIN assets a ON a.workspace_id = s.id
+WHERE a.deleted_at IS NULL AND a.unstored_until <= $1 AND {_UNSTORED} LIMIT $2
+"""  # noqa: S608  our own text
 _TO_PURGE: Final = """
 SELECT id, storage_path FROM assets WHERE deleted_at IS NOT NULL AND purged_at IS NULL ORDER BY deleted_at LIMIT $1
 """
@@ -63,7 +80,10 @@ _PATHS: Final = "SELECT storage_path FROM assets WHERE call_id = $1 AND purged_a
 
 @dataclass(frozen=True, slots=True)
 class AssetRow:
-    """A stored file that is there. `expires_at` None: it is kept."""
+    """A stored file that is there. `expires_at` None: it is kept; as read it knows whether the workspace stores outputs.
+
+    `unstored_until` is for writing: until when it is kept if the workspace turns that off, None where that changes nothing.
+    """
 
     id: UUID
     workspace_id: UUID
@@ -75,6 +95,7 @@ class AssetRow:
     storage_path: str
     created_at: datetime
     expires_at: datetime | None
+    unstored_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +138,7 @@ async def insert(conn: PoolConnection, rows: Sequence[AssetRow]) -> None:
             row.storage_path,
             row.created_at,
             row.expires_at,
+            row.unstored_until,
         )
 
 
@@ -174,9 +196,11 @@ async def delete(database: Database, ids: Sequence[UUID], at: datetime) -> int:
 
 
 async def lapsed(database: Database, at: datetime, limit: int) -> dict[UUID, list[UUID]]:
-    """Assets whose time is over, by workspace."""
+    """Assets whose time is over, those included that a workspace stores no more, by workspace."""
     found: dict[UUID, list[UUID]] = {}
-    for asset_id, workspace_id in await fetch_rows(database, _LAPSED, at, limit):
+    rows = await fetch_rows(database, _LAPSED, at, limit)
+    more = await fetch_rows(database, _NO_MORE_STORED, at, limit - len(rows)) if len(rows) < limit else []
+    for asset_id, workspace_id in [*rows, *more]:
         found.setdefault(workspace_id, []).append(asset_id)
     return found
 

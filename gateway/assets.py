@@ -14,7 +14,7 @@ from gateway.asset_store import AssetStore
 from gateway.asset_urls import AssetUrls
 from gateway.payloads import AssetsOutputView, AssetView
 from gateway.rules.asset_types import content_type_of
-from gateway.rules.storage import ends_at, kept_for
+from gateway.rules.storage import KeptTime, ends_at, kept_time
 from kit.clock import now
 from kit.json_values import is_list, is_object
 from models.database import Database, transaction
@@ -32,11 +32,11 @@ Pieces = Callable[[], AsyncGenerator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What was set aside for a call. `kept_s`: how long what it makes is kept, in seconds, None for ever."""
+    """What was set aside for a call, and how long what it makes is kept."""
 
     call_id: UUID
     workspace_id: UUID
-    kept_s: float | None
+    kept: KeptTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,7 @@ class Assets:
         stores: bool = bool(await conn.fetchval(_STORES, maker.workspace_id))
         limit = entitlements.storage_bytes
         await asset_rows.reserve(conn, maker.workspace_id, maker.call_id, more, limit, until)
-        kept = kept_for(entitlements, stores_outputs=stores)
-        return Room(maker.call_id, maker.workspace_id, None if kept is None else kept.total_seconds())
+        return Room(maker.call_id, maker.workspace_id, kept_time(entitlements, stores_outputs=stores))
 
     async def reserve_now(self, maker: Maker, entitlements: Entitlements, more: int) -> Room:
         """The same in a transaction of its own, for a call that is answered whole."""
@@ -78,7 +77,7 @@ class Assets:
         async with transaction(self._database) as conn:
             await asset_rows.give_up(conn, call_id)
 
-    async def write(self, maker: Maker, files: Sequence[Pieces], kept_s: float | None) -> list[AssetRow]:
+    async def write(self, maker: Maker, files: Sequence[Pieces], kept: KeptTime) -> list[AssetRow]:
         """Store the files of a call; their rows are the caller's to insert, with what else ends the call.
 
         The same call's files have the same ids and places every time: writing again replaces them. Raises StoreAway,
@@ -102,7 +101,8 @@ class Assets:
                     size_bytes=written.size_bytes,
                     storage_path=path,
                     created_at=at,
-                    expires_at=ends_at(at, kept_s),
+                    expires_at=ends_at(at, kept.whole_s),
+                    unstored_until=ends_at(at, kept.unstored_s),
                 )
             )
         return rows

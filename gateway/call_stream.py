@@ -1,12 +1,14 @@
 """The events of a streamed call on their way to its readers: the one who asked, and those who attach to it meanwhile."""
 
 import asyncio
+from collections import deque
 from typing import Final
 from uuid import UUID
 
 from gateway.message_so_far import MessageSoFar
 from gateway.so_far import SoFar
 from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
+from providers.base import JsonObject
 
 QUEUE_CHUNKS: Final = 64
 """Chunks that wait for a slow reader before the provider is made to wait."""
@@ -18,7 +20,7 @@ class CallStream:
     """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
 
     def __init__(self, call_id: UUID, so_far: SoFar | MessageSoFar | None = None) -> None:
-        """Made by Streams.open. `so_far` gathers what comes; with one of chunks the stream can be followed."""
+        """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed."""
         self.call_id = call_id
         self.so_far = so_far
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -53,8 +55,8 @@ class CallStream:
         self._stop_if_alone()
 
     def follow(self) -> "CallStream":
-        """Another reader: of what has come so far as one chunk, then of the rest."""
-        assert isinstance(self.so_far, SoFar), "only a stream that gathers chunks can be followed"
+        """Another reader: of what has come so far, merged, then of the rest."""
+        assert self.so_far is not None, "only a stream that gathers what comes can be followed"
         follower = Follower(self, self.so_far.copy())
         self._followers.add(follower)
         return follower
@@ -93,13 +95,15 @@ class CallStream:
 
 
 class Follower(CallStream):
-    """Reads a call that another reader began. What it has not read yet is merged into one chunk: it slows nobody."""
+    """Reads a call that another reader began. What it has not read yet is merged: it slows nobody."""
 
-    def __init__(self, followed: CallStream, so_far: SoFar) -> None:
+    def __init__(self, followed: CallStream, so_far: SoFar | MessageSoFar) -> None:
         """Made by CallStream.follow."""
         super().__init__(followed.call_id)
         self._followed = followed
         self._unread = so_far
+        self._next: deque[JsonObject] = deque()
+        """Merged, and to be read one by one."""
         self._last: StreamedEnd | StreamedFailure | None = None
         self._arrived = asyncio.Event()
         if not so_far.is_empty:
@@ -109,12 +113,15 @@ class Follower(CallStream):
         """The next event, StopAsyncIteration after the last."""
         if self._ended:
             raise StopAsyncIteration
-        await self._arrived.wait()
-        if not self._unread.is_empty:
-            chunk, self._unread = self._unread.chunk(), SoFar()
+        if not self._next:
+            await self._arrived.wait()
+            if not self._unread.is_empty:
+                self._next.extend(self._unread.chunks())
+                self._unread = type(self._unread)()
             if self._last is None:
                 self._arrived.clear()
-            return StreamedEvent(self.call_id, None, chunk)
+        if self._next:
+            return StreamedEvent(self.call_id, None, self._next.popleft())
         assert self._last is not None, "woken for a chunk or for the end"
         self._ended = True
         self._followed.unfollow(self)

@@ -49,6 +49,7 @@ def caller_of(principal: Principal, facts: WorkspaceFacts, request_id: str) -> C
         concurrent_calls=facts.concurrent_calls,
         test=principal.environment is Environment.TEST,
         stored_days=facts.stored_days,
+        cache_answers=principal.cache_answers,
     )
 
 

@@ -154,7 +154,9 @@ class Calls:
         )
         self.write_after_steps(admitted)
         try:
-            return await (self._answer(admitted, keeping) if known is None else self._answer_again(admitted, known))
+            if known is not None:
+                return await self._answer_again(admitted, known, keeping)
+            return await self._answer(admitted, keeping)
         finally:
             self._in_flight.remove(admitted.call_id)
 
@@ -177,10 +179,10 @@ class Calls:
         note_end(admitted.counted_as, told, operation.cost_micro)
         result = result_of(admitted, body, told.usage, operation, settled, now())
         admitted.trace.settled(told.usage, result.charged_micro)
-        if not admitted.request.cache:
+        if not admitted.wants_cache:
             return result
         if admitted.may_be_cached:
-            await self._cache.keep(admitted, self.snapshot.number, body, told.usage)
+            await self._cache.keep(admitted, self.snapshot.number, answer.body, told.usage)
         return replace(result, cached=False)
 
     async def _failed(self, admitted: Admitted, end: End, refusal: Refusal, routed: Routed) -> None:
@@ -196,15 +198,19 @@ class Calls:
         note_end(admitted.counted_as, ended.told, ended.cost_micro)
         admitted.trace.settled(ended.usage, ended.cost_micro if settled is None else settled.charged_micro)
 
-    async def _answer_again(self, admitted: Admitted, known: CachedAnswer) -> CallResult:
-        """A call like any other, whose answer is at hand: its usage is marked, its price is the catalog's for that."""
+    async def _answer_again(self, admitted: Admitted, known: CachedAnswer, keeping: Keeping | None) -> CallResult:
+        """A call like any other, whose answer is at hand: its usage is marked, its price is the catalog's for that.
+
+        Files in it are kept as this call's own, so that who may see them is as with any call's.
+        """
         told = Verdict("SUCCEEDED", Ground.REPORTED, known.usage)
         usage = recorded(admitted, known.usage, Routed([]))
-        operation = self.settlement(admitted, told, usage, admitted.bound_micro, known.body)
+        body = known.body if keeping is None else await keeping.stored(known.usage.provider, known.body)
+        operation = self.settlement(admitted, told, usage, admitted.bound_micro, body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
         note_end(admitted.counted_as, told, operation.cost_micro)
-        result = result_of(admitted, known.body, known.usage, operation, settled, now())
+        result = result_of(admitted, body, known.usage, operation, settled, now())
         admitted.trace.settled(known.usage, result.charged_micro)
         return replace(result, cached=True)
 

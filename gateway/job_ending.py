@@ -54,7 +54,9 @@ class JobEnding:
             cancel_asked=asked,
             tokens_priced=any(price.meter == "INPUT_TOKENS" for price in job.terms.rates.prices),
         )
-        reason = None if told.status == "SUCCEEDED" else _reason_of(prediction, asked=asked)
+        reason = (
+            None if told.status == "SUCCEEDED" else _reason_of(prediction, asked=asked, charged=told.usage is not None)
+        )
         if told.usage is None:
             assert reason is not None, "what succeeded is charged"
             await self.released(job, reason)
@@ -63,7 +65,7 @@ class JobEnding:
             rows = await self._assets.write(
                 job.maker,
                 [partial(self._files.content, provider, file) for file in prediction.outputs],
-                job.terms.kept_s,
+                job.terms.kept,
             )
         except FileTooLarge:
             await self.released(job, JobLost("what the job made is too large to be kept; nothing is charged"))
@@ -134,13 +136,13 @@ def _modality(operation: Operation) -> Literal["IMAGE", "VIDEO"]:
     return "VIDEO" if operation is Operation.VIDEO else "IMAGE"
 
 
-def _reason_of(prediction: Prediction, *, asked: bool) -> Refusal:
+def _reason_of(prediction: Prediction, *, asked: bool, charged: bool) -> Refusal:
     match prediction.state:
         case PredictionState.CANCELED if asked:
             return JobCanceled()
         case PredictionState.SUCCEEDED:
             return JobLost("the provider made nothing; nothing is charged")
         case PredictionState.CANCELED:
-            return JobLost("the provider cancelled the job; nothing is charged")
+            return JobLost("the provider cancelled the job" + ("" if charged else "; nothing is charged"))
         case _:
             return JobFailed()

@@ -9,6 +9,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from gateway.assets import Maker, Room
+from gateway.rules.storage import KeptTime
 from kit.json_values import JsonObject
 from metering.operations import UsageFacts
 from metering.rules.rating import MeterPrice, Rates
@@ -82,7 +83,7 @@ class JobTerms:
     rates: Rates
     discount_percent: int
     routes: tuple[tuple[str, str], ...]
-    kept_s: float | None
+    kept: KeptTime
     stored_days: int | None
     test: bool
 
@@ -94,7 +95,8 @@ class JobTerms:
             "prices": [[price.meter, price.credits_micro, price.per] for price in self.rates.prices],
             "discount_percent": self.discount_percent,
             "routes": [list(route) for route in self.routes],
-            "kept_s": self.kept_s,
+            "kept_s": self.kept.whole_s,
+            "unstored_s": self.kept.unstored_s,
             "stored_days": self.stored_days,
             "test": self.test,
         }
@@ -257,7 +259,9 @@ def _terms_of(row: JsonObject) -> JobTerms:
     bound: dict[str, int] = row["bound"]  # pyright: ignore[reportAssignmentType] -- written by JobTerms.as_json
     prices: list[tuple[str, int, int]] = row["prices"]  # pyright: ignore[reportAssignmentType] -- likewise
     routes: list[tuple[str, str]] = row["routes"]  # pyright: ignore[reportAssignmentType] -- likewise
-    kept_s, discount, days = row["kept_s"], row["discount_percent"], row["stored_days"]
+    kept_s, unstored_s, discount, days = (
+        row.get(name) for name in ("kept_s", "unstored_s", "discount_percent", "stored_days")
+    )
     return JobTerms(
         bound=UsageFacts(
             input_tokens=bound["input_tokens"],
@@ -269,7 +273,10 @@ def _terms_of(row: JsonObject) -> JobTerms:
         rates=Rates(MeterPrice(*price) for price in prices),
         discount_percent=discount if isinstance(discount, int) else 0,
         routes=tuple((provider, model) for provider, model in routes),
-        kept_s=kept_s if isinstance(kept_s, int | float) else None,
+        kept=KeptTime(
+            kept_s if isinstance(kept_s, int | float) else None,
+            unstored_s if isinstance(unstored_s, int | float) else None,
+        ),
         stored_days=days if isinstance(days, int) else None,
         test=row["test"] is True,
     )

@@ -89,7 +89,7 @@ class Jobs:
                 rates=admitted.rates,
                 discount_percent=admitted.discount_percent,
                 routes=tuple((route.provider, route.upstream_model) for route in admitted.model.routes),
-                kept_s=room.kept_s,
+                kept=room.kept,
                 stored_days=caller.stored_days,
                 test=caller.test,
             ),

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 from gateway.admission import Admitted
 from gateway.asset_store import FileTooLarge, StoreAway
@@ -24,6 +25,9 @@ from providers.registry import Registry
 
 logger = logging.getLogger(__name__)
 
+_SOUND: Final = "b64_audio"
+"""What the answer of a call that speaks has, instead of a list of files."""
+
 
 class Keeping:
     """The files of one call. Made by KeptFiles.room."""
@@ -39,7 +43,7 @@ class Keeping:
 
     async def stored(self, provider: str, body: JsonObject) -> JsonObject:
         """The answer with its files kept and named; as it came where they cannot be stored: it is paid for."""
-        outputs = outputs_of(body.get("data"))
+        outputs = outputs_of(body if _SOUND in body else body.get("data"))
         try:
             return await self._stored(provider, outputs) if outputs else body
         except (ProviderError, StoreAway, FileTooLarge, Unavailable) as error:
@@ -49,7 +53,7 @@ class Keeping:
     async def _stored(self, provider: str, outputs: Sequence[OutputFile]) -> JsonObject:
         source = AtOnce(self._providers.get(provider))
         opened = [partial(self._files.content, source, file) for file in outputs]
-        rows = await self._assets.write(self._maker, opened, self._room.kept_s)
+        rows = await self._assets.write(self._maker, opened, self._room.kept)
         await self._assets.keep_now(self._maker.call_id, rows)
         self.used = True
         return kept_body(rows)
@@ -74,7 +78,13 @@ class KeptFiles:
         caller = admitted.caller
         maker = Maker(admitted.call_id, caller.workspace_id, caller.user_id, caller.api_key_id)
         bound = admitted.bound
-        more = room_for(admitted.request.operation, admitted.model.limits, images=bound.images, seconds=bound.seconds)
+        more = room_for(
+            admitted.request.operation,
+            admitted.model.limits,
+            images=bound.images,
+            seconds=bound.seconds,
+            characters=bound.characters,
+        )
         try:
             room = await self._assets.reserve_now(maker, caller.plan.entitlements, more)
         except StorageFull:

@@ -106,4 +106,5 @@ def _result(operation: Operation, call: CallView, usage: UsageView, body: dict[s
         created_at=call.created_at,
         completed_at=call.completed_at,
         repeated=True,
+        cached=usage.cached or None,
     )

@@ -87,9 +87,9 @@ class SoFar:
         """The same, to go its own way."""
         return deepcopy(self)
 
-    def chunk(self) -> JsonObject:
+    def chunks(self) -> list[JsonObject]:
         """One chunk in place of all."""
-        return {**self._frame, "choices": self._told("delta")}
+        return [{**self._frame, "choices": self._told("delta")}]
 
     def body(self) -> JsonObject:
         """The answer as it would have been without streaming."""

@@ -87,8 +87,7 @@ class Streams:
     async def open(self, caller: Caller, request: CallRequest) -> CallStream:
         """The stream, once the provider has sent its first chunk: until then a failure is an ordinary refusal.
 
-        A repeat of a chat that still runs in this process follows it; of one elsewhere, or of a message, it waits for
-        the end.
+        A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = await self._calls.admitted(caller, request)
@@ -131,7 +130,7 @@ class Streams:
             )
         )
         self._calls.write_after_steps(admitted)
-        if isinstance(stream.so_far, SoFar):
+        if stream.so_far is not None:
             self._followable[admitted.call_id] = stream
         try:
             end, refusal = await self._produced(admitted, progress, stream, opened)

@@ -17,7 +17,8 @@ from providers.base import Headers, JsonObject, Operation, Upload
 class Caller:
     """On whose behalf a call runs. `concurrent_calls`: how many of the workspace may run at once, None for any number.
     `test` callers, those with a test key, reach sandbox providers only and are never charged. `stored_days`: how long
-    the workspace stores outputs, None where it stores none (D12).
+    the workspace stores outputs, None where it stores none (D12). `cache_answers`: calls that do not say whether an earlier
+    answer will do may be given one.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class Caller:
     concurrent_calls: int | None = None
     test: bool = False
     stored_days: int | None = None
+    cache_answers: bool = False
 
 
 @record
@@ -39,7 +41,8 @@ class CallRequest:
     `fit`: rather than be refused, the call's output limit is lowered to what the wallet (and `max_credits_micro`) can pay.
     `call_id` is given where its client may send it again without an idempotency key: its output is kept for that.
     `repeat_for`: how long it is kept for repeats, None for the usual time.
-    `cache`: an answer to an equal call of the workspace will do, and this one's may be given again.
+    `cache`: an answer to an equal call of the workspace will do, and this one's may be given again; None: as the caller's
+    key says.
     `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`. `upload` is the
     recording to be written down; the body names it by its digest.
     `way`: "call" is answered whole or streamed, "job" is followed. `keeps_assets`: files of the answer are stored, and
@@ -54,7 +57,7 @@ class CallRequest:
     fit: bool = False
     call_id: UUID | None = None
     repeat_for: timedelta | None = None
-    cache: bool = False
+    cache: bool | None = None
     vendor_headers: Headers = ()
     upload: Upload | None = None
     way: Literal["call", "job"] = "call"

@@ -48,7 +48,8 @@ _USAGE: Final = """
 SELECT call_id, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint, sum(output_tokens)::bigint,
     sum(reasoning_tokens)::bigint, sum(requests)::bigint, sum(images)::bigint, sum(seconds)::bigint,
     sum(characters)::bigint, sum(cost_micro)::bigint, sum(charged_micro)::bigint,
-    (array_agg(estimated ORDER BY sequence DESC))[1], (array_agg(provider ORDER BY sequence DESC))[1]
+    (array_agg(estimated ORDER BY sequence DESC))[1], (array_agg(provider ORDER BY sequence DESC))[1],
+    coalesce(bool_or((details->>'cached')::boolean), false)
 FROM usage_events WHERE call_id = ANY ($1) GROUP BY call_id
 """
 _DETAILS: Final = """

@@ -178,7 +178,7 @@ class EntryView:
 
 @dataclass(frozen=True, slots=True)
 class UsageView:
-    """What a call used and was charged, its corrections included."""
+    """What a call used and was charged, its corrections included. `cached`: an earlier call's answer was given."""
 
     input_tokens: int
     cached_input_tokens: int
@@ -192,6 +192,7 @@ class UsageView:
     charged_micro: int
     estimated: bool
     provider: str
+    cached: bool
     charges: Charges
 
 

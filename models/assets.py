@@ -34,6 +34,7 @@ class Asset(Model):
     deleted_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     api_key_id: fields.Field[UUID | None] = fields.UUIDField(null=True)
     purged_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
+    unstored_until: fields.Field[datetime | None] = fields.DatetimeField(null=True)
 
     class Meta(Model.Meta):
         table = "assets"

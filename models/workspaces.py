@@ -115,6 +115,7 @@ class ApiKey(Model):
     models: fields.Field[list[str] | None] = NullableTextArrayField()
     addresses: fields.Field[list[str] | None] = NullableTextArrayField()
     requests_per_hour: fields.Field[int | None] = fields.IntField(null=True)
+    cache_answers: fields.Field[bool] = fields.BooleanField(default=False)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     expires_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     revoked_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)

@@ -1,17 +1,17 @@
 """A provider that answers at once, spoken to as one of predictions: its answer is a prediction that has ended."""
 
-from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from providers.base import Operation, Provider, ProviderRequest
 from providers.errors import ProviderNotConfigured
+from providers.nothing_of_its_own import NothingOfItsOwn
 from providers.prediction_answers import outputs_of
-from providers.predictions import Prediction, PredictionRequest, PredictionState, PredictionUnknown, WebhookRefused
+from providers.predictions import Prediction, PredictionRequest, PredictionState, PredictionUnknown
 
 _COUNTED: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "images")
 
 
-class AtOnce:
+class AtOnce(NothingOfItsOwn):
     """Serves PredictionProvider over a Provider. A creation whose outcome is unknown is not tried again."""
 
     def __init__(self, provider: Provider) -> None:
@@ -46,18 +46,3 @@ class AtOnce:
         """It cannot."""
         del prediction_id
         return False
-
-    def owns(self, url: str) -> bool:
-        """Its files lie where it says, which is no address of the operator's."""
-        del url
-        return False
-
-    async def fetch(self, url: str) -> AsyncGenerator[bytes]:
-        """There is nothing of its own to fetch."""
-        raise PredictionUnknown
-        yield url.encode()  # which makes it a generator
-
-    def webhook_subject(self, headers: Mapping[str, str], body: bytes, now_s: int) -> str:
-        """It sends none."""
-        del headers, body, now_s
-        raise WebhookRefused("this provider sends no webhooks")

@@ -16,7 +16,7 @@ MAX_COUNT: Final = 1_000_000_000
 MAX_ERROR_CHARACTERS: Final = 500
 MAX_ID_CHARACTERS: Final = 1_000
 _ADDRESSES: Final = ("url", "uri", "href")
-_INLINE: Final = ("b64_json", "base64")
+_INLINE: Final = ("b64_json", "base64", "b64_audio")
 _FIELDS: Final = {
     PredictionMeter.INPUT_TOKENS: "input_tokens",
     PredictionMeter.OUTPUT_TOKENS: "output_tokens",

@@ -1,18 +1,18 @@
 """The sandbox's predictions inside the process: what its server does, without a socket and without webhooks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
 
 from kit.clock import now
 from providers.base import JsonObject
 from providers.errors import ProviderError
+from providers.nothing_of_its_own import NothingOfItsOwn
 from providers.openai_errors import error_of_status
 from providers.prediction_answers import prediction_of
-from providers.predictions import Prediction, PredictionRequest, PredictionUnknown, WebhookRefused
+from providers.predictions import Prediction, PredictionRequest, PredictionUnknown
 from providers.sandbox_predictions import TERMS, Refused, SandboxPredictions
 
 
-class SandboxJobs:
+class SandboxJobs(NothingOfItsOwn):
     """Serves PredictionProvider."""
 
     def __init__(self, name: str, predictions: SandboxPredictions | None = None) -> None:
@@ -47,21 +47,6 @@ class SandboxJobs:
         except Refused:
             return True
         return True
-
-    def owns(self, url: str) -> bool:
-        """Its files come inside its answers."""
-        del url
-        return False
-
-    async def fetch(self, url: str) -> AsyncGenerator[bytes]:
-        """There is nothing at any address."""
-        raise PredictionUnknown
-        yield url.encode()  # which makes it a generator
-
-    def webhook_subject(self, headers: Mapping[str, str], body: bytes, now_s: int) -> str:
-        """It sends none."""
-        del headers, body, now_s
-        raise WebhookRefused("this provider sends no webhooks")
 
 
 def now_ms() -> int:

@@ -54,6 +54,7 @@ FIELDS: Final[dict[str, Rule]] = {
     "Query.models": PUBLIC,
     "Query.models(availableTo:)": _workspace(Action.PLAN_READ),
     "Query.planModels": PUBLIC,
+    "Query.publishedModels": PUBLIC,
     "Query.model": PUBLIC,
     "Query.estimateCall": _workspace(Action.CALLS_MAKE),
     "Query.previewPlanChange": _workspace(Action.BILLING_READ),

@@ -31,6 +31,7 @@ class KeyChange:
     requests_per_hour: int | Unchanged | None = UNCHANGED
     monthly_limit_micro: int | Unchanged | None = UNCHANGED
     expires_at: datetime | Unchanged | None = UNCHANGED
+    cache_answers: bool | Unchanged | None = UNCHANGED
 
 
 async def of_workspace(
@@ -89,6 +90,7 @@ def _changed(terms: KeyTerms, change: KeyChange) -> KeyTerms:
         requests_per_hour=_kept(change.requests_per_hour, terms.requests_per_hour),
         monthly_limit_micro=_kept(change.monthly_limit_micro, terms.monthly_limit_micro),
         expires_at=_kept(change.expires_at, terms.expires_at),
+        cache_answers=_kept(change.cache_answers, terms.cache_answers) or False,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from accounts.rules.roles import Action
@@ -20,16 +21,20 @@ from resolvers.assets import shown_output
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
+_MAKING_FILES: Final = frozenset({Operation.IMAGE, Operation.SPEECH})
+"""What is answered whole with files, which are kept as assets."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallAsk:
-    """A call as its caller put it. `workspace_id` None: the API key's own."""
+    """A call as its caller put it. `workspace_id` None: the API key's own. `cache` None: as the API key says."""
 
     model: str
     payload: CallPayload
     workspace_id: str | None = None
     idempotency_key: str | None = None
     max_credits_micro: int | None = None
+    cache: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ async def call_model(context: RequestContext, ask: CallAsk) -> CallAnswer:
     try:
         caller = caller_of(context.principal, facts, context.request_id)
         request = await request_of(context, caller, ask)
-        keeping = replace(request, keeps_assets=request.operation is Operation.IMAGE)
+        keeping = replace(request, keeps_assets=request.operation in _MAKING_FILES)
         result = await context.services.calls.call(caller, keeping)
     except Refusal as refusal:
         record = await _record_of(context, refusal)
@@ -136,7 +141,7 @@ async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> C
         raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
     model = await context.services.calls.offers.model(caller.workspace_id, ask.model)
     operation, body = openai_form(ask.payload, None if model is None else model.modality)
-    return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro)
+    return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro, cache=ask.cache)
 
 
 def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult) -> CallView:
@@ -168,6 +173,7 @@ def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult
             charged_micro=result.charged_micro,
             estimated=usage.estimated,
             provider=usage.provider,
+            cached=result.cached is True,
             charges=tuple((charge.grant_id, charge.amount_micro) for charge in result.charges),
         ),
     )

@@ -40,6 +40,14 @@ async def of_workspace(
     return await context.services.publishing.models.page_of_workspace(workspace_id, page_request(first, after))
 
 
+async def public(
+    context: RequestContext, *, first: int | None, after: str | None, modality: str | None
+) -> Page[ModelView]:
+    """A page of what workspaces publish for everybody, the newest first."""
+    page = await context.services.publishing.models.page_of_public(page_request(first, after), modality)
+    return Page(tuple(found.model for found in page.items), page.cursors, page.has_next, page.has_previous)
+
+
 async def published(context: RequestContext, model_id: UUID) -> Published:
     """A published model as its own workspace sees it."""
     found = await context.services.publishing.models.get(model_id)

@@ -116,6 +116,18 @@ class Query:
         page = await catalog.plan_models(info.context, first=first, after=after, modality=given(modality))
         return connection_of(page, PlanModelsRow.of)
 
+    @listed("The models that workspaces publish for everybody, the newest first; needs no sign-in")
+    async def published_models(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = strawberry.UNSET,
+        modality: OfModality = strawberry.UNSET,
+    ) -> Connection[Model] | None:
+        """A page of models."""
+        page = await publishing.public(info.context, first=first, after=given(after), modality=given(modality))
+        return connection_of(page, Model.of)
+
     @strawberry.field(description="A model by its slug: the catalog's, or a published one as workspace-slug/model-slug")
     async def model(self, info: Info, slug: ModelSlug) -> Model | None:
         """One model."""

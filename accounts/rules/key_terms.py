@@ -19,7 +19,10 @@ MAX_OVERLAP: Final = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class KeyTerms:
-    """What a key may do; None in an optional field: no such limit."""
+    """What a key may do; None in an optional field: no such limit.
+
+    `cache_answers`: its calls may be given the answers of equal earlier ones of the workspace, where they do not say.
+    """
 
     name: str
     scopes: tuple[ApiScope, ...]
@@ -28,6 +31,7 @@ class KeyTerms:
     requests_per_hour: int | None = None
     monthly_limit_micro: int | None = None
     expires_at: datetime | None = None
+    cache_answers: bool = False
 
 
 def checked(terms: KeyTerms, now: datetime) -> KeyTerms:
@@ -48,6 +52,7 @@ def checked(terms: KeyTerms, now: datetime) -> KeyTerms:
         requests_per_hour=terms.requests_per_hour,
         monthly_limit_micro=terms.monthly_limit_micro,
         expires_at=terms.expires_at,
+        cache_answers=terms.cache_answers,
     )
 
 

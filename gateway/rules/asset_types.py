@@ -16,7 +16,11 @@ _SIGNS: Final = (
     (8, b"WAVE", "audio/wav"),
     (0, b"ID3", "audio/mpeg"),
     (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"\xff\xfa", "audio/mpeg"),
     (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xf2", "audio/mpeg"),
+    (0, b"\xff\xf1", "audio/aac"),
+    (0, b"\xff\xf9", "audio/aac"),
     (0, b"OggS", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
 )
@@ -32,6 +36,7 @@ _ENDINGS: Final = {
     "audio/mp4": "m4a",
     "audio/wav": "wav",
     "audio/mpeg": "mp3",
+    "audio/aac": "aac",
     "audio/ogg": "ogg",
     "audio/flac": "flac",
 }

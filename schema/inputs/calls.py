@@ -177,6 +177,10 @@ class ModelCallInput:
     max_credits: Credits | None = strawberry.field(
         default=strawberry.UNSET, description="Refuse the call if it could cost more"
     )
+    cache: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="`callModel`: whether the answer of an equal call of the workspace will do; null: as the API key says",
+    )
 
     def ask(self) -> CallAsk:
         """As resolvers take it."""
@@ -186,4 +190,5 @@ class ModelCallInput:
             workspace_id=given(self.workspace_id),
             idempotency_key=given(self.idempotency_key),
             max_credits_micro=given(self.max_credits),
+            cache=given(self.cache),
         )

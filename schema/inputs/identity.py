@@ -131,6 +131,11 @@ class CreateApiKeyInput:
         default=strawberry.UNSET, description="Credits it may spend in a calendar month"
     )
     expires_at: datetime | None = strawberry.field(default=strawberry.UNSET, description="When it ends by itself")
+    cache_answers: bool = strawberry.field(
+        default=False,
+        description="Whether its whole calls may be given, and leave, answers for equal calls of the workspace, where the"
+        " call does not say",
+    )
 
     def terms(self) -> KeyTerms:
         """As the accounts room takes them."""
@@ -142,6 +147,7 @@ class CreateApiKeyInput:
             requests_per_hour=given(self.requests_per_hour),
             monthly_limit_micro=given(self.monthly_credit_limit),
             expires_at=given(self.expires_at),
+            cache_answers=self.cache_answers,
         )
 
 
@@ -165,6 +171,11 @@ class UpdateApiKeyInput:
         default=strawberry.UNSET, description="Credits it may spend in a calendar month"
     )
     expires_at: datetime | None = strawberry.field(default=strawberry.UNSET, description="When it ends by itself")
+    cache_answers: bool | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Whether its whole calls may be given, and leave, answers for equal calls of the workspace, where the"
+        " call does not say",
+    )
 
     def change(self) -> KeyChange:
         """As resolvers take it."""
@@ -176,6 +187,7 @@ class UpdateApiKeyInput:
             requests_per_hour=changed(self.requests_per_hour),
             monthly_limit_micro=changed(self.monthly_credit_limit),
             expires_at=changed(self.expires_at),
+            cache_answers=changed(self.cache_answers),
         )
 
 

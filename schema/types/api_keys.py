@@ -26,6 +26,10 @@ class ApiKey(Node):
     monthly_credit_limit: Credits | None = strawberry.field(
         description="Credits this key may spend in a calendar month"
     )
+    cache_answers: bool = strawberry.field(
+        description="Whether its whole calls may be given, and leave, answers for equal calls of the workspace, where the"
+        " call does not say"
+    )
     expires_at: datetime | None = strawberry.field(description="When it ends by itself")
     last_used_at: datetime | None = strawberry.field(description="When it was last used, to about a minute")
     revoked_at: datetime | None = strawberry.field(description="When it was ended")
@@ -44,6 +48,7 @@ class ApiKey(Node):
             addresses=None if view.addresses is None else list(view.addresses),
             requests_per_hour=view.requests_per_hour,
             monthly_credit_limit=None if view.monthly_limit_micro is None else Credits(view.monthly_limit_micro),
+            cache_answers=view.cache_answers,
             expires_at=view.expires_at,
             last_used_at=view.last_used_at,
             revoked_at=view.revoked_at,

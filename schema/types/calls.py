@@ -138,6 +138,7 @@ class CallUsage:
     estimated: bool = strawberry.field(
         description="True when the provider did not report usage and it was counted here"
     )
+    cached: bool = strawberry.field(description="True when the answer of an equal, earlier call was given")
 
     @strawberry.field(description="What was counted; meters that stand at zero are left out", directives=[sized(4)])
     def meters(self) -> list[MeterReading]:
@@ -161,7 +162,13 @@ class CallUsage:
     @classmethod
     def of(cls, view: UsageView, workspace_id: UUID) -> Self:
         """The usage of a call of the workspace."""
-        return cls(view=view, workspace_id=workspace_id, credits=Credits(view.charged_micro), estimated=view.estimated)
+        return cls(
+            view=view,
+            workspace_id=workspace_id,
+            credits=Credits(view.charged_micro),
+            estimated=view.estimated,
+            cached=view.cached,
+        )
 
 
 def _readings(view: UsageView) -> Mapping[Meter, int]:

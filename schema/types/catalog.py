@@ -168,6 +168,9 @@ class Model(Node):
     context_tokens: int | None = strawberry.field(description="The most tokens that input and output may have together")
     max_output_tokens: int | None = strawberry.field(description="The most tokens of one output")
     publisher: Publisher | None = strawberry.field(description="Who publishes it; null for the catalog's own models")
+    path: str | None = strawberry.field(
+        description="The page of a published model, below this server's address; null for the catalog's own"
+    )
 
     @strawberry.field(description="What its use costs, before a plan's discount", directives=[sized(4)])
     def prices(self) -> list[ModelPrice]:
@@ -192,6 +195,7 @@ class Model(Node):
             context_tokens=view.context_tokens,
             max_output_tokens=view.max_output_tokens,
             publisher=None if view.publisher is None else Publisher(slug=view.publisher.slug, name=view.publisher.name),
+            path=None if view.publisher is None else f"/m/{view.slug}",
         )
 
 

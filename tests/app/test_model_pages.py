@@ -4,12 +4,14 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from accounts.rules.roles import Role
+from kit.clock import now
 from tests.app.test_pages import Reader, Shown
 from tests.gateway.market import CREDITS_MICRO, Market, open_market
 
@@ -205,6 +207,36 @@ async def test_B15_a_signed_in_visitor_tries_it_from_a_workspace_of_theirs(marke
     assert out.status == 303
     assert "csrf" not in (await browser.ask(slug)).html
     await market.agrees()
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_D12_a_try_is_stored_where_the_workspace_that_pays_has_turned_that_on(market: Market, on: bool) -> None:
+    """With a typed key and signed in; whatever the publisher stores. No form number, so nothing is kept for repeats."""
+    slug = (await market.publish())["model"]["slug"]
+    pool = market.services.database.pool
+    await pool.execute(
+        "UPDATE workspaces SET store_outputs = (id = $1) = $2", market.buyer.workspace_id, on
+    )  # the publisher's is the other way round
+    market.services.workspaces.forget_all()
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    visitor = await market.house.person(Role.MEMBER, market.buyer.workspace_id)
+    await with_password(market, visitor, "visitor@example.com")
+    browser = Browser(market)
+    typed = await browser.ask(slug, {"do": "try", "in.prompt": "hi", "key": market.buyer.api_key})
+    await browser.sign_in(slug, "visitor@example.com")
+    page = await browser.ask(slug)
+    (workspace,) = [each["value"] for each in Reader(page.html).named("option")]
+    signed_in = await browser.ask(
+        slug, {"do": "try", "in.prompt": "hi", "workspace": workspace, "csrf": hidden(page.html, "csrf")}
+    )
+    assert [shown.status for shown in (typed, signed_in)] == [200, 200]
+    ids = [row["id"] for row in await pool.fetch("SELECT id FROM calls ORDER BY id")]
+    after_an_hour = now() + timedelta(hours=1)
+    kept = [await market.services.resolver_services.outputs.read(call_id, after_an_hour) for call_id in ids]
+    assert len(kept) == 2
+    assert [body is not None for body in kept] == [on, on]
+    assert all("made here" in str(body) for body in kept if body is not None)
+    assert await pool.fetchval("SELECT count(*) FROM call_outputs") == (2 if on else 0)
 
 
 async def test_another_site_cannot_spend_a_visitors_credits(market: Market) -> None:

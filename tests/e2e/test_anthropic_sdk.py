@@ -276,6 +276,47 @@ async def test_two_streams_of_one_key_at_once_are_one_call(vendors: Line) -> Non
     assert await vendors.spent() == message_price(SANDBOX, first.usage)
 
 
+@pytest.mark.parametrize("tools", [False, True])
+async def test_a_repeat_follows_a_stream_that_still_runs_and_outlives_its_first_reader(
+    vendors: Line, tools: bool
+) -> None:
+    ask = {
+        "model": SANDBOX, "max_tokens": 64, "messages": HELLO,
+        "metadata": {"sandbox_chunk_delay_ms": "400" if tools else "150", "sandbox_output_tokens": "16"},
+        "extra_headers": {"Idempotency-Key": f"followed {tools}"},
+        **({"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}} if tools else {}),
+    }  # fmt: skip
+    async with vendors.anthropic() as client:
+        first = await client.messages.create(stream=True, **ask)
+        begun = [event async for event in _until_deltas(first, 1 if tools else 3)]
+        async with client.messages.stream(**ask) as second:
+            caught_up = [event async for event in _until_deltas(second, 1)]
+            assert await vendors.event() is None  # it still runs, and its second reader has what came so far
+            assert _said(caught_up).startswith(_said(begun))
+            await first.close()
+            final = await second.get_final_message()
+        again = await client.messages.create(**{**ask, "stream": True})
+        usages = [event.usage async for event in again if event.type == "message_delta"]
+    assert final.stop_reason == ("tool_use" if tools else "end_turn")
+    said = final.content[0].input["text"] if tools else final.content[0].text
+    assert len(said.split()) >= 4
+    assert await vendors.spent() == message_price(SANDBOX, final.usage)
+    assert usages[0].output_tokens == final.usage.output_tokens
+
+
+async def _until_deltas(stream, count: int):
+    async for event in stream:
+        yield event
+        count -= event.type == "content_block_delta"
+        if not count:
+            return
+
+
+def _said(events: list) -> str:
+    deltas = [event.delta for event in events if event.type == "content_block_delta"]
+    return "".join(getattr(delta, "text", None) or getattr(delta, "partial_json", "") for delta in deltas)
+
+
 async def test_who_leaves_a_stream_pays_for_what_came(vendors: Line) -> None:
     async with vendors.anthropic() as client:
         stream = await client.messages.create(

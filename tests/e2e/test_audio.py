@@ -8,6 +8,7 @@ from providers.openai_audio import wav_seconds
 from providers.sandbox_audio import speech
 from tests.e2e.vendors import Line, price_micro
 from tests.providers.upstreams import answer
+from tests.seeding import seed_workspace
 
 SPEECH, HEARING = "sandbox-audio", "sandbox-transcription"
 RECORDING, _ = speech({"model": "m", "input": "x" * 1_234})  # 12.34 s
@@ -160,20 +161,42 @@ async def test_what_is_wrong_is_refused_by_its_field_and_costs_nothing(vendors: 
     assert await vendors.spent() == 0
 
 
-async def test_graphql_speaks_as_well(vendors: Line) -> None:
-    query = """mutation { callModel(input: {model: "sandbox-audio", payload: {audio: {text: "Hello"}}}) {
-      call { usage { credits meters { meter quantity } } output { ... on AssetsOutput { assets { contentType url } } } }
-      userErrors { code message }
-    } }"""
+SPEAK = """mutation { callModel(input: {model: "sandbox-audio", payload: {audio: {text: "Hello"}}}) {
+  call { id usage { credits meters { meter quantity } }
+    output { ... on AssetsOutput { assets { id contentType sizeBytes url expiresAt } } } }
+  userErrors { code message }
+} }"""
+SHOWN = """query($call: ID!, $asset: ID!) { asset: node(id: $asset) { ... on Asset { contentType url } }
+  call: node(id: $call) { ... on ModelCall { output { ... on AssetsOutput { assets { id } } } } }
+  workspace { storage { usedBytes } assets(first: 5) { nodes { id } } } }"""
+
+
+async def test_graphql_keeps_what_it_speaks_as_a_private_asset(vendors: Line) -> None:
+    async def asked(session: aiohttp.ClientSession, query: str, **variables: str) -> dict:
+        body = {"query": query, "variables": variables}
+        async with session.post(f"{vendors.gateway.url}/graphql", json=body) as got:
+            return (await got.json())["data"]
+
+    stranger = await seed_workspace(vendors.database, 1, name="stranger-to-sound")
     headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
-    async with (
-        aiohttp.ClientSession(headers=headers) as session,
-        session.post(f"{vendors.gateway.url}/graphql", json={"query": query}) as got,
-    ):
-        told = (await got.json())["data"]["callModel"]
-    assert told["userErrors"] == []
-    assert {"meter": "CHARACTERS", "quantity": "5"} in told["call"]["usage"]["meters"]
-    (asset,) = told["call"]["output"]["assets"]
-    assert asset["contentType"] == "audio/wav"
-    assert asset["url"].startswith("data:audio/wav;base64,UklGR")
+    async with aiohttp.ClientSession(headers=headers) as session, aiohttp.ClientSession() as nobody:
+        told = (await asked(session, SPEAK))["callModel"]
+        assert told["userErrors"] == []
+        assert {"meter": "CHARACTERS", "quantity": "5"} in told["call"]["usage"]["meters"]
+        (asset,) = told["call"]["output"]["assets"]
+        assert asset["contentType"] == "audio/wav"
+        assert asset["expiresAt"] is not None
+        async with nobody.get(asset["url"]) as got:
+            sound = await got.read()
+            assert (got.status, got.headers["Content-Type"]) == (200, "audio/wav")
+        assert sound.startswith(b"RIFF")
+        assert len(sound) == int(asset["sizeBytes"])
+        async with nobody.get(asset["url"] + "0") as refused:
+            assert refused.status in (403, 404)
+        shown = await asked(session, SHOWN, call=told["call"]["id"], asset=asset["id"])
+        assert shown["asset"]["contentType"] == "audio/wav"
+        assert shown["workspace"]["assets"]["nodes"] == [{"id": asset["id"]}]
+        assert shown["workspace"]["storage"]["usedBytes"] == asset["sizeBytes"]
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {stranger.api_key}"}) as session:
+        assert (await asked(session, SHOWN, call=told["call"]["id"], asset=asset["id"]))["asset"] is None
     assert await vendors.spent() == price_micro(SPEECH, CHARACTERS=5)

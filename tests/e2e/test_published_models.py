@@ -112,6 +112,15 @@ async def test_B13_a_published_model_and_a_chain_are_called_with_the_official_sd
             usage = chunk.usage or usage
         assert (text, usage.credits, usage.completion_tokens) == ("made here", "0.04", 40)
         assert (await client.models.retrieve(chain)).id == chain
+    async with aiohttp.ClientSession() as visitor:
+        for path in ("/m", "/m/"):
+            async with visitor.get(f"{town.gateway.url}{path}") as page:
+                told = await page.text()
+            assert page.status == 200
+            assert f'<a href="/m/{part}">' in told
+            assert f'<a href="/m/{chain}">' in told
+        async with visitor.get(f"{town.gateway.url}/m/{part}") as page:
+            assert page.status == 200
     assert town.provider.asked[-2]["messages"] == [{"role": "user", "content": "the sea"}]
     assert await town.balance(town.buyer) == CREDITS_MICRO - 3 * EACH
     assert await town.balance(town.maker) == CREDITS_MICRO + 3 * EACH * 80 // 100

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -123,11 +124,13 @@ class Gate:
         head = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return Answer(sent[0]["status"], head, b"".join(message.get("body", b"") for message in sent[1:]))
 
-    async def key(self, environment: Environment = Environment.LIVE, **terms: object) -> str:
+    async def key(
+        self, environment: Environment = Environment.LIVE, *, workspace_id: UUID | None = None, **terms: object
+    ) -> str:
         made = await create_key(
             self.services.accounts,
             SYSTEM,
-            self.seeded.workspace_id,
+            workspace_id or self.seeded.workspace_id,
             KeyTerms(**{"name": "k", "scopes": tuple(ApiScope), **terms}),
             environment,
         )

@@ -90,6 +90,14 @@ asset_bytes = 1000
 routes = [{ provider = "prints", upstream_model = "an-image" }]
 prices = [{ meter = "IMAGES", credits = "3" }]
 
+[models.speaker]
+name = "Speaker"
+modality = "AUDIO"
+max_characters = 100
+asset_bytes = 1000
+routes = [{ provider = "rest", upstream_model = "sandbox-audio" }]
+prices = [{ meter = "CHARACTERS", credits = "1" }]
+
 [models.snapshot]
 name = "Snapshot"
 modality = "IMAGE"

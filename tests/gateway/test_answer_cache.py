@@ -1,14 +1,16 @@
 """Answers given again to equal calls that ask for it: metered, at a price of their own, sealed, of one workspace."""
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
 
+from accounts import api_keys
 from accounts.views import Environment
 from gateway import answer_cache
 from gateway.answer_cache import CACHE_S
-from tests.gateway.conftest import CREDITS_MICRO, Answer, Gate, chat
+from tests.gateway.conftest import CREDITS_MICRO, SYSTEM, Answer, Gate, chat
 from tests.metering.invariants import assert_invariants
 from tests.seeding import apply_catalog, seed_workspace
 
@@ -49,7 +51,7 @@ async def test_an_equal_call_gets_the_answer_as_a_free_call_of_its_own(gate: Gat
     (paid, tokens, _), (again, same, cached) = await events(pg)
     assert (paid > 0, again, same, cached) == (True, 0, tokens, True)
     record = (await gate.ask(path=f"/v1/calls/{second.headers['x-tollgate-call-id']}")).body
-    assert (record["status"], record["usage"]["credits"]) == ("succeeded", "0")
+    assert (record["status"], record["usage"]["credits"], record["usage"]["cached"]) == ("succeeded", "0", True)
     await assert_invariants(pg)
 
 
@@ -137,7 +139,7 @@ async def test_limits_hold_for_hits_too(gate: Gate) -> None:
 async def test_an_idempotency_key_holds_as_ever(gate: Gate, pg) -> None:
     await asked(gate)
     first, second = [await asked(gate, idempotency_key="k") for _ in range(2)]
-    assert (state(first), second.headers["idempotent-replayed"]) == (HIT, "true")
+    assert (state(first), state(second), second.headers["idempotent-replayed"]) == (HIT, HIT, "true")
     assert second.body["choices"] == first.body["choices"]
     assert len(await events(pg)) == 2
 
@@ -146,6 +148,58 @@ async def test_streams_are_not_among_them(gate: Gate, pg) -> None:
     for _ in range(2):
         assert (await asked(gate, chat(stream=True))).status == 200
     assert all(charged > 0 for charged, _, _ in await events(pg))
+
+
+async def test_a_key_that_caches_needs_no_header_and_a_call_may_say_otherwise(gate: Gate, pg) -> None:
+    caching, plain = await gate.key(cache_answers=True), await gate.key()
+    answers = [await gate.ask(chat(), key=caching) for _ in range(2)]
+    assert [state(answer) for answer in answers] == [MISS, HIT]
+    assert answers[1].body["usage"]["cached"] is True
+    assert state(await gate.ask(chat(), key=caching, x_tollgate_cache="Off")) is None
+    assert state(await gate.ask(chat(), key=plain)) is None
+    assert state(await gate.ask(chat(), key=plain, x_tollgate_cache="on")) == HIT
+    assert state(await gate.ask(chat(), key=caching, x_tollgate_cache="perhaps")) == HIT
+    charged = [micro for micro, _, _ in await events(pg)]
+    assert [micro > 0 for micro in charged] == [True, False, True, True, False, False]
+    assert await pg.fetchval("SELECT balance_micro FROM wallets") == CREDITS_MICRO - sum(charged)
+    await assert_invariants(pg)
+
+
+async def test_a_caching_key_off_for_a_call_leaves_no_answer_either(gate: Gate) -> None:
+    caching = await gate.key(cache_answers=True)
+    await gate.ask(chat(), key=caching, x_tollgate_cache="off")
+    assert not await gate.services.redis.keys("*answers*")
+    assert state(await gate.ask(chat(), key=caching)) == MISS
+
+
+async def test_caching_keys_of_two_workspaces_share_nothing(gate: Gate) -> None:
+    await gate.ask(chat(), key=await gate.key(cache_answers=True))
+    other = await seed_workspace(gate.services.database, CREDITS_MICRO, name="other")
+    theirs = await gate.key(cache_answers=True, workspace_id=other.workspace_id)
+    assert state(await gate.ask(chat(), key=theirs)) == MISS
+    assert state(await gate.ask(chat(), key=theirs)) == HIT
+
+
+async def test_turning_a_keys_cache_on_or_off_takes_effect_at_the_next_call_and_is_audited(gate: Gate, pg) -> None:
+    secret = await gate.key()
+    accounts, workspace_id = gate.services.accounts, gate.seeded.workspace_id
+    key_id = await pg.fetchval("SELECT id FROM api_keys ORDER BY created_at DESC LIMIT 1")
+    assert state(await gate.ask(chat(), key=secret)) is None
+    for on, expected in ((True, [MISS, HIT]), (False, [None, None])):
+        (key,) = (await api_keys.keys_by_ids(accounts, [key_id])).values()
+        terms = replace(api_keys.terms_of(key), cache_answers=on)
+        assert (await api_keys.update_key(accounts, SYSTEM, workspace_id, key_id, terms)).cache_answers is on
+        assert [state(await gate.ask(chat(), key=secret)) for _ in range(2)] == expected
+    facts = await pg.fetch("SELECT facts FROM audit_events WHERE action = 'api_key.update' ORDER BY created_at")
+    assert [orjson.loads(row[0])["cache_answers"] for row in facts] == [True, False]
+
+
+async def test_a_caching_keys_streams_are_made_each_time(gate: Gate, pg) -> None:
+    caching = await gate.key(cache_answers=True)
+    for _ in range(2):
+        assert (await gate.ask(chat(stream=True), key=caching)).status == 200
+    assert [(charged > 0, cached) for charged, _, cached in await events(pg)] == [(True, None)] * 2
+    assert not await gate.services.redis.keys("*answers*")
 
 
 async def test_without_redis_each_call_is_made(gate: Gate, pg, monkeypatch, caplog) -> None:

@@ -11,6 +11,7 @@ import pytest
 from app.asset_files import AssetFiles
 from gateway.asset_urls import URL_LIFE, AssetUrls
 from gateway.assets import Maker
+from gateway.rules.storage import KeptTime
 from kit.clock import now
 from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer
@@ -39,7 +40,7 @@ class Files:
 
         assets = self.shop.services.jobs.assets
         maker = Maker(uuid7(), self.shop.seeded.workspace_id, None, None)
-        rows = await assets.write(maker, [pieces], 86_400.0)
+        rows = await assets.write(maker, [pieces], KeptTime(86_400.0))
         await assets.keep_now(maker.call_id, rows)
         return rows[0].id
 

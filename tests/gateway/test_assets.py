@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pytest
 from gateway.asset_store import PART_BYTES, AssetStore, StoreAway
 from gateway.errors import StorageFull
 from gateway.rules.asset_types import content_type_of
+from gateway.rules.storage import KeptTime
 from gateway.views import CallRequest, CallResult
 from kit.ids import uuid7
 from kit.sealing import Sealer
@@ -125,6 +127,8 @@ async def test_a_file_is_removed_and_removing_it_again_is_fine(store: AssetStore
         (b"\xff\xd8\xff\xe0", "image/jpeg"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", "audio/wav"),
+        (b"\xff\xf2\x40", "audio/mpeg"),
+        (b"\xff\xf1\x50", "audio/aac"),
         (b"\x00\x00\x00\x18ftypisom", "video/mp4"),
         (b"<html><script>", "application/octet-stream"),
         (b"<svg xmlns=", "application/octet-stream"),
@@ -157,6 +161,49 @@ async def test_pictures_of_a_whole_call_are_stored_and_named_in_its_answer(shop:
     assert await shop.spent() == 6
 
 
+async def spoken(shop: Shop, text: str = "Hello", *, key: str | None = None, **more: object) -> CallResult:
+    body = {"input": text, "voice": "alloy"}
+    request = CallRequest("speaker", Operation.SPEECH, body, idempotency_key=key, keeps_assets=True)
+    return await shop.services.calls.call(await shop.caller(), replace(request, **more))
+
+
+async def test_speech_of_a_whole_call_is_stored_and_named_in_its_answer(shop: Shop) -> None:
+    first = await spoken(shop, key="k")
+    assert first.body is not None
+    (named,) = [UUID(hex=item["asset"]) for item in first.body["data"]]
+    assets = shop.services.jobs.assets
+    row = (await assets.by_ids([named]))[named]
+    assert (row.content_type, row.call_id) == ("audio/wav", first.call_id)
+    sound = b"".join([part async for part in assets.content(row, 0, row.size_bytes)])
+    assert sound.startswith(b"RIFF")
+    assert (await spoken(shop, key="k")).body == first.body
+    assert await shop.room() == (len(sound), 0)
+    assert await shop.spent() == 5
+
+
+async def test_speech_that_keeps_nothing_goes_through_unchanged(shop: Shop) -> None:
+    result = await spoken(shop, keeps_assets=False)
+    assert "b64_audio" in result.body
+    assert await shop.room() == (0, 0)
+
+
+async def test_speech_without_room_is_refused_before_it_costs_anything(shop: Shop) -> None:
+    await shop.give_plan(storage_bytes=5_000)
+    await spoken(shop, "four")
+    with pytest.raises(StorageFull, match="are free"):
+        await spoken(shop, "x" * 6)
+    assert await shop.spent() == 4
+
+
+async def test_cached_speech_is_kept_as_an_asset_of_the_call_that_gets_it(shop: Shop) -> None:
+    first, second = [await spoken(shop, cache=True) for _ in range(2)]
+    assert (first.cached, second.cached) == (False, True)
+    ids = [UUID(hex=result.body["data"][0]["asset"]) for result in (first, second)]
+    rows = await shop.services.jobs.assets.by_ids(ids)
+    assert [rows[each].call_id for each in ids] == [first.call_id, second.call_id]
+    assert await shop.spent() == 5
+
+
 async def test_a_repeat_names_the_same_assets_and_makes_none(shop: Shop) -> None:
     first = await picture(shop, key="k")
     again = await picture(shop, key="k")
@@ -164,6 +211,37 @@ async def test_a_repeat_names_the_same_assets_and_makes_none(shop: Shop) -> None
     assert again.body == first.body
     assert await shop.pg.fetchval("SELECT count(*) FROM assets") == 1
     assert (await shop.room())[1] == 0
+
+
+async def test_a_cached_picture_is_kept_as_an_asset_of_the_call_that_gets_it(shop: Shop) -> None:
+    """Neither names another call's assets, which its caller may not see, nor hands them to who keeps none."""
+    other_key = uuid7()
+    request = CallRequest("snapshot", Operation.IMAGE, {"prompt": "a cat"}, cache=True)
+    calls = shop.services.calls
+    plain = await calls.call(await shop.caller(), request)
+    kept = [
+        await calls.call(await shop.caller(**who), replace(request, keeps_assets=True))
+        for who in ({"api_key_id": other_key}, {})
+    ]
+    again = await calls.call(await shop.caller(), request)
+    assert [result.cached for result in (plain, *kept, again)] == [False, True, True, True]
+    assert again.body == plain.body
+    ids = [UUID(hex=result.body["data"][0]["asset"]) for result in kept]
+    rows = await shop.services.jobs.assets.by_ids(ids)
+    assert [(rows[each].call_id, rows[each].api_key_id) for each in ids] == [
+        (kept[0].call_id, other_key),
+        (kept[1].call_id, shop.seeded.api_key_id),
+    ]
+    assert await shop.room() == (sum(row.size_bytes for row in rows.values()), 0)
+    assert await shop.spent() == 3
+
+
+async def test_a_picture_that_was_kept_leaves_the_providers_answer_in_the_cache(shop: Shop) -> None:
+    request = CallRequest("snapshot", Operation.IMAGE, {"prompt": "a dog"}, cache=True, keeps_assets=True)
+    first = await shop.services.calls.call(await shop.caller(), request)
+    plain = await shop.services.calls.call(await shop.caller(), replace(request, keeps_assets=False))
+    assert "asset" in first.body["data"][0]
+    assert (plain.cached, list(plain.body["data"][0])) == (True, ["b64_json"])
 
 
 async def test_a_call_that_keeps_nothing_goes_through_unchanged(shop: Shop) -> None:
@@ -283,6 +361,89 @@ async def test_C1_assets_are_kept_as_long_as_the_plan_says_and_a_day_where_nothi
     assert await shop.room() == (0, 0)
 
 
+async def storing(shop: Shop, *, on: bool) -> None:
+    await shop.pg.execute("UPDATE workspaces SET store_outputs = $1", on)
+    shop.services.workspaces.forget_all()
+
+
+async def test_D12_assets_that_were_stored_end_a_day_after_they_were_made_once_storing_is_turned_off(
+    shop: Shop,
+) -> None:
+    await shop.give_plan(asset_retention_days=30)
+    await storing(shop, on=True)
+    for _ in range(2):
+        await shop.ended(await shop.start())
+    await picture(shop)
+    assets = shop.services.jobs.assets
+    rows = await shop.pg.fetch("SELECT id, created_at, expires_at FROM assets")
+    ids = [row["id"] for row in rows]
+    async with later(timedelta(hours=25)):
+        assert len(await assets.by_ids(ids)) == 3
+        assert await assets.purge(limit=10) == 0
+    await storing(shop, on=False)
+    found = await assets.by_ids(ids)
+    assert {found[row["id"]].expires_at for row in rows} == {row["created_at"] + timedelta(hours=24) for row in rows}
+    async with later(timedelta(hours=25)):
+        assert await assets.by_ids(ids) == {}  # at once, before anything is purged
+        await storing(shop, on=True)
+        assert len(await assets.by_ids(ids)) == 3  # for who did not mean it
+        await storing(shop, on=False)
+        assert await assets.purge(limit=2) == 4  # two from view, then their files
+        assert await assets.purge(limit=10) == 2
+    assert files_of(shop) == 0
+    assert await shop.room() == (0, 0)
+
+
+async def test_D12_what_a_job_makes_that_was_begun_before_storing_was_turned_off_ends_with_it(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=None)
+    await storing(shop, on=True)
+    call_id = await shop.start()
+    await storing(shop, on=False)
+    await shop.ended(call_id)
+    (key,) = [row[0] for row in await shop.pg.fetch("SELECT id FROM assets")]
+    async with later(timedelta(hours=25)):
+        assert await shop.services.jobs.assets.by_ids([key]) == {}
+        assert await shop.services.jobs.assets.purge(limit=10) == 2
+
+
+async def test_C1_a_plan_with_storage_keeps_its_assets_when_storing_is_turned_off(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=90, storage_bytes=10**9)
+    await storing(shop, on=True)
+    await shop.ended(await shop.start())
+    await storing(shop, on=False)
+    key = await shop.pg.fetchval("SELECT id FROM assets")
+    async with later(timedelta(days=89)):
+        assert await shop.services.jobs.assets.by_ids([key])
+        assert await shop.services.jobs.assets.purge(limit=10) == 0
+
+
+async def test_C9_who_left_keeps_what_they_made_when_the_workspace_turns_storing_off(shop: Shop) -> None:
+    await shop.give_plan(asset_retention_days=None)
+    await storing(shop, on=True)
+    for _ in range(2):
+        await shop.ended(await shop.start())
+    keys = [row[0] for row in await shop.pg.fetch("SELECT id FROM assets ORDER BY id")]
+    for key, removed_at in zip(keys, (None, datetime.now(UTC)), strict=True):
+        await shop.pg.execute(_MAKER, uuid7(), f"{key.hex}@example.com", shop.seeded.workspace_id, removed_at, key)
+    await storing(shop, on=False)
+    async with later(timedelta(hours=25)):
+        assert list(await shop.services.jobs.assets.by_ids(keys)) == [keys[1]]
+        assert await shop.services.jobs.assets.purge(limit=10) == 2
+        assert list(await shop.services.jobs.assets.by_ids(keys)) == [keys[1]]
+
+
+_MAKER = """
+WITH made AS (
+    INSERT INTO users (id, email, email_key, name, created_at, updated_at) VALUES ($1, $2, $2, 'M', now(), now())
+    RETURNING id
+), joined AS (
+    INSERT INTO members (id, workspace_id, user_id, role, joined_at, removed_at)
+    SELECT gen_random_uuid(), $3, id, 'MEMBER', now(), $4 FROM made RETURNING user_id
+)
+UPDATE assets SET owner_id = joined.user_id, api_key_id = NULL FROM joined WHERE assets.id = $5
+"""
+
+
 async def test_two_purges_beside_each_other_count_each_asset_once(shop: Shop) -> None:
     for _ in range(5):
         await shop.ended(await shop.start())
@@ -301,7 +462,7 @@ async def test_what_a_dead_call_left_behind_is_removed(shop: Shop) -> None:
     maker = Maker(call_id, shop.seeded.workspace_id, None, None)
     entitlements = (await shop.caller()).plan.entitlements
     await assets.reserve_now(maker, entitlements, 5_000)
-    await assets.write(maker, [lambda: pieces(b"abc")], None)
+    await assets.write(maker, [lambda: pieces(b"abc")], KeptTime(None))
     assert (await shop.room(), files_of(shop)) == ((0, 5_000), 1)
     assert await assets.purge(limit=10) == 0
     async with later(timedelta(hours=1)):

@@ -85,6 +85,18 @@ async def test_each_line_is_a_call_whose_answer_is_a_line_of_the_output(gate: Ga
     await assert_invariants(pg)
 
 
+async def test_lines_of_a_caching_keys_batch_are_answered_from_the_cache(gate: Gate, pg) -> None:
+    await pg.execute("UPDATE api_keys SET cache_answers = true")
+    gate.services.principals._principals.clear()
+    assert (await gate.ask(chat())).headers["x-tollgate-cache"] == "miss"
+    batch_id = await begun(gate, line("a"))
+    await work(gate)
+    (only,) = await content(gate, (await told(gate, batch_id))["output_file_id"])
+    usage = only["response"]["body"]["usage"]
+    assert (usage["cached"], usage["credits"]) == (True, "0")
+    await assert_invariants(pg)
+
+
 @pytest.mark.parametrize(
     ("url", "body"),
     [

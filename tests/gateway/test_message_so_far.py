@@ -25,6 +25,25 @@ def test_a_streamed_message_is_the_whole_one(content, stop_reason) -> None:
     assert so_far.body() == message(content, stop_reason)
 
 
+@given(st.lists(blocks, max_size=4), st.integers(0, 40))
+def test_who_comes_later_is_told_the_same_in_fewer_events(content, cut) -> None:
+    told = events(content)
+    before, later = MessageSoFar(), MessageSoFar()
+    for event in told[:cut]:
+        before.add(event)
+    for event in [*before.chunks(), *told[cut:]]:
+        later.add(event)
+    assert later.body() == message(content)
+    merged = [
+        (event.get("index"), event["delta"]["type"])
+        for event in before.chunks()
+        if "index" in event and "delta" in event
+    ]
+    assert len(merged) == len(set(merged))
+    assert "ping" not in {event["type"] for event in before.chunks()}
+    assert before.is_empty == (not before.chunks())
+
+
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_copy_goes_its_own_way(cut) -> None:
     told = events([THINKING, TEXT, TOOL], "tool_use")

@@ -283,7 +283,7 @@ SCENES: dict[str, Scene] = {
     )
 }  # fmt: skip
 OF_PREDICTIONS = {row.name for row in ROWS if row.name.startswith("prediction_")}
-"""Jobs: tests/gateway/test_job_rules.py has how they are seen, test_jobs.py how they end."""
+"""Jobs: tests/gateway/test_truth_of_predictions.py plays them."""
 
 
 def test_every_row_has_its_scene() -> None:

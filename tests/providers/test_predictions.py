@@ -11,6 +11,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from providers.at_once import AtOnce
 from providers.base import Operation, Timeouts
 from providers.errors import (
     ProviderError,
@@ -25,6 +26,8 @@ from providers.json_paths import read, write
 from providers.prediction_http import HttpPredictionProvider, NotReached
 from providers.prediction_terms import CancelMethod, PredictionTerms, WebhookScheme
 from providers.predictions import PredictionRequest, PredictionState, PredictionUnknown, WebhookRefused
+from providers.sandbox import SandboxProvider
+from providers.sandbox_jobs import SandboxJobs
 
 KEY = "sk-very-secret"
 
@@ -285,3 +288,14 @@ def test_paths_into_json() -> None:
     write(body, "c.d", 3)
     write(body, ".", {"e": 4})
     assert body == {"a": {"b": {"c": 2}}, "c": {"d": 3}, "e": 4}
+
+
+@pytest.mark.parametrize(
+    "provider", [AtOnce(SandboxProvider("there")), SandboxJobs("there")], ids=["at once", "sandbox"]
+)
+async def test_a_provider_without_files_and_webhooks_of_its_own_says_so(provider) -> None:
+    assert not provider.owns("https://example.com/file")
+    with pytest.raises(PredictionUnknown):
+        await anext(provider.fetch("https://example.com/file"))
+    with pytest.raises(WebhookRefused):
+        provider.webhook_subject({}, b"{}", 0)

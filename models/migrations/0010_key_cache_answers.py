@@ -1,0 +1,15 @@
+"""Whether an API key's calls may be answered from the cache where the calls do not say."""
+
+from pathlib import Path
+
+from tortoise.migrations import migration as tortoise_migration
+from tortoise.migrations import operations
+
+_SQL = Path(__file__).parent / "sql" / "0010_key_cache_answers.sql"
+
+
+class Migration(tortoise_migration.Migration):
+    """Forward only: money tables are not dropped by a rollback, a backup is restored instead."""
+
+    dependencies = [("models", "0009_jobs_and_assets")]  # noqa: RUF012  as Tortoise reads it
+    operations = [operations.RunSQL(_SQL.read_text(encoding="utf-8"))]  # noqa: RUF012  Tortoise reads a list here
