@@ -74,19 +74,11 @@ class Places:
         if limit is None:
             return None
         key = caller.workspace_id, limit
-        at = monotonic()
-        spare = self._spare.get(key)
-        while spare:
-            place = spare.pop()
-            if at - place.acquired_at < REUSE_S and at - place.renewed_at < self._ttl_s / 2:
-                self._running.add(place)
-                return place
-            self._release([place.lease])
-        lease = Lease(caller.workspace_id.hex, uuid7().hex)
-        taken = await self._leases.acquire(lease.workspace, lease.lease_id, limit, self._ttl_s)
-        if not taken:
+        place = self._spare_of(key) or await self._acquired(key)
+        if place is None:
+            place = self._spare_of(key)  # given back while Redis was asked
+        if place is None:
             raise TooManyCalls(limit)
-        place = Place(lease, key, at, at, taken * 2 <= limit)
         self._running.add(place)
         return place
 
@@ -132,6 +124,23 @@ class Places:
         self._sweep(everything=True)
         if self._releasing:
             await asyncio.wait(self._releasing)
+
+    def _spare_of(self, key: tuple[UUID, int]) -> Place | None:
+        spare = self._spare.get(key)
+        at = monotonic()
+        while spare:
+            place = spare.pop()
+            if at - place.acquired_at < REUSE_S and at - place.renewed_at < self._ttl_s / 2:
+                return place
+            self._release([place.lease])
+        return None
+
+    async def _acquired(self, key: tuple[UUID, int]) -> Place | None:
+        workspace_id, limit = key
+        at = monotonic()
+        lease = Lease(workspace_id.hex, uuid7().hex)
+        taken = await self._leases.acquire(lease.workspace, lease.lease_id, limit, self._ttl_s)
+        return Place(lease, key, at, at, taken * 2 <= limit) if taken else None
 
     def _sweep(self, *, everything: bool = False) -> None:
         """Release what has waited in vain."""

@@ -87,7 +87,10 @@ async def test_a_plan_is_paid_and_cancelled_and_cards_are_kept_in_the_browser(vi
         successUrl=f"{visitor.running.url}/billing/return?session_id={{CHECKOUT_SESSION_ID}}",
     )
     await tab.open(begun["checkoutUrl"])
+    await pay_with(tab, "visa_chargeDeclined 4000000000000002")
+    await tab.until(PROBLEM, lambda text: "declined" in str(text))
     await pay_with(tab, "visa 4242424242424242")
+    await shows(tab, "Thank you")
     await visitor.until(
         "subscription { status plan { code } }",
         lambda node: node["subscription"] == {"status": "ACTIVE", "plan": {"code": "pro"}},
