@@ -226,7 +226,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         tracing = otel or NoTracing()
         cache = AnswerCache(redis, sealer)
         specs = provider_specs(snapshot)
-        jobs = await open_jobs(JobParts(database, catalog, ledger, sealer, outputs, providers, settings), specs, stack)
+        parts = JobParts(database, catalog, ledger, sealer, outputs, providers, settings, router, tracing)
+        jobs = await open_jobs(parts, specs, stack)
         calls = Calls(
             database,
             catalog,
