@@ -64,6 +64,7 @@ from gateway.in_flight import InFlight
 from gateway.metrics import watch_process
 from gateway.offers import Offers
 from gateway.outputs import Outputs
+from gateway.pauses import Pauses
 from gateway.places import Places
 from gateway.publishers import POLICY, Publishers
 from gateway.repeats import Repeats
@@ -216,7 +217,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         repeats = Repeats(database, ledger, outputs)
         breakers = Breakers(link, circuit_terms(providers))
         stack.push_async_callback(breakers.close)
-        router = Router(providers, breakers)
+        pauses = Pauses(link)
+        stack.push_async_callback(pauses.close)
+        router = Router(providers, breakers, pauses)
         published = PublishedModels(database)
         publishers = Publishers(sealer, settings.egress_allow)
         stack.push_async_callback(publishers.aclose)
@@ -256,6 +259,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             ("live-updates", hub.run()),
             ("catalog-refresh", _follow(catalog)),
             ("circuits", breakers.run()),
+            ("pauses", pauses.run()),
         ):
             stack.push_async_callback(stop, asyncio.create_task(work, name=name))
         resolver_services = ResolverServices(

@@ -19,6 +19,7 @@ from gateway.asked import Asked
 from gateway.breakers import Breakers
 from gateway.failures import Outcome, is_providers_fault, outcome_of
 from gateway.metrics import note_answer, note_failure
+from gateway.pauses import Pauses
 from gateway.routed import BegunStream, Routed, Try
 from gateway.rules.circuit import Passage
 from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, drawn, pause_s
@@ -39,12 +40,19 @@ _LIMITED_S: Final = 1.0
 class Router:
     """One per process: asks providers, and remembers which of them want to be left alone."""
 
-    def __init__(self, providers: Registry, breakers: Breakers, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        providers: Registry,
+        breakers: Breakers,
+        pauses: Pauses,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         """`chance` draws from 0 to 1, for lots and pauses."""
         self._providers = providers
         self._breakers = breakers
         self._chance = chance
-        self._paused: dict[tuple[str, str], float] = {}
+        self._pauses = pauses
+        self._paused = pauses.until
         """Provider and its model that asked for a pause, with its end on the monotonic clock."""
 
     async def answer(self, admitted: Admitted, routed: Routed) -> ProviderAnswer:
@@ -154,7 +162,7 @@ class Router:
         if wait_s is not None:
             wait_s = min(wait_s, MAX_RETRY_AFTER_S)
         if wait_s is not None and policy.circuit_failures:
-            self._paused[visit.route.provider, visit.route.upstream_model] = time.monotonic() + wait_s
+            self._pauses.ask(visit.route.provider, visit.route.upstream_model, wait_s)
         failure = Failure(
             repeatable=error.retryable and not visit.trial,
             slow=isinstance(error, UpstreamTimeout) and error.phase in {"first_byte", "idle", "total"},
