@@ -2,7 +2,8 @@
 
 uvicorn writes the head and the body of a response separately: two system calls here and two wake-ups of the client. This
 keeps back the head of a response that states its Content-Length until its body comes, which the application sends at
-once; the head of a stream goes out at once as ever. All else, reading, pipelining, flow control, 100-continue, time
+once, and that of a stream whose application says so (BEFORE_BODY), as its first piece follows; the head of any other
+stream goes out at once as ever. All else, reading, pipelining, flow control, 100-continue, time
 limits and shutdown, is uvicorn's.
 """
 
@@ -19,6 +20,8 @@ _FORBIDDEN_IN_VALUES: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _PLAIN_PATH: Final = re.compile(rb"/[A-Za-z0-9_/.-]+")
 _INVALID: Final = "Invalid HTTP request received."
 _MOST_NAMES: Final = 1_000
+BEFORE_BODY: Final = "tollgate.before_body"
+"""Set in a response's start: its first body follows soon, so that the head may wait for it."""
 _MOST_KEPT_BACK: Final = 1024 * 1024
 """A larger body is not worth being copied behind its head."""
 _names: Final[dict[bytes, bytes]] = {}
@@ -133,7 +136,8 @@ class _Cycle(RequestResponseCycle):
             return
         if message["type"] == "http.response.start" and not self.response_started:
             head = self._start(message["status"], [*self.default_headers, *message.get("headers", ())])
-            if self.chunked_encoding is False and 0 < self.expected_content_length <= _MOST_KEPT_BACK:
+            whole = self.chunked_encoding is False and 0 < self.expected_content_length <= _MOST_KEPT_BACK
+            if whole or (self.chunked_encoding and message.get(BEFORE_BODY)):
                 self._head = head
             else:
                 self.transport.write(head)
@@ -186,6 +190,8 @@ class _Cycle(RequestResponseCycle):
             content = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more_body:
                 content += b"0\r\n\r\n"
+            if head:
+                content = head + content
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:

@@ -11,11 +11,14 @@ from gateway.asset_store import AssetStore
 from gateway.asset_urls import AssetUrls
 from gateway.assets import Assets
 from gateway.job_ending import JobEnding
+from gateway.job_placing import JobPlacing
 from gateway.job_runner import JobRunner
 from gateway.jobs import Jobs
 from gateway.kept_files import KeptFiles
 from gateway.output_files import OutputFiles
 from gateway.outputs import Outputs
+from gateway.routing import Router
+from gateway.tracing import Tracing
 from kit.sealing import Sealer
 from metering.ledger import Ledger
 from models.database import Database
@@ -34,6 +37,8 @@ class JobParts:
     outputs: Outputs
     providers: Registry
     settings: Settings
+    router: Router
+    tracing: Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +62,12 @@ async def open_jobs(parts: JobParts, specs: Sequence[ProviderSpec], stack: Async
     files = OutputFiles(settings.egress_allow)
     providers = await JobProviders.open(specs, os.environ, parts.providers)
     stack.push_async_callback(providers.aclose)
-    ending = JobEnding(database, parts.ledger, assets, parts.outputs, files)
-    runner = JobRunner(database, parts.ledger, parts.sealer, providers, ending, settings.public_url)
+    ending = JobEnding(database, parts.ledger, assets, parts.outputs, files, parts.tracing)
+    placing = JobPlacing(database, parts.router, providers, parts.tracing, settings.public_url)
+    runner = JobRunner(database, parts.ledger, parts.sealer, providers, placing, ending)
     stack.push_async_callback(runner.close)
     return OpenedJobs(
-        jobs=Jobs(database, parts.catalog, parts.ledger, parts.sealer, assets),
+        jobs=Jobs(database, parts.catalog, parts.ledger, parts.sealer, assets, parts.tracing),
         runner=runner,
         assets=assets,
         urls=urls,

@@ -65,6 +65,7 @@ from gateway.in_flight import InFlight
 from gateway.metrics import watch_process
 from gateway.offers import Offers
 from gateway.outputs import Outputs
+from gateway.pauses import Pauses
 from gateway.places import Places
 from gateway.publishers import POLICY, Publishers
 from gateway.repeats import Repeats
@@ -218,7 +219,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         repeats = Repeats(database, ledger, outputs)
         breakers = Breakers(link, circuit_terms(providers))
         stack.push_async_callback(breakers.close)
-        router = Router(providers, breakers)
+        pauses = Pauses(link)
+        stack.push_async_callback(pauses.close)
+        router = Router(providers, breakers, pauses)
         published = PublishedModels(database)
         publishers = Publishers(sealer, settings.egress_allow)
         stack.push_async_callback(publishers.aclose)
@@ -228,7 +231,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         tracing = otel or NoTracing()
         cache = AnswerCache(redis, sealer)
         specs = provider_specs(snapshot)
-        jobs = await open_jobs(JobParts(database, catalog, ledger, sealer, outputs, providers, settings), specs, stack)
+        parts = JobParts(database, catalog, ledger, sealer, outputs, providers, settings, router, tracing)
+        jobs = await open_jobs(parts, specs, stack)
         calls = Calls(
             database,
             catalog,
@@ -257,6 +261,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             ("live-updates", hub.run()),
             ("catalog-refresh", _follow(catalog)),
             ("circuits", breakers.run()),
+            ("pauses", pauses.run()),
         ):
             stack.push_async_callback(stop, asyncio.create_task(work, name=name))
         resolver_services = ResolverServices(

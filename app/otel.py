@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.asgi import Scope
-from gateway.tracing import CallTrace, Step
+from gateway.tracing import CallTrace, JobFacts, JobPart, Step
 from gateway.views import Caller, CallRequest
 from kit.errors import Refusal, RequestFailure
 from kit.ids import encode_id
@@ -41,8 +41,9 @@ _OPERATIONS: Final = {
     Operation.MESSAGES: "chat",
     Operation.SPEECH: "generate_content",
     Operation.TRANSCRIPTION: "generate_content",
+    Operation.VIDEO: "generate_content",
 }
-_OUTPUT_TYPES: Final = {Operation.IMAGE: "image"}
+_OUTPUT_TYPES: Final = {Operation.IMAGE: "image", Operation.VIDEO: "video"}
 _NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
     "max_completion_tokens": "gen_ai.request.max_tokens",
@@ -53,6 +54,7 @@ _NUMBERS: Final = {
     "presence_penalty": "gen_ai.request.presence_penalty",
     "seed": "gen_ai.request.seed",
 }
+_Attributes = dict[str, str | int | float | bool]
 _HEADERS: Final = (b"traceparent", b"tracestate")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
@@ -81,21 +83,34 @@ class OtelTracing:
 
     def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
         """See Tracing."""
-        return OtelCallTrace(self._tracer, caller, request)
+        operation = _operation_of(request.operation)
+        shared = _asked(operation, request)
+        span = self._tracer.start_span(operation, kind=SpanKind.SERVER, attributes=shared)
+        _identify(span, caller.request_id, caller.workspace_id)
+        return OtelCallTrace(self._tracer, span, operation, shared)
+
+    def resume(self, part: JobPart, facts: JobFacts) -> CallTrace:
+        """See Tracing. A span of a consumer, as what it goes on with was handed over by way of the database."""
+        operation = _operation_of(facts.operation)
+        shared = _kind_of(operation, facts.operation)
+        parent = _PROPAGATOR.extract(dict(facts.carried), otel_context.Context())
+        span = self._tracer.start_span(f"tollgate.job.{part}", parent, kind=SpanKind.CONSUMER, attributes=shared)
+        _identify(span, facts.request_id, facts.workspace_id)
+        trace_ = OtelCallTrace(self._tracer, span, operation, shared)
+        trace_.of_call(facts.call_id, facts.model)
+        return trace_
 
 
 class OtelCallTrace:
     """Serves CallTrace with one span for the call and one for each of its parts."""
 
-    def __init__(self, tracer: trace.Tracer, caller: Caller, request: CallRequest) -> None:
-        """Starts the call's span, a child of the request's own parent."""
+    def __init__(self, tracer: trace.Tracer, span: Span, operation: str, shared: _Attributes) -> None:
+        """`span` is the call's own; `shared` are the attributes of those of its providers too."""
         self._tracer = tracer
-        self._operation = _OPERATIONS.get(request.operation, request.operation.lower())
-        self._shared = _asked(self._operation, request)
-        self._span = tracer.start_span(self._operation, kind=SpanKind.SERVER, attributes=self._shared)
-        self._span.set_attribute("tollgate.request.id", caller.request_id)
-        self._span.set_attribute("tollgate.workspace.id", encode_id("ws", caller.workspace_id))
-        self._context = trace.set_span_in_context(self._span)
+        self._operation = operation
+        self._shared = shared
+        self._span = span
+        self._context = trace.set_span_in_context(span)
         self._provider: Span | None = None
 
     def __enter__(self) -> Self:
@@ -127,6 +142,10 @@ class OtelCallTrace:
     def admitted(self, call_id: UUID, model: str) -> None:
         """See CallTrace."""
         self._span.update_name(f"{self._operation} {model}")
+        self.of_call(call_id, model)
+
+    def of_call(self, call_id: UUID, model: str) -> None:
+        """Which call it is."""
         self._span.set_attribute("gen_ai.request.model", model)
         self._span.set_attribute("tollgate.call.id", encode_id("call", call_id))
 
@@ -137,9 +156,11 @@ class OtelCallTrace:
             f"{self._operation} {upstream_model}", self._context, kind=SpanKind.CLIENT, attributes=attributes
         )
         self._span.set_attribute("gen_ai.provider.name", provider)
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier, trace.set_span_in_context(self._provider, self._context))
-        return tuple(carrier.items())
+        return _headers_of(trace.set_span_in_context(self._provider, self._context))
+
+    def carried(self) -> Headers:
+        """See CallTrace."""
+        return _headers_of(self._context)
 
     def answered(self, usage: Usage | None) -> None:
         """See CallTrace."""
@@ -176,17 +197,37 @@ class OtelCallTrace:
         _fail(self._span, refusal.code.value)
 
 
-def _asked(operation: str, request: CallRequest) -> dict[str, str | int | float | bool]:
+def _operation_of(operation: Operation) -> str:
+    return _OPERATIONS.get(operation, operation.lower())
+
+
+def _identify(span: Span, request_id: str, workspace_id: UUID) -> None:
+    span.set_attribute("tollgate.request.id", request_id)
+    span.set_attribute("tollgate.workspace.id", encode_id("ws", workspace_id))
+
+
+def _headers_of(context: otel_context.Context) -> Headers:
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, context)
+    return tuple(carrier.items())
+
+
+def _kind_of(name: str, operation: Operation) -> _Attributes:
+    attributes: _Attributes = {"gen_ai.operation.name": name}
+    if operation in _OUTPUT_TYPES:
+        attributes["gen_ai.output.type"] = _OUTPUT_TYPES[operation]
+    return attributes
+
+
+def _asked(operation: str, request: CallRequest) -> _Attributes:
     body: JsonObject = request.body
-    attributes: dict[str, str | int | float | bool] = {"gen_ai.operation.name": operation}
+    attributes = _kind_of(operation, request.operation)
     for name, attribute in _NUMBERS.items():
         value = body.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
             attributes[attribute] = value
     if body.get("stream") is True:
         attributes["gen_ai.request.stream"] = True
-    if request.operation in _OUTPUT_TYPES:
-        attributes["gen_ai.output.type"] = _OUTPUT_TYPES[request.operation]
     return attributes
 
 

@@ -13,6 +13,7 @@ from accounts.rules.roles import ApiScope
 from accounts.views import Principal
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, send_bytes
 from app.credentials import Credentials
+from app.http_protocol import BEFORE_BODY
 from app.rest_admission import of_scope
 from app.sdk_retries import SdkRetries
 from app.throttle import Throttle
@@ -177,6 +178,7 @@ async def _stream(stream: CallStream, writer: Writer, send: Send, headers: Heade
         {
             "type": "http.response.start",
             "status": 200,
+            BEFORE_BODY: True,
             "headers": [
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
@@ -204,22 +206,24 @@ async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) 
 
     So does leaving the block by an exception. Raises ClientGone where the client left before the stream had begun.
     """
-    begun = asyncio.create_task(opening)
+    opener = asyncio.current_task()
+    assert opener is not None, "a request runs in a task"
+    stream: CallStream | None = None
 
     async def until_gone() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        if begun.done() and not begun.cancelled() and begun.exception() is None:
-            begun.result().leave()
+        if stream is not None:
+            stream.leave()
         else:
-            begun.cancel()
+            opener.cancel()
 
     watcher = asyncio.create_task(until_gone())
     try:
         try:
-            stream = await begun
+            stream = await opening
         except asyncio.CancelledError:
-            if watcher.done():
+            if watcher.done() and not opener.uncancel():
                 raise ClientGone from None
             raise
         try:

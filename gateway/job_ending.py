@@ -13,14 +13,18 @@ from gateway.assets import Assets, kept_body
 from gateway.errors import JobCanceled, JobFailed, JobLost, UpstreamFailed
 from gateway.failures import kept_sentence
 from gateway.job_rows import Job
+from gateway.metrics import note_end
 from gateway.output_files import OutputFiles
 from gateway.outputs import Outputs
+from gateway.routed import Routed
 from gateway.rules.jobs import OUTPUT_LIFE, verdict_of
+from gateway.rules.truth import Ground, Verdict
+from gateway.tracing import CallTrace, JobPart, Step, Tracing
 from kit.clock import now
 from kit.errors import Refusal
 from metering.ledger import Ledger
 from metering.operations import EndStatus, Release, SealedOutput, Settle, UsageFacts
-from metering.views import Rejected
+from metering.views import Outcome, Rejected, Settled
 from models.database import Database, transaction
 from providers.base import Operation
 from providers.predictions import Prediction, PredictionProvider, PredictionState
@@ -30,7 +34,13 @@ class JobEnding:
     """One per process."""
 
     def __init__(
-        self, database: Database, ledger: Ledger, assets: Assets, outputs: Outputs, files: OutputFiles
+        self,
+        database: Database,
+        ledger: Ledger,
+        assets: Assets,
+        outputs: Outputs,
+        files: OutputFiles,
+        tracing: Tracing,
     ) -> None:
         """The parts of one process."""
         self._database = database
@@ -38,6 +48,7 @@ class JobEnding:
         self._assets = assets
         self._outputs = outputs
         self._files = files
+        self._tracing = tracing
 
     async def of_prediction(self, job: Job, provider: PredictionProvider, prediction: Prediction) -> None:
         """The job's prediction has ended: charge what the truth table says of it.
@@ -57,51 +68,72 @@ class JobEnding:
         reason = (
             None if told.status == "SUCCEEDED" else _reason_of(prediction, asked=asked, charged=told.usage is not None)
         )
-        if told.usage is None:
-            assert reason is not None, "what succeeded is charged"
-            await self.released(job, reason)
-            return
-        try:
-            rows = await self._assets.write(
-                job.maker,
-                [partial(self._files.content, provider, file) for file in prediction.outputs],
-                job.terms.kept,
-            )
-        except FileTooLarge:
-            await self.released(job, JobLost("what the job made is too large to be kept; nothing is charged"))
-            return
-        await self._settled(job, told.status, told.usage, rows, reason)
+        with self._tracing.resume(JobPart.END, job.traced) as trace:
+            if told.usage is None:
+                assert reason is not None, "what succeeded is charged"
+                await self._released(job, reason, trace)
+                return
+            try:
+                rows = await self._assets.write(
+                    job.maker,
+                    [partial(self._files.content, provider, file) for file in prediction.outputs],
+                    job.terms.kept,
+                )
+            except FileTooLarge:
+                too_large = JobLost("what the job made is too large to be kept; nothing is charged")
+                await self._released(job, too_large, trace)
+                return
+            await self._settled(job, told, told.usage, rows, reason, trace)
 
     async def released(self, job: Job, refusal: Refusal) -> None:
         """It made nothing that anybody gets: its hold goes back."""
+        with self._tracing.resume(JobPart.END, job.traced) as trace:
+            await self._released(job, refusal, trace)
+
+    async def _released(self, job: Job, refusal: Refusal, trace: CallTrace) -> None:
+        status: EndStatus = "CANCELED" if isinstance(refusal, JobCanceled) else "FAILED"
         operation = Release(
             call_id=job.call_id,
             wallet_id=job.wallet_id,
             workspace_id=job.workspace_id,
-            status="CANCELED" if isinstance(refusal, JobCanceled) else "FAILED",
+            status=status,
             error_code=refusal.code,
             error_message=_kept(refusal),
         )
-        await self._end(job, operation, ())
+        trace.failed(refusal)
+        if await self._end(job, operation, (), trace) is not None:
+            note_end(job.model_slug, Verdict(status, Ground.NOTHING, None), 0)
 
     async def _settled(
-        self, job: Job, status: EndStatus, usage: UsageFacts, rows: Sequence[AssetRow], reason: Refusal | None
+        self,
+        job: Job,
+        told: Verdict,
+        usage: UsageFacts,
+        rows: Sequence[AssetRow],
+        reason: Refusal | None,
+        trace: CallTrace,
     ) -> None:
-        terms = job.terms
+        """`told` with its `usage`."""
+        terms, status = job.terms, told.status
         cost_micro = terms.rates.cost_micro(usage, terms.discount_percent)
         operation = Settle(
             call_id=job.call_id,
             wallet_id=job.wallet_id,
             workspace_id=job.workspace_id,
             cost_micro=cost_micro,
-            usage=replace(usage, details={**(usage.details or {}), "test": True}) if terms.test else usage,
+            usage=_recorded(job, usage),
             status=status,
             error_code=reason.code if reason is not None and status == "FAILED" else None,
             error_message=None if reason is None else _kept(reason),
             sealed_output=self._sealed(job, rows) if rows else None,
             modality=_modality(job.operation),
         )
-        await self._end(job, operation, rows)
+        if reason is not None:
+            trace.failed(reason)
+        settled = await self._end(job, operation, rows, trace)
+        if isinstance(settled, Settled):
+            note_end(job.model_slug, told, cost_micro)
+            trace.settled(usage, settled.charged_micro)
 
     def _sealed(self, job: Job, rows: Sequence[AssetRow]) -> SealedOutput | None:
         days = job.terms.stored_days
@@ -113,18 +145,31 @@ class JobEnding:
             stored_for=None if days is None else timedelta(days=days),
         )
 
-    async def _end(self, job: Job, operation: Settle | Release, rows: Sequence[AssetRow]) -> None:
-        """All or nothing, and only the first time: whoever comes second finds it ended under the lock."""
+    async def _end(
+        self, job: Job, operation: Settle | Release, rows: Sequence[AssetRow], trace: CallTrace
+    ) -> Outcome | None:
+        """All or nothing, and only the first time: whoever comes second finds it ended under the lock, and gets None."""
         at = now()
-        async with transaction(self._database) as conn:
-            locked = await job_rows.lock(conn, job.wallet_id, job.call_id)
-            if locked is None or locked.ended_at is not None:
-                return
-            (outcome,) = await self._ledger.post(conn, [operation], now=at)
-            if isinstance(outcome, Rejected):
-                raise outcome.error
-            await self._assets.keep(conn, job.call_id, rows)
-            await job_rows.end(conn, job.call_id, at)
+        with trace.step(Step.SETTLEMENT):
+            async with transaction(self._database) as conn:
+                locked = await job_rows.lock(conn, job.wallet_id, job.call_id)
+                if locked is None or locked.ended_at is not None:
+                    return None
+                (outcome,) = await self._ledger.post(conn, [operation], now=at)
+                if isinstance(outcome, Rejected):
+                    raise outcome.error
+                await self._assets.keep(conn, job.call_id, rows)
+                await job_rows.end(conn, job.call_id, at)
+        return outcome
+
+
+def _recorded(job: Job, usage: UsageFacts) -> UsageFacts:
+    """As gateway.metered.recorded: with its route, and with a test key's mark."""
+    route = Routed(list(job.tries)).told()
+    if route is None and not job.terms.test:
+        return usage
+    test: dict[str, object] = {"test": True} if job.terms.test else {}
+    return replace(usage, details={**(usage.details or {}), **(route or {}), **test})
 
 
 def _kept(refusal: Refusal) -> str:

@@ -9,13 +9,17 @@ from uuid import UUID
 from asyncpg import Record
 
 from gateway.assets import Maker, Room
+from gateway.failures import Outcome
+from gateway.routed import Try
+from gateway.rules.jobs import MAX_TRIES_TOLD
 from gateway.rules.storage import KeptTime
+from gateway.tracing import JobFacts
 from kit.json_values import JsonObject
 from metering.operations import UsageFacts
 from metering.rules.rating import MeterPrice, Rates
 from models.database import Database, execute, fetch_row, transaction
 from models.pool import PoolConnection
-from providers.base import Operation
+from providers.base import Headers, Operation
 
 LEASE: Final = timedelta(seconds=30)
 """How long a job taken by one worker is not taken by another, unless its provider says that it ended."""
@@ -39,18 +43,20 @@ _RENEW: Final = """
 UPDATE jobs SET due_at = greatest(due_at, $2) WHERE call_id = ANY ($1) AND ended_at IS NULL AND poked_at IS NULL
 """
 _SUBMITTING: Final = """
-UPDATE jobs SET submitting_at = $2, provider = $3
+UPDATE jobs SET submitting_at = $2, provider = $3, route = $4
 WHERE call_id = $1 AND ended_at IS NULL AND prediction_id IS NULL AND cancel_requested_at IS NULL
 """
+_TRIED: Final = """
+UPDATE jobs SET terms = terms || $2, submitting_at = CASE WHEN $3 THEN NULL ELSE submitting_at END
+WHERE call_id = $1 AND ended_at IS NULL AND prediction_id IS NULL
+"""
 _TAKEN: Final = """
-UPDATE jobs SET prediction_id = $2, taken_at = $3::timestamptz, request = NULL, polls = 0, misses = 0,
+UPDATE jobs SET prediction_id = $2, taken_at = $3::timestamptz, request = NULL, polls = 0, misses = 0, terms = terms || $5,
     due_at = CASE WHEN cancel_requested_at IS NULL THEN $4::timestamptz ELSE $3::timestamptz END
 WHERE call_id = $1 AND ended_at IS NULL AND prediction_id IS NULL
 """
 _LATER: Final = """
-UPDATE jobs SET due_at = CASE WHEN poked_at IS NULL THEN $2 ELSE poked_at END, misses = $3, route = $4, poked_at = NULL,
-    polls = CASE WHEN route = $4 THEN polls ELSE 0 END,
-    submitting_at = CASE WHEN $5 THEN NULL ELSE submitting_at END
+UPDATE jobs SET due_at = CASE WHEN poked_at IS NULL THEN $2 ELSE poked_at END, misses = $3, poked_at = NULL
 WHERE call_id = $1 AND ended_at IS NULL
 """
 _POKE: Final = """
@@ -58,7 +64,8 @@ UPDATE jobs SET due_at = $3, poked_at = $3 WHERE provider = $1 AND prediction_id
 """
 _LOCK_WALLET: Final = "SELECT FROM wallets WHERE id = $1 FOR NO KEY UPDATE"
 _LOCK_JOB: Final = """
-SELECT wallet_id, submitting_at, prediction_id, ended_at, cancel_requested_at FROM jobs WHERE call_id = $1 FOR UPDATE
+SELECT workspace_id, submitting_at, prediction_id, ended_at, cancel_requested_at, model_slug, operation, request_id, terms
+FROM jobs WHERE call_id = $1 FOR UPDATE
 """
 _OF_CALL: Final = "SELECT workspace_id, wallet_id FROM jobs WHERE call_id = $1"
 _ASK_CANCEL: Final = """
@@ -77,7 +84,10 @@ DELETE FROM jobs WHERE call_id IN
 
 @dataclass(frozen=True, slots=True)
 class JobTerms:
-    """What a job was admitted on: the price at its submit counts."""
+    """What a job was admitted on: the price at its submit counts. `routes` in the order in which they were drawn.
+
+    `trace`: as gateway.tracing.JobFacts carries it.
+    """
 
     bound: UsageFacts
     rates: Rates
@@ -86,6 +96,7 @@ class JobTerms:
     kept: KeptTime
     stored_days: int | None
     test: bool
+    trace: Headers = ()
 
     def as_json(self) -> JsonObject:
         """As the row keeps them."""
@@ -99,12 +110,17 @@ class JobTerms:
             "unstored_s": self.kept.unstored_s,
             "stored_days": self.stored_days,
             "test": self.test,
+            "trace": [list(header) for header in self.trace],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as a worker has claimed it. `hold_expires_at` None: its hold is gone."""
+    """A job as a worker has claimed it. `hold_expires_at` None: its hold is gone.
+
+    `route`: the one of its terms that was asked last. `submitting_at`: since when it may be there, with no id known.
+    `tries`: all so far, in order.
+    """
 
     call_id: UUID
     workspace_id: UUID
@@ -126,6 +142,14 @@ class Job:
     cancel_requested_at: datetime | None
     created_at: datetime
     hold_expires_at: datetime | None
+    tries: tuple[Try, ...] = ()
+
+    @property
+    def traced(self) -> JobFacts:
+        """Its place in its trace."""
+        return JobFacts(
+            self.call_id, self.workspace_id, self.request_id, self.model_slug, self.operation, self.terms.trace
+        )
 
     @property
     def maker(self) -> Maker:
@@ -141,6 +165,7 @@ class Locked:
     prediction_id: str | None
     ended_at: datetime | None
     cancel_requested_at: datetime | None
+    traced: JobFacts
 
 
 async def insert(
@@ -194,22 +219,26 @@ async def renew(database: Database, call_ids: Sequence[UUID], until: datetime) -
     await execute(database, _RENEW, list(call_ids), until)
 
 
-async def mark_submitting(database: Database, call_id: UUID, at: datetime, provider: str) -> bool:
+async def mark_submitting(database: Database, call_id: UUID, at: datetime, provider: str, route: int) -> bool:
     """Before a provider is asked; False where the job was cancelled, taken or ended meanwhile."""
-    return await execute(database, _SUBMITTING, call_id, at, provider) == "UPDATE 1"
+    return await execute(database, _SUBMITTING, call_id, at, provider, route) == "UPDATE 1"
 
 
-async def mark_taken(database: Database, call_id: UUID, prediction_id: str, at: datetime, due_at: datetime) -> bool:
+async def mark_tried(database: Database, call_id: UUID, tries: Sequence[Try], *, nothing_made: bool) -> None:
+    """A provider that was asked failed; `nothing_made`: surely, so that no creation is under way any more."""
+    await execute(database, _TRIED, call_id, _tries_json(tries), nothing_made)
+
+
+async def mark_taken(
+    database: Database, call_id: UUID, prediction_id: str, at: datetime, due_at: datetime, tries: Sequence[Try]
+) -> bool:
     """A provider works on it, and its prompt is forgotten here; False where the job ended meanwhile."""
-    return await execute(database, _TAKEN, call_id, prediction_id, at, due_at) == "UPDATE 1"
+    return await execute(database, _TAKEN, call_id, prediction_id, at, due_at, _tries_json(tries)) == "UPDATE 1"
 
 
-async def put_off(
-    database: Database, job: Job, due_at: datetime, *, misses: int = 0, route: int | None = None, anew: bool = False
-) -> None:
-    """Look again then, or at once where the provider spoke up meanwhile. `anew`: no creation of it is under way."""
-    at_route = job.route if route is None else route
-    await execute(database, _LATER, job.call_id, due_at, misses, at_route, anew)
+async def put_off(database: Database, job: Job, due_at: datetime, *, misses: int = 0) -> None:
+    """Look again then, or at once where the provider spoke up meanwhile."""
+    await execute(database, _LATER, job.call_id, due_at, misses)
 
 
 async def poke(database: Database, provider: str, prediction_id: str, at: datetime) -> bool:
@@ -223,7 +252,10 @@ async def lock(conn: PoolConnection, wallet_id: UUID, call_id: UUID) -> Locked |
     row = await conn.fetchrow(_LOCK_JOB, call_id)
     if row is None:
         return None
-    return Locked(row["submitting_at"], row["prediction_id"], row["ended_at"], row["cancel_requested_at"])
+    terms = _terms_of(row["terms"])
+    operation = Operation(row["operation"])
+    traced = JobFacts(call_id, row["workspace_id"], row["request_id"], row["model_slug"], operation, terms.trace)
+    return Locked(row["submitting_at"], row["prediction_id"], row["ended_at"], row["cancel_requested_at"], traced)
 
 
 async def wallet_of(database: Database, call_id: UUID) -> UUID | None:
@@ -252,13 +284,24 @@ def _job_of(row: Record) -> Job:
     known = dict(row)
     terms: JsonObject = known.pop("terms")
     operation = Operation(known.pop("operation"))
-    return Job(**known, operation=operation, terms=_terms_of(terms))
+    return Job(**known, operation=operation, terms=_terms_of(terms), tries=_tries_of(terms))
+
+
+def _tries_json(tries: Sequence[Try]) -> JsonObject:
+    """To stand beside the terms."""
+    return {"tries": [[each.provider, each.outcome.value] for each in tries[-MAX_TRIES_TOLD:]]}
+
+
+def _tries_of(row: JsonObject) -> tuple[Try, ...]:
+    tries: list[tuple[str, str]] = row.get("tries", [])  # pyright: ignore[reportAssignmentType] -- written by _tries_json
+    return tuple(Try(provider, Outcome(outcome)) for provider, outcome in tries)
 
 
 def _terms_of(row: JsonObject) -> JobTerms:
     bound: dict[str, int] = row["bound"]  # pyright: ignore[reportAssignmentType] -- written by JobTerms.as_json
     prices: list[tuple[str, int, int]] = row["prices"]  # pyright: ignore[reportAssignmentType] -- likewise
     routes: list[tuple[str, str]] = row["routes"]  # pyright: ignore[reportAssignmentType] -- likewise
+    trace: list[tuple[str, str]] = row.get("trace", [])  # pyright: ignore[reportAssignmentType] -- likewise
     kept_s, unstored_s, discount, days = (
         row.get(name) for name in ("kept_s", "unstored_s", "discount_percent", "stored_days")
     )
@@ -279,4 +322,5 @@ def _terms_of(row: JsonObject) -> JobTerms:
         ),
         stored_days=days if isinstance(days, int) else None,
         test=row["test"] is True,
+        trace=tuple((name, value) for name, value in trace),
     )

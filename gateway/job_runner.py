@@ -20,9 +20,10 @@ from gateway.asset_store import StoreAway
 from gateway.errors import JobCanceled, JobLost, JobTimedOut
 from gateway.failures import as_refusal, outcome_of
 from gateway.job_ending import JobEnding
+from gateway.job_placing import JobGone, JobPlacing, Placement
 from gateway.job_rows import LEASE, Job
 from gateway.jobs import HOLD_LIFE
-from gateway.rules.jobs import GRACE, MAX_CREATIONS, MAX_MISSES, is_certain, pause_s
+from gateway.rules.jobs import GRACE, MAX_CREATIONS, MAX_MISSES, pause_s
 from kit.clock import now
 from kit.errors import Unavailable
 from kit.json_values import JsonObject
@@ -30,13 +31,12 @@ from kit.sealing import Sealer, SealError, row_context
 from metering.ledger import Ledger
 from metering.operations import Checkpoint
 from models.database import Database
-from providers.errors import ProviderError, UpstreamRateLimited
+from providers.errors import ProviderError
 from providers.job_registry import JobProviders
 from providers.predictions import (
     ENDED,
     Prediction,
     PredictionProvider,
-    PredictionRequest,
     PredictionState,
     PredictionUnknown,
 )
@@ -49,6 +49,7 @@ RENEW_S: Final = 10.0
 DRAIN_S: Final = 30.0
 """How long steps under way may go on after a signal to stop: an answer that came at once cannot be asked for again."""
 _RETRY_S: Final = (2, 60)
+_MAX_RETRY_AFTER_S: Final = 600.0
 _AT_ONCE_PAUSES_S: Final = (0, 1, 2, 4, 8, 15, 30, 60)
 
 
@@ -61,16 +62,16 @@ class JobRunner:
         ledger: Ledger,
         sealer: Sealer,
         providers: JobProviders,
+        placing: JobPlacing,
         ending: JobEnding,
-        webhook_base: str,
     ) -> None:
-        """`webhook_base`: where providers reach us, TOLLGATE_PUBLIC_URL."""
+        """The parts of one process."""
         self._database = database
         self._ledger = ledger
         self._sealer = sealer
         self._providers = providers
+        self._placing = placing
         self._ending = ending
-        self._webhook_base = webhook_base
         self._steps: dict[asyncio.Task[None], Job] = {}
         self._renewing: asyncio.Task[None] | None = None
 
@@ -140,52 +141,44 @@ class JobRunner:
         await self._ledger.submit(Checkpoint(job.call_id, job.wallet_id, 0, None, at + HOLD_LIFE))
 
     async def _submit(self, job: Job) -> None:
-        name, model = job.terms.routes[job.route]
-        try:
-            provider = self._providers.get(name)
-        except ProviderError as error:
-            await self._not_made(job, error, certain=True, repeatable=False)
-            return
-        unknown = job.submitting_at is not None and not provider.repeatable
-        if job.cancel_requested_at is not None and (job.submitting_at is None or unknown):
+        known = job.submitting_at is None
+        if not known and not self._repeatable(job):
+            interrupted = JobLost("the call was interrupted while a provider was asked")
+            await self._ending.released(job, interrupted if job.cancel_requested_at is None else JobCanceled())
+        elif known and job.cancel_requested_at is not None:
             await self._ending.released(job, JobCanceled())
-        elif unknown:
-            await self._ending.released(job, JobLost("the call was interrupted while a provider was asked"))
         elif now() > job.deadline_at:
             await self._ending.released(job, JobTimedOut())
-        elif job.submitting_at is not None or await job_rows.mark_submitting(
-            self._database, job.call_id, now(), provider.name
-        ):
-            await self._create(job, provider, model)
-
-    async def _create(self, job: Job, provider: PredictionProvider, model: str) -> None:
-        body = self._body_of(job)
-        if body is None:
+        elif (body := self._body_of(job)) is None:
             await self._ending.released(job, JobLost("the request can no longer be read"))
-            return
-        try:
-            made = await provider.create(
-                PredictionRequest(
-                    operation=job.operation,
-                    upstream_model=model,
-                    body=body,
-                    key=f"{job.call_id.hex}-{job.route}",
-                    request_id=job.request_id,
-                    webhook_url=f"{self._webhook_base}/webhooks/providers/{provider.name}",
-                )
-            )
-        except ProviderError as error:
-            await self._not_made(job, error, certain=is_certain(error), repeatable=provider.repeatable)
-            return
-        if provider.remembers:
-            await self._taken(job, provider, made)
         else:
-            await self._finish(job, provider, made)
+            await self._place(job, self._placing.of(job, body))
+
+    def _repeatable(self, job: Job) -> bool:
+        """Whether the provider that was asked last may be asked again under the same key."""
+        try:
+            return self._providers.get(job.provider or "").repeatable
+        except ProviderError:
+            return False
+
+    async def _place(self, job: Job, placement: Placement) -> None:
+        try:
+            made = await self._placing.place(placement)
+        except JobGone:
+            await job_rows.put_off(self._database, job, now())
+        except ProviderError as error:
+            await self._not_made(job, error, placement)
+        else:
+            job = replace(job, tries=made.tries)
+            if made.provider.remembers:
+                await self._taken(job, made.provider, made.prediction)
+            else:
+                await self._finish(job, made.provider, made.prediction)
 
     async def _taken(self, job: Job, provider: PredictionProvider, made: Prediction) -> None:
         due_at = now() + _pause(0, provider.poll_pauses_s)
         try:
-            taken = await job_rows.mark_taken(self._database, job.call_id, made.id, now(), due_at)
+            taken = await job_rows.mark_taken(self._database, job.call_id, made.id, now(), due_at, job.tries)
         except asyncpg.UniqueViolationError:
             await self._ending.released(job, JobLost("the provider gave the id of another job"))
             return
@@ -194,19 +187,17 @@ class JobRunner:
         elif taken:
             await self._keep_hold(job, tell=True)
 
-    async def _not_made(self, job: Job, error: ProviderError, *, certain: bool, repeatable: bool) -> None:
-        """Try again, elsewhere, or not at all. What may have been made there is paid to the provider by us, never charged."""
+    async def _not_made(self, job: Job, error: ProviderError, placement: Placement) -> None:
+        """Try again later, or not at all. What may have been made there is paid to the provider by us, never charged."""
         at = now()
-        if error.retryable and (certain or repeatable) and job.polls < MAX_CREATIONS and at < job.deadline_at:
-            wait = _pause(job.polls, _RETRY_S)
-            if isinstance(error, UpstreamRateLimited) and error.retry_after_s is not None:
-                wait = max(wait, timedelta(seconds=min(error.retry_after_s, 600.0)))
-            await job_rows.put_off(self._database, job, at + wait, anew=certain)
-        elif error.elsewhere and job.route + 1 < len(job.terms.routes):
-            logger.warning("a provider of job %s failed (%s); trying the next route", job.call_id, outcome_of(error))
-            await job_rows.put_off(self._database, job, at, route=job.route + 1, anew=True)
-        else:
+        if not placement.may_pass(error) or job.polls >= MAX_CREATIONS or at >= job.deadline_at:
             await self._ending.released(job, as_refusal(error))
+            return
+        wait = _pause(job.polls, _RETRY_S)
+        if error.retry_after_s is not None:
+            wait = max(wait, timedelta(seconds=min(error.retry_after_s, _MAX_RETRY_AFTER_S)))
+        logger.info("job %s looks for a provider again in %.0f s", job.call_id, wait.total_seconds())
+        await job_rows.put_off(self._database, job, at + wait)
 
     async def _look(self, job: Job, prediction_id: str) -> None:
         provider = self._providers.get(job.provider or "")

@@ -1,5 +1,7 @@
 """Jobs: calls that take minutes. Begun with a committed hold and answered at once; workers do the rest (job_runner)."""
 
+import random
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,10 +14,14 @@ from gateway.admission import Admitted, admit
 from gateway.assets import Assets, Maker
 from gateway.errors import JobCanceled, NotAJob
 from gateway.job_rows import JobTerms
+from gateway.metrics import note_end
 from gateway.places import TooManyCalls
 from gateway.rules.jobs import DEADLINE
+from gateway.rules.retrying import drawn
 from gateway.rules.storage import room_for
+from gateway.rules.truth import Ground, Verdict
 from gateway.settling import held, hold_operation
+from gateway.tracing import JobPart, Step, Tracing
 from gateway.views import Caller, CallRequest
 from kit.clock import now
 from kit.sealing import Sealer, row_context
@@ -34,14 +40,23 @@ class Jobs:
     """One per process: begins and cancels jobs, and hears from their providers."""
 
     def __init__(
-        self, database: Database, catalog: CatalogHolder, ledger: Ledger, sealer: Sealer, assets: Assets
+        self,
+        database: Database,
+        catalog: CatalogHolder,
+        ledger: Ledger,
+        sealer: Sealer,
+        assets: Assets,
+        tracing: Tracing,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """The parts of one process, made by app.lifespan."""
+        """The parts of one process, made by app.lifespan. `chance` draws from 0 to 1, for lots."""
         self._database = database
         self._catalog = catalog
         self._ledger = ledger
         self._sealer = sealer
         self._assets = assets
+        self._tracing = tracing
+        self._chance = chance
 
     async def start(self, caller: Caller, request: CallRequest) -> UUID:
         """The call, held for and queued; or the one that this repeats, running or ended.
@@ -50,7 +65,14 @@ class Jobs:
         TooManyCalls where as many jobs run as the plan allows calls.
         """
         at = now()
-        admitted = admit(self._catalog.current, caller, request, at)
+        with self._tracing.begin(caller, request) as trace:
+            with trace.step(Step.ADMISSION):
+                admitted = admit(self._catalog.current, caller, request, at, trace)
+            trace.admitted(admitted.call_id, admitted.model.slug)
+            with trace.step(Step.HOLD):
+                return await self._held(admitted, at)
+
+    async def _held(self, admitted: Admitted, at: datetime) -> UUID:
         async with transaction(self._database) as conn:
             outcomes = await self._ledger.post(conn, [hold_operation(admitted, at + HOLD_LIFE)], now=at)
             placed = held(admitted, outcomes[0])
@@ -88,10 +110,13 @@ class Jobs:
                 bound=admitted.bound,
                 rates=admitted.rates,
                 discount_percent=admitted.discount_percent,
-                routes=tuple((route.provider, route.upstream_model) for route in admitted.model.routes),
+                routes=tuple(
+                    (each.provider, each.upstream_model) for each in drawn(admitted.model.routes, self._chance)
+                ),
                 kept=room.kept,
                 stored_days=caller.stored_days,
                 test=caller.test,
+                trace=admitted.trace.carried(),
             ),
             sealed=self._sealer.seal(orjson.dumps(admitted.request.body), context),
             at=at,
@@ -115,11 +140,10 @@ class Jobs:
                 await job_rows.ask_cancel(conn, call_id, at)
                 return
             canceled = JobCanceled()
-            workspace_id: UUID = await conn.fetchval("SELECT workspace_id FROM wallets WHERE id = $1", wallet_id)
             operation = Release(
                 call_id=call_id,
                 wallet_id=wallet_id,
-                workspace_id=workspace_id,
+                workspace_id=job.traced.workspace_id,
                 status="CANCELED",
                 error_code=canceled.code,
                 error_message=canceled.message,
@@ -128,6 +152,9 @@ class Jobs:
             assert isinstance(outcome, Released), outcome
             await self._assets.keep(conn, call_id, ())
             await job_rows.end(conn, call_id, at)
+        with self._tracing.resume(JobPart.END, job.traced) as trace:
+            trace.failed(canceled)
+        note_end(job.traced.model, Verdict("CANCELED", Ground.NOTHING, None), 0)
 
     async def poke(self, provider: str, prediction_id: str) -> bool:
         """A provider says that something became of a prediction: it is looked at anew. False where no job waits for it."""

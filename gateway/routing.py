@@ -15,12 +15,14 @@ from typing import Final, TypeVar
 from billing.published import ROUTE_PREFIX
 from billing.views import RouteView
 from gateway.admission import Admitted
+from gateway.asked import Asked
 from gateway.breakers import Breakers
 from gateway.failures import Outcome, is_providers_fault, outcome_of
 from gateway.metrics import note_answer, note_failure
+from gateway.pauses import Pauses
 from gateway.routed import BegunStream, Routed, Try
 from gateway.rules.circuit import Passage
-from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, in_turn, pause_s
+from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, drawn, pause_s
 from kit.records import record
 from providers.base import Provider, ProviderAnswer, ProviderRequest, StreamChunk
 from providers.errors import ProviderError, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
@@ -38,12 +40,19 @@ _LIMITED_S: Final = 1.0
 class Router:
     """One per process: asks providers, and remembers which of them want to be left alone."""
 
-    def __init__(self, providers: Registry, breakers: Breakers, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        providers: Registry,
+        breakers: Breakers,
+        pauses: Pauses,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         """`chance` draws from 0 to 1, for lots and pauses."""
         self._providers = providers
         self._breakers = breakers
         self._chance = chance
-        self._paused: dict[tuple[str, str], float] = {}
+        self._pauses = pauses
+        self._paused = pauses.until
         """Provider and its model that asked for a pause, with its end on the monotonic clock."""
 
     async def answer(self, admitted: Admitted, routed: Routed) -> ProviderAnswer:
@@ -68,13 +77,16 @@ class Router:
         if is_providers_fault(error):
             self._breakers.failed(last.provider)
 
+    async def place(self, asked: Asked, routed: Routed, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]) -> T:
+        """What `ask` gets of the first route that answers it, by the same rules; likewise. It ends the trace's asking."""
+        return await self._first(asked, routed, ask)
+
     async def _first(
-        self, admitted: Admitted, routed: Routed, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]
+        self, admitted: Asked, routed: Routed, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]
     ) -> T:
         routes = admitted.model.routes
         if len(routes) > 1:
-            # A lot of exactly 0 has no logarithm to stand on; the smallest one will do.
-            routes = in_turn(routes, [self._chance() or 1e-9 for _ in routes])
+            routes = drawn(routes, self._chance)
         started_at = time.monotonic()
         error: ProviderError | None = None
         for number, route in enumerate(routes, start=1):
@@ -150,7 +162,7 @@ class Router:
         if wait_s is not None:
             wait_s = min(wait_s, MAX_RETRY_AFTER_S)
         if wait_s is not None and policy.circuit_failures:
-            self._paused[visit.route.provider, visit.route.upstream_model] = time.monotonic() + wait_s
+            self._pauses.ask(visit.route.provider, visit.route.upstream_model, wait_s)
         failure = Failure(
             repeatable=error.retryable and not visit.trial,
             slow=isinstance(error, UpstreamTimeout) and error.phase in {"first_byte", "idle", "total"},
@@ -188,7 +200,7 @@ class Router:
 class _Visit:
     """What all tries of one call at one provider share."""
 
-    admitted: Admitted
+    admitted: Asked
     route: RouteView
     routed: Routed
     started_at: float

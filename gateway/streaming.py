@@ -96,10 +96,9 @@ class Streams:
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
         try:
-            return await asyncio.shield(opened)
-        except asyncio.CancelledError:
+            return await opened
+        except asyncio.CancelledError:  # `opened` is cancelled too: what would open it leaves it
             stream.leave()
-            opened.add_done_callback(_leave)
             raise
 
     async def _run_in_place(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
@@ -166,6 +165,7 @@ class Streams:
             for chunk in begun.head:
                 await _pass_on(admitted, progress, stream, chunk)
                 _open(opened, stream)
+            await asyncio.sleep(0)  # the reader's turn: the first output is on its way before more is read
             try:
                 async for chunk in begun.rest:
                     await _pass_on(admitted, progress, stream, chunk)
@@ -256,22 +256,20 @@ def _running_cost(admitted: Admitted, progress: _Progress) -> tuple[int, UsageFa
 
 
 def _open(opened: "asyncio.Future[CallStream]", stream: CallStream) -> None:
-    if not opened.done():
+    """Whoever waits has the stream; one that left while it waited has left it."""
+    if opened.cancelled():
+        stream.leave()
+    elif not opened.done():
         opened.set_result(stream)
-
-
-def _leave(opened: "asyncio.Future[CallStream]") -> None:
-    """Nobody waits for the stream any more."""
-    if not opened.cancelled() and opened.exception() is None:
-        opened.result().leave()
 
 
 def _tell(opened: "asyncio.Future[CallStream]", stream: CallStream, done: "asyncio.Task[None]") -> None:
     """What ended the call unforeseen reaches the one who waits: for the stream, or for its last event."""
     error = None if done.cancelled() else done.exception()
-    if not opened.done():
-        opened.set_exception(error if error is not None else ClientLeft())
-        opened.exception()  # the reader may be gone: then nobody else retrieves it
+    if not opened.done() or opened.cancelled():
+        if not opened.done():
+            opened.set_exception(error if error is not None else ClientLeft())
+            opened.exception()  # the reader may be gone: then nobody else retrieves it
         stream.end(StreamedFailure(stream.call_id, CallInterrupted(), None))  # for those who follow
     elif error is not None or done.cancelled():
         logger.error(

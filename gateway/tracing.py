@@ -10,8 +10,9 @@ from uuid import UUID
 
 from gateway.views import Caller, CallRequest
 from kit.errors import Refusal
+from kit.records import record
 from metering.operations import UsageFacts
-from providers.base import Usage
+from providers.base import Operation, Usage
 from providers.errors import ProviderError
 from providers.transport import Headers
 
@@ -22,6 +23,25 @@ class Step(StrEnum):
     ADMISSION = "admission"
     HOLD = "hold"
     SETTLEMENT = "settlement"
+
+
+class JobPart(StrEnum):
+    """What a worker does for a job."""
+
+    SUBMIT = "submit"
+    END = "end"
+
+
+@record
+class JobFacts:
+    """A job's place in its trace. `carried`: what CallTrace.carried gave when it was begun, perhaps in another process."""
+
+    call_id: UUID
+    workspace_id: UUID
+    request_id: str
+    model: str
+    operation: Operation
+    carried: Headers
 
 
 class CallTrace(Protocol):
@@ -51,6 +71,10 @@ class CallTrace(Protocol):
         """The provider asked last failed."""
         ...
 
+    def carried(self) -> Headers:
+        """What lets another process go on with this trace later; nothing where it is not traced."""
+        ...
+
     def beside(self) -> "CallTrace":
         """For one of several parts of the call that ask providers at once: told of its provider only, never entered."""
         ...
@@ -69,6 +93,10 @@ class Tracing(Protocol):
 
     def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
         """A call is asked for; its trace must be entered."""
+        ...
+
+    def resume(self, part: JobPart, facts: JobFacts) -> CallTrace:
+        """A worker goes on with a job; likewise."""
         ...
 
 
@@ -102,6 +130,10 @@ class NoTrace:
     def provider_failed(self, error: ProviderError) -> None:
         """Nothing."""
 
+    def carried(self) -> Headers:
+        """Nothing."""
+        return ()
+
     def beside(self) -> CallTrace:
         """Itself."""
         return self
@@ -122,4 +154,9 @@ class NoTracing:
     def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
         """The trace that does nothing."""
         del caller, request
+        return NO_TRACE
+
+    def resume(self, part: JobPart, facts: JobFacts) -> CallTrace:
+        """Likewise."""
+        del part, facts
         return NO_TRACE

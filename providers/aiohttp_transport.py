@@ -9,7 +9,14 @@ import aiohttp
 import yarl
 
 from providers.base import Timeouts
-from providers.errors import ProviderError, TimeoutPhase, UpstreamGarbage, UpstreamTimeout, UpstreamUnavailable
+from providers.errors import (
+    NotReached,
+    ProviderError,
+    TimeoutPhase,
+    UpstreamGarbage,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from providers.transport import Endpoint, HttpRequest
 
 MAX_CONNECTIONS: Final = 4096
@@ -150,6 +157,8 @@ class AiohttpTransport:
             raise UpstreamGarbage("the provider's answer is not HTTP") from error
         except aiohttp.ServerDisconnectedError as error:
             raise UpstreamUnavailable(_UNANSWERED) from error
+        except aiohttp.ClientConnectorError as error:
+            raise NotReached(f"no connection to the provider ({type(error).__name__})") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise UpstreamUnavailable(f"no connection to the provider ({type(error).__name__})") from error
         first_byte_at = max(loop.time(), started_at + timeouts.first_byte_s)

@@ -27,7 +27,14 @@ class AtOnce(NothingOfItsOwn):
         if request.operation is not Operation.IMAGE:
             raise ProviderNotConfigured("this provider makes no videos")
         answer = await self._provider.complete(
-            ProviderRequest(request.operation, request.upstream_model, request.body, request.request_id)
+            ProviderRequest(
+                request.operation,
+                request.upstream_model,
+                request.body,
+                request.request_id,
+                timeouts=request.timeouts,
+                trace=request.trace,
+            )
         )
         usage = answer.usage
         return Prediction(

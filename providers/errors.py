@@ -58,6 +58,14 @@ class UpstreamUnavailable(ProviderError):
         self.retry_after_s = retry_after_s
 
 
+class NotReached(UpstreamUnavailable):
+    """There was no connection: the provider has seen nothing of the request."""
+
+    def __init__(self, message: str = "the provider cannot be reached") -> None:
+        """`message` as of every ProviderError."""
+        super().__init__(message)
+
+
 class ProviderNotConfigured(ProviderError):
     """The operator has not given this provider its key or address."""
 

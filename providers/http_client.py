@@ -5,7 +5,7 @@ import ssl
 from typing import Final
 
 from providers.base import Timeouts
-from providers.errors import UpstreamTimeout, UpstreamUnavailable
+from providers.errors import NotReached, UpstreamTimeout, UpstreamUnavailable
 from providers.http_connection import HttpConnection
 from providers.http_exchange import Exchange
 from providers.transport import Endpoint, HttpRequest
@@ -90,7 +90,7 @@ class KeepAliveTransport:
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, timeouts: Timeouts) -> HttpConnection:
         if len(self._origins) + self._connecting >= MAX_CONNECTIONS:
-            raise UpstreamUnavailable("the gateway has too many connections to providers")
+            raise NotReached("the gateway has too many connections to providers")
         tls = None
         if endpoint.scheme == "https":
             if self._tls is None:
@@ -109,12 +109,12 @@ class KeepAliveTransport:
         except TimeoutError as error:
             raise UpstreamTimeout("connect") from error
         except (OSError, UnicodeError) as error:
-            raise UpstreamUnavailable(f"no connection to the provider ({type(error).__name__})") from error
+            raise NotReached(f"no connection to the provider ({type(error).__name__})") from error
         finally:
             self._connecting -= 1
         if self._closed or not connection.usable:
             connection.close()
-            raise UpstreamUnavailable("the connection to the provider closed at once")
+            raise NotReached("the connection to the provider closed at once")
         self.opened += 1
         self._origins[connection] = (endpoint.scheme, endpoint.host, endpoint.port)
         return connection

@@ -1,6 +1,7 @@
 """The adapter for any provider of predictions over HTTP, in the words that the catalog gives (PredictionTerms)."""
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -9,7 +10,7 @@ import orjson
 
 from kit.clock import now
 from providers.base import JsonObject, Timeouts
-from providers.errors import ProviderError, UpstreamGarbage, UpstreamTimeout, UpstreamUnavailable
+from providers.errors import NotReached, ProviderError, UpstreamGarbage, UpstreamTimeout, UpstreamUnavailable
 from providers.json_paths import write
 from providers.openai_errors import error_object, error_of_status, retry_after_s
 from providers.prediction_answers import prediction_of
@@ -59,6 +60,7 @@ class HttpPredictionProvider:
         self._terms = terms
         self._session = session
         self._timeouts = timeouts or Timeouts()
+        self._short = replace(self._timeouts, first_byte_s=POLL_TIMEOUT_S, total_s=POLL_TIMEOUT_S)
         self._api_key = api_key
         self._webhook_secret = webhook_secret
         self._headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
@@ -70,17 +72,17 @@ class HttpPredictionProvider:
     async def create(self, request: PredictionRequest) -> Prediction:
         """See PredictionProvider."""
         terms = self._terms
-        headers = {"X-Request-Id": request.request_id}
+        headers = {"X-Request-Id": request.request_id, **dict(request.trace)}
         if terms.idempotency_header is not None:
             headers[terms.idempotency_header] = request.key
         url = self._url(terms.create_path, model=request.upstream_model)
-        answer = await self._ask("POST", url, self._timeouts.total_s, self._body_of(request), headers)
+        answer = await self._ask("POST", url, request.timeouts or self._timeouts, self._body_of(request), headers)
         return prediction_of(terms, answer, "")
 
     async def read(self, prediction_id: str) -> Prediction:
         """See PredictionProvider."""
         url = self._url(self._terms.poll_path, id=prediction_id)
-        found = prediction_of(self._terms, await self._ask("GET", url, POLL_TIMEOUT_S), prediction_id)
+        found = prediction_of(self._terms, await self._ask("GET", url, self._short), prediction_id)
         return self._with_content(found)
 
     async def cancel(self, prediction_id: str) -> bool:
@@ -89,7 +91,7 @@ class HttpPredictionProvider:
         if terms.cancel_path is None:
             return False
         try:
-            await self._ask(terms.cancel_method, self._url(terms.cancel_path, id=prediction_id), POLL_TIMEOUT_S)
+            await self._ask(terms.cancel_method, self._url(terms.cancel_path, id=prediction_id), self._short)
         except (PredictionUnknown, UpstreamGarbage):  # a cancellation may well answer nothing
             return True
         return True
@@ -147,13 +149,13 @@ class HttpPredictionProvider:
         self,
         method: str,
         url: str,
-        total_s: float,
+        times: Timeouts,
         body: JsonObject | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> JsonObject:
         """The JSON object of a good answer."""
         sent = {**self._headers, **(headers or {}), **({} if body is None else {"Content-Type": "application/json"})}
-        timeout = aiohttp.ClientTimeout(total=total_s, connect=self._timeouts.connect_s)
+        timeout = aiohttp.ClientTimeout(total=times.total_s, connect=times.connect_s, sock_read=times.first_byte_s)
         try:
             async with self._session.request(
                 method,
@@ -164,17 +166,18 @@ class HttpPredictionProvider:
                 timeout=timeout,
             ) as answer:
                 text = await _read(answer)
-                status, wait = answer.status, answer.headers.get("Retry-After", "")
+                status, told = answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _failure_of(error) from error
         if not 200 <= status < 300:
-            raise self._error_of(status, text, wait, known=method == "POST" and body is not None)
+            wait_s = retry_after_s(told.get("Retry-After-Ms", ""), told.get("Retry-After", ""), now())
+            raise self._error_of(status, text, wait_s, known=method == "POST" and body is not None)
         return object_in(text)
 
-    def _error_of(self, status: int, text: bytes, wait: str, *, known: bool) -> ProviderError:
+    def _error_of(self, status: int, text: bytes, wait_s: float | None, *, known: bool) -> ProviderError:
         if status in _KNOWS_NOT and not known:
             return PredictionUnknown()
-        return error_of_status(status, error_object(text, self._api_key), retry_after_s("", wait, now()))
+        return error_of_status(status, error_object(text, self._api_key), wait_s)
 
 
 def _content_of(found: Prediction, url: str) -> Prediction:
@@ -202,14 +205,6 @@ def _failure_of(error: Exception) -> ProviderError:
     if isinstance(error, aiohttp.ClientConnectorError):
         return NotReached()
     return UpstreamUnavailable("the connection to the provider broke")
-
-
-class NotReached(UpstreamUnavailable):
-    """There was no connection: the provider has seen nothing of the request."""
-
-    def __init__(self) -> None:
-        """No facts."""
-        super().__init__("the provider cannot be reached")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from kit.records import record
-from providers.base import JsonObject, Operation
+from providers.base import Headers, JsonObject, Operation, Timeouts
 from providers.errors import ProviderError
 
 MAX_OUTPUTS: Final = 100
@@ -53,7 +53,10 @@ class Prediction:
 
 @record
 class PredictionRequest:
-    """A prediction to be made: `body` in OpenAI's names. `key` is one for all tries of the same job."""
+    """A prediction to be made: `body` in OpenAI's names. `key` is one for all tries of a job at one provider.
+
+    `trace` and `timeouts` as in providers.base.ProviderRequest.
+    """
 
     operation: Operation
     upstream_model: str
@@ -61,6 +64,8 @@ class PredictionRequest:
     key: str
     request_id: str
     webhook_url: str | None = None
+    timeouts: Timeouts | None = None
+    trace: Headers = ()
 
 
 class PredictionUnknown(ProviderError):

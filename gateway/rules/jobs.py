@@ -23,6 +23,7 @@ from gateway.rules.truth import End, Seen, Verdict, verdict
 from metering.operations import UsageFacts
 from providers.base import Usage
 from providers.errors import (
+    NotReached,
     ProviderError,
     ProviderNotConfigured,
     UpstreamAuthFailed,
@@ -31,7 +32,6 @@ from providers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from providers.prediction_http import NotReached
 from providers.predictions import PredictionState
 
 DEADLINE: Final = timedelta(hours=1)
@@ -42,7 +42,11 @@ MAX_CREATIONS: Final = 5
 MAX_MISSES: Final = 3
 """So many times in a row a provider may not know a job before it is lost: one just made may not be everywhere yet."""
 OUTPUT_LIFE: Final = timedelta(hours=24)
+MAX_TRIES_TOLD: Final = 64
+"""So many of a job's tries at providers, the last ones, are written down."""
 _GROWTH: Final = 1.5
+_BAD_GATEWAY: Final = 502
+_BETWEEN: Final = range(520, 529)
 
 
 def pause_s(looks: int, first_s: int, longest_s: int) -> float:
@@ -51,14 +55,17 @@ def pause_s(looks: int, first_s: int, longest_s: int) -> float:
 
 
 def is_certain(error: ProviderError) -> bool:
-    """Whether the provider has surely made nothing of a creation that failed so."""
+    """Whether the provider has surely made nothing of a creation that failed so.
+
+    What stands between us and it cannot know what became of a request that it passed on (502, and 520 to 528 of some).
+    """
     match error:
         case NotReached() | UpstreamRejected() | UpstreamAuthFailed() | UpstreamRateLimited() | ProviderNotConfigured():
             return True
         case UpstreamTimeout():
             return error.phase == "connect"
         case UpstreamUnavailable():
-            return error.status is not None
+            return error.status is not None and error.status != _BAD_GATEWAY and error.status not in _BETWEEN
         case _:
             return False
 
@@ -80,7 +87,7 @@ def verdict_of(
     end = _end_of(state, files, cancel_asked=cancel_asked)
     made = bool(files) or (end is End.CANCELED and any(told.values()))
     seen = Seen(_used(told, files, bound)) if made else Seen()
-    return verdict(end, seen, _shape_of(bound), bound, provider)
+    return verdict(end, seen, shape_of(bound), bound, provider)
 
 
 def _end_of(state: PredictionState, files: int, *, cancel_asked: bool) -> End:
@@ -110,6 +117,6 @@ def _used(told: Mapping[str, int], files: int, bound: UsageFacts) -> Usage:
     )
 
 
-def _shape_of(bound: UsageFacts) -> RequestShape:
-    """No bytes of text are counted for what a job made."""
+def shape_of(bound: UsageFacts) -> RequestShape:
+    """Of a job's request: no bytes of text are counted for what it made."""
     return RequestShape(0, 0, 1, None, bound.images, 0, stream=False, seconds=bound.seconds)

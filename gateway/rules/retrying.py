@@ -1,6 +1,6 @@
 """Whether a failed try is repeated, where calls go first, and how long is waited in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from billing.views import RouteView
@@ -41,6 +41,12 @@ def pause_s(failure: Failure, tries: int, retries: int, *, has_next: bool, chanc
     if failure.unsent and tries == 1:
         return 0.0  # a kept connection may have been closed in the instant it was written to: at once
     return chance * min(BASE_PAUSE_S * 2 ** (tries - 1), MAX_PAUSE_S)
+
+
+def drawn(routes: Sequence[RouteView], chance: Callable[[], float]) -> list[RouteView]:
+    """The routes `in_turn`, each with a lot by `chance`, which draws from 0 to 1."""
+    # A lot of exactly 0 has no logarithm to stand on; the smallest one will do.
+    return in_turn(routes, [chance() or 1e-9 for _ in routes])
 
 
 def in_turn(routes: Sequence[RouteView], chances: Sequence[float]) -> list[RouteView]:

@@ -7,7 +7,7 @@ import time
 import pytest
 import uvicorn
 
-from app.http_protocol import HttpProtocol, ResponseStarted
+from app.http_protocol import BEFORE_BODY, HttpProtocol, ResponseStarted
 
 BIG = b"0123456789abcdef" * 262_144
 
@@ -58,6 +58,11 @@ class App:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 await self.may_go_on.wait()
                 for part in (b"one", b"", b"two"):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                await send({"type": "http.response.body", "body": b""})
+            case ["stream-soon"]:
+                await send({"type": "http.response.start", "status": 200, BEFORE_BODY: True, "headers": []})
+                for part in (b"one", b"two"):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 await send({"type": "http.response.body", "body": b""})
             case ["parts"]:
@@ -158,7 +163,9 @@ async def test_requests_of_one_connection_are_answered_one_after_the_other(clien
         assert "date" in headers
 
 
-async def test_a_whole_response_is_one_piece(app, server):
+@contextlib.asynccontextmanager
+async def writes_seen(server):
+    """A client, and what the server writes to it, write by write."""
     written = []
 
     class Watched(HttpProtocol):
@@ -181,12 +188,27 @@ async def test_a_whole_response_is_one_piece(app, server):
         lambda: Watched(config=server.config, server_state=server.server_state, app_state={}), "127.0.0.1", 0
     )
     reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname())
-    client = Client(reader, writer)
-    assert (await client.ask("/echo", method="POST", body=b"hello"))[2] == b"hello"
-    assert len(written) == 1
+    yield Client(reader, writer), written
     writer.close()
     await writer.wait_closed()
     listening.close()
+
+
+async def test_a_whole_response_is_one_piece(server):
+    async with writes_seen(server) as (client, written):
+        assert (await client.ask("/echo", method="POST", body=b"hello"))[2] == b"hello"
+        assert len(written) == 1
+
+
+async def test_the_head_of_a_stream_whose_first_part_follows_goes_with_it(server):
+    async with writes_seen(server) as (client, written):
+        client.writer.write(b"GET /stream-soon HTTP/1.1\r\nHost: t\r\n\r\n")
+        status, headers, _ = await client.response(body=False)
+        assert (status, headers["transfer-encoding"]) == (200, "chunked")
+        assert await client.reader.readexactly(21) == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+        assert len(written) == 3
+        assert written[0].endswith(b"\r\n\r\n3\r\none\r\n")
+        assert (await client.ask("/number/7"))[2] == b"7"
 
 
 async def test_pipelined_requests_are_answered_in_order(client):

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import orjson
@@ -18,6 +19,18 @@ SELECT c.request_id, c.id, c.status, sum(u.charged_micro)::bigint AS charged, su
 FROM usage_events u LEFT JOIN calls c ON c.id = u.call_id GROUP BY u.call_id, c.id
 """
 _EXAMPLES = 8
+
+
+class Upstream(NamedTuple):
+    """What the provider's log has of a request: how often it served it, and whether it ever finished a good answer.
+
+    `all_said`: it sent all its output, after which the usage follows at once; one that was left then has been told what to
+    charge, and may not have come to its end mark.
+    """
+
+    served: int = 0
+    finished: bool = False
+    all_said: bool = False
 
 
 @dataclass(slots=True)
@@ -78,7 +91,7 @@ async def audit(database: Database, attempts: list[Attempt], sandbox_log: Path, 
         findings.breach("a settlement of a call that the provider never saw", request_id)
     await _invariants(database, findings)
     findings.charged_micro = sum(each.charged_micro for each in settled.values())
-    findings.figures["provider: requests"] = sum(count for count, _ in upstream.values())
+    findings.figures["provider: requests"] = sum(each.served for each in upstream.values())
     findings.figures["database: settlements"] = len(settled)
     return findings
 
@@ -88,7 +101,7 @@ def _judge(
     attempt: Attempt,
     own: Settlement | None,
     by_call: dict[bytes, Settlement],
-    upstream: dict[str, tuple[int, bool]],
+    upstream: dict[str, Upstream],
     dry_wallet: str,
 ) -> None:
     shown = f"{attempt.request_id} {attempt.came} {attempt.status} told {attempt.charged_micro}: {own}"
@@ -145,16 +158,17 @@ def _late_and_dry(settlement: Settlement, attempt: Attempt, dry_wallet: str) -> 
 
 
 def _judge_unseen(
-    findings: Findings, attempt: Attempt, own: Settlement | None, upstream: dict[str, tuple[int, bool]], shown: str
+    findings: Findings, attempt: Attempt, own: Settlement | None, upstream: dict[str, Upstream], shown: str
 ) -> None:
     """The client saw no end: not charged, or charged in one of the ways the truth table names."""
+    there = upstream.get(attempt.request_id, Upstream())
     if own is None:
         findings.figures[f"{attempt.came}: not charged"] += 1
     elif own.status == "SUCCEEDED":
         findings.figures[f"{attempt.came}: answered upstream and charged"] += 1
-        if not upstream.get(attempt.request_id, (0, False))[1]:
+        if not there.finished:
             findings.breach("succeeded, but the provider did not finish it", shown)
-    elif own.status == "CANCELED" and not own.estimated and upstream.get(attempt.request_id, (0, False))[1]:
+    elif own.status == "CANCELED" and not own.estimated and (there.finished or there.all_said):
         findings.figures[f"{attempt.came}: left after the provider's last word, its usage charged"] += 1
     elif own.presumed:
         findings.figures[f"{attempt.came}: killed in mid-stream, last checkpoint charged"] += 1
@@ -205,12 +219,18 @@ async def _invariants(database: Database, findings: Findings) -> None:
     findings.figures["reconcile: entries"] = report.checked["entries"]
 
 
-def _upstream(log: Path) -> dict[str, tuple[int, bool]]:
-    """request id -> (how often the provider served it, whether it ever finished a good answer)"""
-    seen: dict[str, tuple[int, bool]] = {}
+def _upstream(log: Path) -> dict[str, Upstream]:
+    """By request id."""
+    seen: dict[str, Upstream] = {}
     with log.open("rb") as lines:
         for line in lines:
             record = orjson.loads(line)
-            count, good = seen.get(record["request_id"], (0, False))
-            seen[record["request_id"]] = (count + 1, good or (record["complete"] and record["status"] == 200))
+            before = seen.get(record["request_id"], Upstream())
+            good = record["status"] == 200
+            seen[record["request_id"]] = Upstream(
+                before.served + 1,
+                before.finished or (record["complete"] and good),
+                before.all_said
+                or (record["streamed"] and good and 0 < record["output_tokens"] <= record["streamed_tokens"]),
+            )
     return seen

@@ -1,8 +1,9 @@
 """The audit sees each kind of breach, and the plan is a pure function of its seed."""
 
+import orjson
 import pytest
 
-from tests.chaos.audit import LOST_DEBIT, Findings, Settlement, _judge, _judge_key
+from tests.chaos.audit import LOST_DEBIT, Findings, Settlement, Upstream, _judge, _judge_key, _upstream
 from tests.chaos.client import Attempt, Came
 from tests.chaos.plan import Victim, call_of, kills_of
 
@@ -52,7 +53,7 @@ CASES = {
 def test_the_audit_judges_what_a_client_saw_against_what_was_charged(case: str):
     attempt, own, expected = CASES[case]
     findings = Findings()
-    upstream = {} if attempt.came is Came.NOT_SENT else {"r-1": (1, True)}
+    upstream = {} if attempt.came is Came.NOT_SENT else {"r-1": Upstream(1, finished=True)}
 
     _judge(findings, attempt, own, {own.call_id: own} if own else {}, upstream, DRY)
 
@@ -62,9 +63,35 @@ def test_the_audit_judges_what_a_client_saw_against_what_was_charged(case: str):
 def test_a_success_that_the_provider_never_finished_is_a_breach():
     findings = Findings()
 
-    _judge(findings, Attempt(1, "r-1", None, Came.LOST), settled(), {}, {"r-1": (1, False)}, DRY)
+    _judge(findings, Attempt(1, "r-1", None, Came.LOST), settled(), {}, {"r-1": Upstream(1)}, DRY)
 
     assert list(findings.broken) == ["succeeded, but the provider did not finish it"]
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (Upstream(1, finished=True), []),
+        (Upstream(1, all_said=True), []),
+        (Upstream(1), ["charged in a way that the truth table does not name"]),
+    ],
+)
+def test_a_stream_that_was_left_is_charged_by_its_usage_only_where_the_provider_came_to_tell_it(there, expected):
+    findings = Findings()
+
+    _judge(findings, Attempt(1, "r-1", None, Came.LEFT, 200), settled(status="CANCELED"), {}, {"r-1": there}, DRY)
+
+    assert list(findings.broken) == expected
+
+
+def test_the_providers_log_tells_how_far_it_came(tmp_path):
+    log = tmp_path / "log"
+    facts = {"request_id": "r", "status": 200, "streamed": True, "output_tokens": 5}
+    for streamed_tokens, complete, expected in (
+        (4, False, Upstream(1)), (5, False, Upstream(1, all_said=True)), (5, True, Upstream(1, True, True)),
+    ):  # fmt: skip
+        log.write_bytes(orjson.dumps({**facts, "streamed_tokens": streamed_tokens, "complete": complete}) + b"\n")
+        assert _upstream(log) == {"r": expected}
 
 
 def test_one_key_charged_or_answered_twice_is_a_breach():

@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT"}
+KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT", 5: "CONSUMER"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ class Collector:
 
     async def of_trace(self, trace_id: str) -> dict[str, Seen]:
         """The trace's spans by name, once its call's own, which ends last, is there."""
-        async with asyncio.timeout(15):
-            while not any(span.trace_id == trace_id and span.kind == "SERVER" for span in self.spans):
-                await asyncio.sleep(0.05)
+        await self.until(lambda span: span.trace_id == trace_id and span.kind == "SERVER")
         return {span.name: span for span in self.spans if span.trace_id == trace_id}
+
+    async def until(self, found: Callable[[Seen], bool]) -> None:
+        """A span is there."""
+        async with asyncio.timeout(15):
+            while not any(map(found, self.spans)):
+                await asyncio.sleep(0.05)
 
 
 def plain(pairs) -> dict[str, object]:

@@ -133,7 +133,7 @@ class Shop:
         self, model: str = "clip", *, key: str | None = None, caller: Caller | None = None, **body: object
     ) -> UUID:
         """A job of 3 seconds, or one picture; further fields of the body, of which `sandbox_` ones are metadata."""
-        operation = Operation.IMAGE if model in {"print", "snapshot"} else Operation.VIDEO
+        operation = Operation.IMAGE if model.startswith(("print", "snapshot")) else Operation.VIDEO
         metadata = {name: str(value) for name, value in body.items() if name.startswith("sandbox_")}
         asked = {name: value for name, value in body.items() if name not in metadata}
         usual: dict = {"prompt": "a marker of this prompt", "metadata": {"sandbox_delay_ms": "0", **metadata}}
@@ -236,12 +236,19 @@ def set_environment(patch: pytest.MonkeyPatch, sandbox: Running) -> None:
 
 @asynccontextmanager
 async def open_shop(
-    database_url: str, redis_url: str, directory: Path, pg: asyncpg.Connection, sandbox: Running, log: Path
+    database_url: str,
+    redis_url: str,
+    directory: Path,
+    pg: asyncpg.Connection,
+    sandbox: Running,
+    log: Path,
+    more: str = "",
 ) -> AsyncIterator[Shop]:
+    """`more` of the catalog."""
     async with AsyncExitStack() as stack:
         database = await Database.open(database_url, max_size=2)
         catalog = directory / "catalog.toml"
-        catalog.write_text(CATALOG.read_text(encoding="utf-8") + EXTRA, encoding="utf-8")
+        catalog.write_text(CATALOG.read_text(encoding="utf-8") + EXTRA + more, encoding="utf-8")
         await apply_catalog(database, catalog)
         seeded = await seed_workspace(database, CREDITS_MICRO)
         await database.close()

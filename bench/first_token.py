@@ -1,0 +1,259 @@
+"""Time to the first content byte of a streamed chat call, beside the same upstream called directly, and beside one hold's commit.
+
+One gateway process (`tollgate serve`), embedded PostgreSQL (durable) and Valkey, and the stand-alone sandbox provider as
+upstream; the client and the ledger of the hold are in this process. Each round measures, one after the other, the upstream
+directly, through the gateway, and holds placed alone against the same database, as many at once as there are connections.
+Figures are the best sample and the median of all rounds' samples: on a busy machine each of the dozen changes of process
+on a call's way waits for a core, which the best sample has least of. `added` is through less direct, `own` is that less the
+hold: the gateway's share. The goal is 0.5 ms for `own` at one connection. Then a stream with pauses between its chunks
+shows that each is forwarded when it comes.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import uvloop
+
+from app.collector import calm_collector
+from app.embedded import EmbeddedServers
+from bench.gateway import CREDITS_MICRO, catalog_without_limit, port_of
+from bench.load import http_request
+from kit import clock
+from kit.ids import uuid7
+from metering.ledger import Ledger
+from metering.operations import PlaceHold
+from metering.views import HoldPlaced
+from models.database import Database
+from models.migrate import migrate
+from tests.processes import gateway_env, start_gateway, start_sandbox
+from tests.seeding import Seeded, apply_catalog, seed_workspace
+
+PATH = "/v1/chat/completions"
+WORDS = 8
+BODY = {
+    "model": "sandbox-chat",
+    "messages": [{"role": "user", "content": "Hello, how are you today?"}],
+    "max_tokens": 16,
+    "stream": True,
+    "metadata": {"sandbox_output_tokens": str(WORDS)},
+}
+HOLD_MICRO = 1_000
+CONTENT = re.compile(rb'"content":"[^"]')
+END = b"data: [DONE]\n\n"
+LAST = b"0\r\n\r\n"
+WARM_UP_S = 1.0
+
+
+class Reader(asyncio.Protocol):
+    """Sends the request, notes when each content chunk comes, and sends it again once the stream has ended."""
+
+    def __init__(self, request: bytes, times: int | None) -> None:
+        """`times` it is sent; None until `stopped`."""
+        self.request = request
+        self.left = times
+        self.stopped = False
+        self.first_s: list[float] = []
+        self.arrivals_s: list[list[float]] = []
+        """Of each stream, when its content chunks came, from the request on; chunks that come together count one by one."""
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        if self.stopped or self.left == 0:
+            self.transport.close()
+            return
+        if self.left is not None:
+            self.left -= 1
+        self.head, self.tail, self.ended, self.arrived = b"", b"", False, []
+        self.sent_at = time.perf_counter()
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        at = time.perf_counter() - self.sent_at
+        if not self.head:
+            assert data.startswith(b"HTTP/1.1 200 "), data
+            self.head = data
+        self.arrived += [at] * len(CONTENT.findall(data))
+        self.tail = (self.tail + data)[-64:]
+        self.ended = self.ended or END in self.tail
+        if self.ended and self.tail.endswith(LAST):
+            self.first_s.append(self.arrived[0])
+            self.arrivals_s.append(self.arrived)
+            self._send()
+
+    def connection_lost(self, error) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+@dataclass(frozen=True)
+class Target:
+    port: int
+    key: str = ""
+
+    async def read(self, body: dict, connections: int, seconds: float | None, times: int | None = None) -> list[Reader]:
+        """Streams over so many connections, for so long or so often."""
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        request = http_request("127.0.0.1", self.port, PATH, json.dumps(body).encode(), headers)
+        loop = asyncio.get_running_loop()
+        readers = [Reader(request, times) for _ in range(connections)]
+        for reader in readers:
+            await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", self.port)
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+        for reader in readers:
+            reader.stopped = seconds is not None
+        await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in readers)), 60)
+        return readers
+
+    async def first_ms(self, connections: int, seconds: float) -> list[float]:
+        readers = await self.read(BODY, connections, seconds)
+        return [each * 1000 for reader in readers for each in reader.first_s]
+
+
+@dataclass(frozen=True)
+class Bench:
+    direct: Target
+    through: Target
+    ledger: Ledger
+    seeded: Seeded
+
+    async def holds_ms(self, at_once: int, seconds: float) -> list[float]:
+        """Holds placed one after the other by each of so many callers."""
+        until = time.perf_counter() + seconds
+        spent: list[float] = []
+
+        async def place() -> None:
+            while (at := time.perf_counter()) < until:
+                operation = PlaceHold(
+                    uuid7(), self.seeded.wallet_id, self.seeded.workspace_id, HOLD_MICRO, "sandbox-chat", None,
+                    self.seeded.api_key_id, "req_bench", clock.now() + timedelta(hours=1),
+                    {"discount_percent": 0, "prices": [["INPUT_TOKENS", 3, 1], ["OUTPUT_TOKENS", 15, 1]]},
+                )  # fmt: skip
+                assert isinstance(await self.ledger.submit(operation), HoldPlaced)
+                spent.append((time.perf_counter() - at) * 1000)
+
+        await asyncio.gather(*(place() for _ in range(at_once)))
+        return spent
+
+
+@dataclass
+class Samples:
+    """Of all rounds, in milliseconds."""
+
+    direct: list[float] = field(default_factory=list)
+    through: list[float] = field(default_factory=list)
+    hold: list[float] = field(default_factory=list)
+
+    def figures(self, of: Callable[[list[float]], float]) -> list[float]:
+        """The columns of the report."""
+        direct, through, hold = of(self.direct), of(self.through), of(self.hold)
+        return [direct, through, through - direct, hold, through - direct - hold]
+
+
+@asynccontextmanager
+async def opened() -> AsyncGenerator[Bench]:
+    directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-"))
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, directory)
+        servers = await EmbeddedServers.start(directory / "data", postgres=True, valkey=True)
+        stack.push_async_callback(servers.stop)
+        await migrate(servers.database_url)
+        database = await Database.open(servers.database_url)
+        stack.push_async_callback(database.close)
+        await apply_catalog(database, catalog_without_limit(directory))
+        seeded = await seed_workspace(database, CREDITS_MICRO)
+        ledger = await Ledger.open(database)
+        stack.push_async_callback(ledger.close)
+        sandbox = await start_sandbox()
+        stack.push_async_callback(sandbox.stop)
+        (directory / "gateway").mkdir()
+        env = gateway_env(
+            servers.database_url, servers.redis_url, directory / "gateway", TOLLGATE_SANDBOX_URL=sandbox.url
+        )
+        gateway = await start_gateway(env)
+        stack.push_async_callback(gateway.stop)
+        own = await seed_workspace(database, CREDITS_MICRO, "holds")
+        yield Bench(Target(port_of(sandbox.url)), Target(port_of(gateway.url), seeded.api_key), ledger, own)
+
+
+async def run(options: argparse.Namespace) -> None:
+    async with opened() as bench:
+        for target in (bench.direct, bench.through):
+            await target.first_ms(4, WARM_UP_S)
+        await bench.holds_ms(4, WARM_UP_S / 2)
+        calm_collector()
+        found = {connections: Samples() for connections in options.connections}
+        for number in range(options.rounds):
+            for connections, samples in found.items():
+                print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
+                samples.direct += await bench.direct.first_ms(connections, options.seconds)
+                samples.through += await bench.through.first_ms(connections, options.seconds)
+                samples.hold += await bench.holds_ms(connections, options.seconds)
+        chunks = await chunk_times(bench, options.chunk_delay_ms)
+    report(found)
+    report_chunks(*chunks, options.chunk_delay_ms)
+    if options.json:
+        Path(options.json).write_text(json.dumps({str(key): vars(each) for key, each in found.items()}, indent=1))
+
+
+async def chunk_times(bench: Bench, delay_ms: int, streams: int = 10) -> tuple[list[float], list[float]]:
+    """The median time of each content chunk since the first one, directly and through the gateway, alternating."""
+    body = {**BODY, "metadata": {**BODY["metadata"], "sandbox_chunk_delay_ms": str(delay_ms)}}
+    seen: dict[Target, list[list[float]]] = {bench.direct: [], bench.through: []}
+    for _ in range(streams):
+        for target, arrivals in seen.items():
+            (reader,) = await target.read(body, 1, None, 1)
+            (arrived,) = reader.arrivals_s
+            assert len(arrived) == WORDS, arrived
+            arrivals.append([(at - arrived[0]) * 1000 for at in arrived])
+    direct, through = ([statistics.median(each) for each in zip(*all_, strict=True)] for all_ in seen.values())
+    return direct, through
+
+
+def report(found: dict[int, Samples]) -> None:
+    print(f"machine load {os.getloadavg()[0]:.1f}; milliseconds, best sample (median)\n")
+    print("| connections | direct | through | added | one hold's commit | own share | streams |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for connections, samples in found.items():
+        pairs = zip(samples.figures(min), samples.figures(statistics.median), strict=True)
+        cells = [f"{best:.2f} ({median:.2f})" for best, median in pairs]
+        print(f"| {connections} | {' | '.join(cells)} | {len(samples.through):,} |")
+
+
+def report_chunks(direct: list[float], through: list[float], delay_ms: int) -> None:
+    print(f"\nEach chunk after the first, {delay_ms} ms apart at the provider: milliseconds since the first, medians\n")
+    print(f"| chunk | {' | '.join(str(number) for number in range(2, len(direct) + 1))} |")
+    print("| --- |" + " ---: |" * (len(direct) - 1))
+    for name, times in (("direct", direct), ("through", through)):
+        print(f"| {name} | {' | '.join(f'{each:.1f}' for each in times[1:])} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each subject in each round")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--chunk-delay-ms", type=int, default=20)
+    parser.add_argument("--json", help="also write every round to this file")
+    uvloop.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Readers of a stream that come, follow and leave at every moment: nobody stays behind, and the first output goes out at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.asgi import ClientGone
+from app.rest_door import watched
+from gateway.call_stream import CallStream
+from gateway.views import Caller, CallRequest, StreamedEvent
+from kit.ids import uuid7
+from providers.base import Operation
+from tests.gateway.upstream import Theatre, asked, event, silent, streaming, theatre
+
+
+@pytest.fixture
+async def stage(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Theatre]:
+    async with theatre(database_url, redis_url, tmp_path, "circuit_failures = 0\nretries = 0") as made:
+        yield made
+
+
+async def caller_of(stage: Theatre) -> Caller:
+    facts = await stage.gate.services.workspaces.facts(stage.gate.seeded.workspace_id)
+    return Caller("r", facts.workspace_id, facts.wallet_id, facts.plan, api_key_id=stage.gate.seeded.api_key_id)
+
+
+def request(key: str | None = None) -> CallRequest:
+    return CallRequest("solo", Operation.CHAT, asked(stream=True), idempotency_key=key)
+
+
+async def test_who_leaves_while_it_waits_to_follow_a_call_stays_nowhere_and_the_call_goes_on(stage: Theatre) -> None:
+    stage.plays.plays = [streaming(event("word"), then=silent)]
+    streams, caller = stage.gate.services.streams, await caller_of(stage)
+    first, left_early = await streams.open(caller, request("k")), 0
+    for ticks in range(0, 40, 3):
+        second = asyncio.create_task(streams.open(caller, request("k")))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        second.cancel()
+        try:
+            (await second).leave()
+        except asyncio.CancelledError:
+            left_early += 1
+    assert left_early >= 3
+    await asyncio.sleep(0.3)
+    assert first._followers == set()
+    assert isinstance(await first.__anext__(), StreamedEvent)
+    assert len(stage.alpha.requests) == 1
+    first.leave()
+    assert (await stage.settled())["status"] == "CANCELED"
+
+
+async def test_who_leaves_before_a_refusal_comes_is_told_nothing_and_nothing_is_logged(stage: Theatre, caplog) -> None:
+    stage.plays.plays = [silent]
+    opening = asyncio.create_task(stage.gate.services.streams.open(await caller_of(stage), request()))
+    async with asyncio.timeout(10):
+        while not stage.alpha.requests:
+            await asyncio.sleep(0.01)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert (await stage.settled())["status"] == "CANCELED"
+    assert "could not be ended" not in caplog.text
+
+
+async def test_the_first_output_reaches_its_reader_before_more_is_read(stage: Theatre) -> None:
+    stage.plays.plays = [streaming(*[event("word") for _ in range(50)], then=silent)]
+    stream = await stage.gate.services.streams.open(await caller_of(stage), request())
+    assert stream._events.qsize() == 1
+    stream.leave()
+    await stage.settled()
+
+
+# A client's disconnection
+
+
+async def test_a_client_that_disconnects_before_the_stream_ends_its_opening_and_leaves_the_task_usable() -> None:
+    messages: asyncio.Queue[dict] = asyncio.Queue()
+    left = asyncio.Event()
+
+    async def opening() -> CallStream:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            left.set()
+            raise
+        raise AssertionError
+
+    asyncio.get_running_loop().call_later(0.01, messages.put_nowait, {"type": "http.disconnect"})
+    with pytest.raises(ClientGone):
+        async with watched(messages.get, opening()):
+            raise AssertionError
+    assert left.is_set()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_a_server_that_stops_is_no_client_that_left() -> None:
+    messages: asyncio.Queue[dict] = asyncio.Queue()
+
+    async def serve() -> None:
+        async with watched(messages.get, asyncio.Event().wait()):
+            raise AssertionError
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0.01)
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_a_client_that_disconnects_later_leaves_the_stream() -> None:
+    messages: asyncio.Queue[dict] = asyncio.Queue()
+    stream = CallStream(uuid7())
+
+    async def opening() -> CallStream:
+        return stream
+
+    async with watched(messages.get, opening()):
+        assert not stream._left
+        messages.put_nowait({"type": "http.disconnect"})
+        await asyncio.sleep(0.01)
+        assert stream._left
