@@ -26,6 +26,8 @@ _LINKED: Final = """SELECT s.stripe_subscription_id, s.ended_at IS NULL AND s.st
     AND ($2::uuid IS NULL OR EXISTS (SELECT FROM payments p WHERE p.id = $2 AND p.subscription_id = s.id
         AND p.applied_at IS NOT NULL)) AS gave
     FROM subscriptions s WHERE s.id = $1 FOR UPDATE OF s"""
+_WAITS: Final = "SELECT tell_due_at IS NOT NULL FROM subscriptions WHERE id = $1"
+_NOTHING_TO_TELL: Final = "UPDATE subscriptions SET tell_due_at = NULL WHERE id = $1"
 _EXISTS: Final = "SELECT true FROM subscriptions WHERE id = $1"
 logger = logging.getLogger(__name__)
 
@@ -113,12 +115,17 @@ async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> 
 
 
 async def _adopt_cancel(billing: Billing, subscription_id: UUID, *, cancel: bool) -> None:
+    """As Stripe has it, so there is nothing to tell: told back, it would undo what is done in the portal meanwhile."""
     async with transaction(billing.database) as conn:
         before = await locked_subscription(conn, billing, subscription_id)
         snapshot = billing.catalog.current
         current = await advance(conn, billing, snapshot, before, clock.now())
         if current.life.status in ENDED or current.life.cancel_at_period_end == cancel:
             return
+        if await conn.fetchval(_WAITS, subscription_id):  # ours changed meanwhile, and is told first
+            return
         await change(
             conn, billing, snapshot, current, current.with_life(with_cancel(current.life, clock.now(), cancel=cancel))
         )
+        if current.life.scheduled is None:
+            await conn.execute(_NOTHING_TO_TELL, subscription_id)

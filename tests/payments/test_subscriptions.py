@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from billing.payment_port import PriceChange
 from billing.stripe_charges import PREPAID
+from billing.stripe_inbox import sweep, work_inbox
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
@@ -249,6 +250,24 @@ async def test_a_cancellation_in_the_portal_is_taken_over(database, pg, double):
         assert (await guest.subscription())["cancel_at_period_end"] is True
         await house.go(days=35)
         assert (await guest.subscription())["status"] == "CANCELED"
+        await house.agree()
+
+
+async def test_a_cancellation_that_is_taken_back_in_the_portal_at_once_stays_taken_back(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio")
+        for cancelled in (True, False):
+            await double.v1.subscriptions.update_async(
+                row["stripe_subscription_id"], {"cancel_at_period_end": cancelled}
+            )
+            await sweep(house.link, force=True)
+            while await work_inbox(house.billing, house.link):
+                pass
+            assert (await guest.subscription())["cancel_at_period_end"] is cancelled
+        await house.work()
+        assert (await guest.subscription())["cancel_at_period_end"] is False
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
         await house.agree()
 
 
