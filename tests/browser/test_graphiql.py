@@ -1,7 +1,5 @@
 """GraphiQL in a real browser against a real gateway process: a query, a mutation and a subscription, run by hand."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,18 +12,7 @@ from tests.processes import Running, gateway_env, start_gateway
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
 CREDITS_MICRO = 1_000_000_000
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RESULT = "[...document.querySelectorAll('.result-window .view-line')].map(line => line.innerText).join('\\n').replace(/\\u00a0/g, ' ')"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    if CHROMIUM is None:
-        why = "no Chromium on this machine (Debian: the package chromium)"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    return CHROMIUM
 
 
 @pytest.fixture(scope="module")
