@@ -194,9 +194,11 @@ class Customer:
 
 
 @asynccontextmanager
-async def open_shop(database: Database, pg: asyncpg.Connection, catalog, *, start: datetime = START, codes=None):
-    """`catalog`: the name of a shipped one, or the values of one."""
-    time, provider, attempts = clock.VirtualClock(start), Provider(), Attempts()
+async def open_shop(
+    database: Database, pg: asyncpg.Connection, catalog, *, start: datetime = START, codes=None, time=None
+):
+    """`catalog`: the name of a shipped one, or the values of one. `time`: a clock in the place of one that stands still."""
+    time, provider, attempts = time or clock.VirtualClock(start), Provider(), Attempts()
     with clock.installed(time):
         file = shipped(catalog) if isinstance(catalog, str) else file_of(catalog)
         await apply(database, file, now=start, promo_codes=PromoCodes(SECRET, codes or {}))

@@ -1,5 +1,6 @@
 """A catalog, workspaces and the Stripe double on one virtual clock, and whether their books agree."""
 
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -76,13 +77,16 @@ class House:
         while await sweep_grants(self.billing.database, self.billing.ledger):
             pass
 
+    async def customers(self) -> dict:
+        """What each customer has paid and got back at Stripe, in cents."""
+        return (await self.double.books())["customers"]
+
     async def agree(self) -> None:
         """The ledger, the payments and the double's books tell of the same money; every invariant holds.
 
         Money for which there was no place, such as of a page that was replaced, counts as known: the operator was told.
         """
-        books = await self.double.books()
-        for customer_id, customer in books["customers"].items():
+        for customer_id, customer in (await self.customers()).items():
             workspace_id = await workspace_of(self.link, customer_id)
             if workspace_id is None:
                 assert not customer["charged"], customer
@@ -128,8 +132,10 @@ class Guest(Customer):
         await self.house.work()
         return await self.subscription()
 
-    async def top_up(self, dollars: int, *, key: str | None = None) -> Purchase:
-        return await add_credits(self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex)
+    async def top_up(self, dollars: int, *, key: str | None = None, checkout: bool = False) -> Purchase:
+        return await add_credits(
+            self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex, checkout=checkout
+        )
 
     async def payments(self):
         return await self.house.pg.fetch("SELECT * FROM payments WHERE workspace_id = $1 ORDER BY id", self.id)
@@ -145,11 +151,11 @@ class Guest(Customer):
 
 
 def session_of(url: str) -> str:
-    return next(part for part in url.split("?", maxsplit=1)[0].split("/") if part.startswith("cs_"))
+    return next(part for part in re.split("[?#]", url)[0].split("/") if part.startswith("cs_"))
 
 
 @asynccontextmanager
-async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, start: datetime = START):
+async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, start: datetime = START, kind=None):
     async with open_shop(database, pg, catalog, start=start) as counter:
         await double.reset(now=int(start.timestamp()))
         link = StripeLink(
@@ -157,6 +163,6 @@ async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, s
         )
         counter.billing = replace(counter.billing, payments=StripePayments(link))
         try:
-            yield House(counter, double, link, pg)
+            yield (kind or House)(counter, double, link, pg)
         finally:
             await link.stripe.aclose()
