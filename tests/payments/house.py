@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from accounts.audit import noting_for_system
 from billing.advance import advance_due
 from billing.auto_recharge import recharge_due
 from billing.buying import Purchase
+from billing.giving_back import give_back_unapplied
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_link import StripeLink, workspace_of
@@ -68,6 +70,7 @@ class House:
         await sweep(self.link, force=True)
         while await work_inbox(self.billing, self.link):
             pass
+        await give_back_unapplied(self.billing)
         await tell_due(self.link)
         await ask_for_payments(self.billing, self.link)
         while await advance_due(self.billing):
@@ -137,6 +140,21 @@ class Guest(Customer):
             self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex, checkout=checkout
         )
 
+    async def pay_twice(self, plan: str) -> None:
+        """Two pages for one plan, the first paid before the second was opened and closed it; nobody has heard of it."""
+        for _ in range(2):
+            made = await self.page(plan)
+            await self.house.double.pay(session_of(made.checkout_url))
+
+    async def told(self) -> list[str]:
+        """Of what kinds the workspace's events and audit entries are."""
+        rows = await self.house.pg.fetch(
+            "SELECT kind FROM outbox_events WHERE workspace_id = $1 UNION ALL"
+            " SELECT action FROM audit_events WHERE workspace_id = $1 AND actor_kind = 'SYSTEM'",
+            self.id,
+        )
+        return sorted(row["kind"] for row in rows)
+
     async def payments(self):
         return await self.house.pg.fetch("SELECT * FROM payments WHERE workspace_id = $1 ORDER BY id", self.id)
 
@@ -161,7 +179,7 @@ async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, s
         link = StripeLink(
             Stripe("sk_test_double", base=double.url), database, counter.billing.catalog, "https://gateway.example"
         )
-        counter.billing = replace(counter.billing, payments=StripePayments(link))
+        counter.billing = replace(counter.billing, payments=StripePayments(link), note_for=noting_for_system)
         try:
             yield (kind or House)(counter, double, link, pg)
         finally:

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import stripe
 
+from accounts.audit import noting_for_system
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep
 from billing.stripe_link import StripeLink, customer_of
@@ -178,7 +179,7 @@ async def open_place_at_stripe(
         address = {} if base is None else {"base_addresses": {"api": base}}
         account = Account(stripe.StripeClient(key, http_client=stripe.AIOHTTPClient(session=session), **address))
         link = StripeLink(Stripe(key, base=base), database, counter.billing.catalog, PUBLIC_URL)
-        counter.billing = replace(counter.billing, payments=StripePayments(link))
+        counter.billing = replace(counter.billing, payments=StripePayments(link), note_for=noting_for_system)
         place = Place(counter, account, link, pg, **patience)
         try:
             await sweep(link, force=True)

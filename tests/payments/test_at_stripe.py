@@ -19,6 +19,7 @@ from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
 from billing.stripe_charges import PREPAID
 from billing.stripe_inbox import sweep
+from billing.stripe_link import customer_of
 from billing.stripe_prices import tell_catalog, what_to_make
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
@@ -341,3 +342,21 @@ async def test_D7_tax_ids_are_kept_on_the_customer(open_place):
         ]
         await place.billing.payments.remove_tax_id(guest.id, made.id)
         assert list(await place.billing.payments.tax_ids(guest.id)) == []
+
+
+async def test_a_plan_paid_twice_is_given_back_once(open_place):
+    async with open_place(CATALOG) as place:
+        guest = await place.workspace()
+        first = await guest.page("pro")
+        await place.pay_page(first.checkout_url)
+        second = await guest.page("pro")
+        await place.pay_page(second.checkout_url)
+        await place.until(lambda: place.pg.fetchval("SELECT true FROM payments WHERE status = 'REFUNDED'"))
+        assert sorted(payment["status"] for payment in await guest.payments()) == ["REFUNDED", "SUCCEEDED"]
+        [of] = (await place.customers()).values()
+        assert (of["charged"], of["refunded"]) == (4_000, 2_000)
+        await place.work()
+        row = await guest.subscription()
+        living = await place.v1.subscriptions.list_async({"customer": await customer_of(place.link, guest.id)})
+        assert [one.id for one in living.data] == [row["stripe_subscription_id"]]
+        await place.agree()
