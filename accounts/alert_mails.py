@@ -23,10 +23,15 @@ ORDER BY m.joined_at LIMIT $2
 """
 _ALL: Final = ("OWNER", "ADMIN", "BILLING")
 _WHO_PAY: Final = ("OWNER", "BILLING")
-_TO_DO: Final = frozenset(
-    {EventKind.AUTO_RECHARGE_ACTION_REQUIRED, EventKind.PAYMENT_FAILED, EventKind.SUBSCRIPTION_PAST_DUE}
+_TRANSACTIONAL: Final = frozenset(
+    {
+        EventKind.AUTO_RECHARGE_ACTION_REQUIRED,
+        EventKind.PAYMENT_FAILED,
+        EventKind.PAYMENT_GIVEN_BACK,
+        EventKind.SUBSCRIPTION_PAST_DUE,
+    }
 )
-"""What somebody has to do, or nothing goes on: transactional, whatever the workspace's alerts are set to."""
+"""What somebody has to do, or nothing goes on, and money that went back: whatever the workspace's alerts are set to."""
 _SUBJECTS: Final = {
     EventKind.CREDITS_USED: "{percent} % of this cycle's credits are used",
     EventKind.CREDITS_EXPIRING: "{remaining} credits expire in {days} days",
@@ -40,6 +45,7 @@ _SUBJECTS: Final = {
     EventKind.SUBSCRIPTION_ENDED: "The subscription has ended",
     EventKind.TRANSFER_UPDATED: "Transfer of ${amountUsd}: {status}",
     EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "Confirm a payment of ${amount}",
+    EventKind.PAYMENT_GIVEN_BACK: "A payment of ${amount} was given back",
     EventKind.FREE_CREDITS_REFUSED: "This workspace gets no free credits",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
@@ -56,8 +62,10 @@ _DETAILS: Final = {
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
     EventKind.SUBSCRIPTION_ENDED: "Its credits end with it; what was bought on top is kept. Subscribe again at any time.",
     EventKind.TRANSFER_UPDATED: "It is visible in the workspace until it is paid.",
-    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Until then no credits are"
-    " bought, and calls are refused when none are left.",
+    EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Auto-recharge pauses until"
+    " that is done: no credits are bought, and calls are refused when none are left.",
+    EventKind.PAYMENT_GIVEN_BACK: "What it was for had been paid already, or is not on offer any more, so nothing was bought"
+    " with it. The whole amount goes back to where it came from; a bank may need some days to show it.",
     EventKind.FREE_CREDITS_REFUSED: "{words} Everything else of the plan is yours, and credits can be bought. If you think"
     " that this is wrong, ask us.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
@@ -81,18 +89,18 @@ class AlertMails:
     async def __call__(self, conn: PoolConnection, event: EventView) -> None:
         """One mail to each owner, admin and billing member with a verified address, unless the workspace wants none.
 
-        What somebody has to do goes to owners and billing members, whatever is set.
+        What is transactional goes to owners and billing members, whatever is set. A suspension that ends with a
+        confirmation has no mail of its own: that which asks for the confirmation says it.
         """
-        subject = _SUBJECTS.get(event.kind)
-        if subject is None:
+        subject, facts = _SUBJECTS.get(event.kind), dict(event.facts)
+        if subject is None or (event.kind is EventKind.AUTO_RECHARGE_SUSPENDED and facts.get("actionUrl")):
             return
-        facts = dict(event.facts)
         if event.kind is EventKind.FREE_CREDITS_REFUSED:
             facts["words"] = _WORDS[FreeCreditsRefusal(str(facts["reason"]))]
-        to_do = event.kind in _TO_DO
-        roles = _WHO_PAY if to_do else _ALL
+        transactional = event.kind in _TRANSACTIONAL
+        roles = _WHO_PAY if transactional else _ALL
         link = facts.get("actionUrl") or (facts.get("url") if event.kind is EventKind.PAYMENT_FAILED else None)
-        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS, roles, to_do):
+        for row in await conn.fetch(_RECIPIENTS, event.workspace_id, MAX_RECIPIENTS, roles, transactional):
             user_id: UUID = row["id"]
             mail = Mail(
                 to=row["email"],
@@ -104,6 +112,6 @@ class AlertMails:
                 ),
                 link=None if link is None else str(link),
                 link_text=None if link is None else "To the payment",
-                kind=MailKind.TRANSACTIONAL if to_do else MailKind.BALANCE_ALERTS,
+                kind=MailKind.TRANSACTIONAL if transactional else MailKind.BALANCE_ALERTS,
             )
             await enqueue(conn, self._sealer, mail, workspace_id=event.workspace_id, dedupe_key=f"{event.id}:{user_id}")

@@ -68,6 +68,11 @@ class Noting:
         await record(conn, self._actor, action, subject_kind, subject_id, workspace_id=self._workspace_id, facts=facts)
 
 
+def noting_for_system(workspace_id: UUID) -> Noting:
+    """Notes what the gateway does by itself in a workspace."""
+    return Noting(Actor(ActorKind.SYSTEM), workspace_id)
+
+
 async def page_of_workspace(database: Database, workspace_id: UUID, request: PageRequest) -> Page[AuditEventView]:
     """The events of a workspace, the newest first."""
     return (await pages_of_workspaces(database, [workspace_id], request))[workspace_id]

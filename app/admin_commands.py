@@ -10,6 +10,7 @@ import click
 import orjson
 
 from accounts import operator
+from accounts.audit import noting_for_system
 from accounts.erasure import erase_person
 from accounts.invalidation import Invalidations
 from accounts.mail.kinds import MailKind
@@ -41,7 +42,7 @@ from metering.rollups import rebuild
 from metering.usage import calls_by_id, details_of_call
 from metering.views import CallView
 from models.database import Database
-from models.enums import GrantKind
+from models.enums import GrantKind, PaymentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ async def _open(settings: Settings) -> AsyncGenerator[Desk]:
             payments=NoPayments() if payments is None else StripePayments(payments),
             attempts=PromoAttempts(Limiter(link)),
             secret_key=settings.secret_key.reveal().encode(),
+            note_for=noting_for_system,
         )
         yield Desk(accounts, billing, snapshot)
 
@@ -195,6 +197,7 @@ def list_unapplied(limit: int) -> Work:
             click.echo(
                 f"{encode_id('pay', payment.id)}  {encode_id('ws', payment.workspace_id)}  {payment.purpose.value}"
                 f"  ${usd_micro_text(payment.amount_usd_micro)}  {when}"
+                f"  {'given back' if payment.status is PaymentStatus.REFUNDED else 'kept'}"
             )
         if not payments:
             click.echo("every payment that came has had its effect")

@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 
 from accounts.access_tokens import AccessTokens
+from accounts.audit import noting_for_system
 from accounts.invalidation import Change, ChangeKind, Invalidations
 from accounts.key_uses import KeyUses
 from accounts.mail.mailer import ConsoleMailer, Mailer, SmtpMailer
@@ -197,6 +198,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             payments=NoPayments() if payment_link is None else StripePayments(payment_link),
             attempts=PromoAttempts(limiter),
             secret_key=settings.secret_key.reveal().encode(),
+            note_for=noting_for_system,
         )
         accounts = Accounts(
             database=database,

@@ -16,6 +16,7 @@ from billing.backlog import backlog_seconds
 from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
 from billing.free_credits import forget_origins
+from billing.giving_back import give_back_unapplied
 from billing.services import Billing
 from billing.stripe_inbox import purge_inbox, work_inbox
 from billing.stripe_inbox import sweep as sweep_events
@@ -115,6 +116,7 @@ def _stripe_tasks(services: Services) -> list[Task]:
         Task("work-stripe-inbox", every_s=1.0, limit=20, run=lambda limit: work_inbox(billing, link, limit=limit)),
         Task("tell-stripe", every_s=10.0, limit=50, run=lambda limit: tell_due(link, limit=limit)),
         Task("ask-stripe", every_s=60.0, limit=20, run=lambda limit: ask_for_payments(billing, link, limit=limit)),
+        Task("give-back", every_s=5.0, limit=20, run=lambda limit: give_back_unapplied(billing, limit=limit)),
         Task("move-transfers", every_s=10.0, limit=20, run=lambda limit: move_transfers(billing, link, limit=limit)),
         Task("sweep-stripe-events", every_s=3600.0, limit=1_000_000, run=lambda _: sweep_events(link)),
         Task("purge-inbox", every_s=3600.0, limit=500, run=lambda limit: purge_inbox(services.database, limit=limit)),

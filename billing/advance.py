@@ -15,6 +15,7 @@ from billing.services import Billing
 from billing.subscription_rows import Subscription, live_subscription, lock_wallet, renewal_of, save_subscription
 from kit import clock
 from kit.errors import Refusal
+from kit.ids import encode_id
 from models.database import Database, connection, transaction
 from models.pool import PoolConnection
 
@@ -68,7 +69,7 @@ async def change(
 async def _tell_state(conn: PoolConnection, before: Subscription, after: Subscription) -> None:
     """That a plan is unpaid, or over; a checkout that nobody paid is no news."""
     life = after.life
-    facts: dict[str, str | None] = {"workspaceId": str(after.workspace_id), "subscriptionId": str(after.id)}
+    facts: dict[str, str | None] = {"subscriptionId": encode_id("sub", after.id)}
     key = f"{after.id}:{life.period_number}"
     if life.status is PAST_DUE:
         grace = None if life.grace_ends_at is None else life.grace_ends_at.isoformat()

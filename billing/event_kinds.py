@@ -24,6 +24,7 @@ class EventKind(StrEnum):
     TRANSFER_UPDATED = "transfer.updated"
     AUTO_RECHARGE_ACTION_REQUIRED = "auto_recharge.action_required"
     PAYMENT_UNAPPLIED = "payment.unapplied"
+    PAYMENT_GIVEN_BACK = "payment.given_back"
     FREE_CREDITS_REFUSED = "free_credits.refused"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
@@ -70,7 +71,8 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
     EventKind.SPEND_LIMIT_REACHED: EventTerms("A limit of spending was nearly or wholly used", _LIMIT),
     EventKind.SPEND_LIMIT_RECOVERED: EventTerms("A new period began, or the limit was raised", _LIMIT),
     EventKind.AUTO_RECHARGE_SUSPENDED: EventTerms(
-        "Auto-recharge was turned off, as payments failed or no payment method is left", {**_WORKSPACE, "reason": "why"}
+        "Auto-recharge was turned off, as payments failed or no payment method is left, or waits for a confirmation",
+        {**_WORKSPACE, "reason": "why", "actionUrl": "where a payment is confirmed, which turns it on again, or null"},
     ),
     EventKind.PAYMENT_METHOD_REFUSED: EventTerms(
         "A payment method was not kept, or a payment with it given back: prepaid and gift cards are not accepted",
@@ -110,9 +112,10 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
         {**_PAYMENT, "actionUrl": "where it is confirmed"},
     ),
     EventKind.PAYMENT_UNAPPLIED: EventTerms(
-        "Money came for which there is no place any more, such as a checkout that was replaced; the operator decides",
+        "Money came for which there is no place any more, such as of a checkout that was replaced; it is given back",
         _PAYMENT,
     ),
+    EventKind.PAYMENT_GIVEN_BACK: EventTerms("All money of such a payment was given back", _PAYMENT),
     EventKind.FREE_CREDITS_REFUSED: EventTerms(
         "Credits of a sign-up, a trial or a free plan were withheld, as many workspaces of one origin have had theirs",
         {**_WORKSPACE, "reason": "ADDRESS_RANGE, MAIL_DOMAIN or PAYMENT_FINGERPRINT"},

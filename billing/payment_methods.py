@@ -121,7 +121,7 @@ async def write_methods(
                 conn,
                 EventKind.AUTO_RECHARGE_SUSPENDED,
                 workspace_id,
-                {"workspaceId": str(workspace_id), "reason": "payment_method_removed"},
+                {"reason": "payment_method_removed", "actionUrl": None},
             )
         return True
 

@@ -22,7 +22,8 @@ _INSERT: Final = """INSERT INTO payments (id, workspace_id, purpose, amount_usd_
     subscription_id, stripe_object_id, created_at, updated_at)
     VALUES ($1, $2, $3, $4, 'PENDING', $5, $6, $7, $8, $9, $9) ON CONFLICT (stripe_object_id)
     WHERE stripe_object_id IS NOT NULL DO NOTHING RETURNING id"""
-_UNAPPLIED: Final = """SELECT * FROM payments WHERE status = 'SUCCEEDED' AND applied_at IS NULL
+_UNAPPLIED: Final = """SELECT * FROM payments p WHERE applied_at IS NULL AND (status = 'SUCCEEDED' OR (status = 'REFUNDED'
+        AND EXISTS (SELECT FROM outbox_events o WHERE o.kind = 'payment.unapplied' AND o.dedupe_key = p.id::text)))
     ORDER BY created_at DESC, id DESC LIMIT $1"""
 _NOTE: Final = """UPDATE payments SET status = coalesce($2, status), failure_code = coalesce($3, failure_code),
     action_url = coalesce($4, action_url), stripe_object_id = coalesce(stripe_object_id, $5), updated_at = $6
@@ -86,7 +87,7 @@ async def payments_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID,
 
 
 async def unapplied_payments(database: Database, limit: int) -> tuple[PaymentView, ...]:
-    """Money that came and had no place, the latest first: the operator gives it back or gives credits for it."""
+    """Money that came and had no place, the latest first, whether it is given back already or not."""
     async with connection(database) as conn:
         rows = await conn.fetch(_UNAPPLIED, limit)
     return tuple(payment_view(_payment(row)) for row in rows)

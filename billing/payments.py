@@ -23,12 +23,13 @@ from models.database import transaction
 from models.enums import PaymentPurpose, PaymentStatus
 from models.pool import PoolConnection
 
-TAKEN_BACK: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
+DECIDED: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
+"""States of a payment without effect that stays without: it had no place and is given back, or was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """`changed` False: it had been applied before, or has no place: the money is there and an operator must decide."""
+    """`changed` False: it had been applied before, or has no place: the money is there, and is to be given back."""
 
     payment: PaymentView
     changed: bool
@@ -41,7 +42,7 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
     """
     async with transaction(billing.database) as conn:
         payment, wallet_id = await _locked(conn, payment_id)
-        if payment.applied_at is not None or payment.status in TAKEN_BACK:
+        if payment.applied_at is not None or payment.status in DECIDED:
             return Applied(payment_view(payment), changed=False)
         now = clock.now()
         at = now if paid_at is None else min(paid_at, now)
@@ -95,7 +96,7 @@ async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object
             status = PaymentStatus.ACTION_REQUIRED
             await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)
             if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
-                await suspend_recharge(conn, payment.workspace_id, "authentication_required", now)
+                await suspend_recharge(conn, payment.workspace_id, "authentication_required", now, action_url=url)
                 await _tell(conn, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, payment, actionUrl=url)
         return payment_view(await _read(conn, payment_id))
 

@@ -4,19 +4,17 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from billing.event_kinds import EventKind
+from billing.events import emit
 from billing.rules.auto_recharge import suspension_after
-from kit.ids import uuid7
 from models.pool import PoolConnection
 
-SUSPENDED_KIND: Final = "auto_recharge.suspended"
 _DECLINED: Final = """UPDATE auto_recharges SET consecutive_failures = consecutive_failures + 1, last_failure_at = $2,
     updated_at = $2 WHERE workspace_id = $1 RETURNING consecutive_failures"""
 _PAID: Final = """UPDATE auto_recharges SET consecutive_failures = 0, last_failure_at = NULL, updated_at = $2,
     suspended_reason = NULLIF(suspended_reason, 'authentication_required') WHERE workspace_id = $1"""
 _SUSPEND: Final = """UPDATE auto_recharges SET suspended_reason = $2, updated_at = $3
     WHERE workspace_id = $1 AND suspended_reason IS NULL RETURNING true"""
-_TELL: Final = """INSERT INTO outbox_events (id, workspace_id, kind, payload, created_at, due_at)
-    VALUES ($1, $2, $3, $4, $5, $5)"""
 
 
 async def note_recharge_declined(conn: PoolConnection, workspace_id: UUID, failure_code: str, now: datetime) -> None:
@@ -32,7 +30,10 @@ async def note_recharge_paid(conn: PoolConnection, workspace_id: UUID, now: date
     await conn.execute(_PAID, workspace_id, now)
 
 
-async def suspend_recharge(conn: PoolConnection, workspace_id: UUID, reason: str, now: datetime) -> None:
-    """Stop until another payment method is set; told once."""
+async def suspend_recharge(
+    conn: PoolConnection, workspace_id: UUID, reason: str, now: datetime, *, action_url: str | None = None
+) -> None:
+    """Stop until another payment method is set, or the payment at `action_url` is confirmed; told once."""
     if await conn.fetchval(_SUSPEND, workspace_id, reason, now):
-        await conn.execute(_TELL, uuid7(), workspace_id, SUSPENDED_KIND, {"reason": reason}, now)
+        facts = {"reason": reason, "actionUrl": action_url}
+        await emit(conn, EventKind.AUTO_RECHARGE_SUSPENDED, workspace_id, facts)

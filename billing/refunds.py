@@ -7,12 +7,16 @@ from uuid import UUID
 from asyncpg import Record
 
 from billing.errors import UnknownPayment
+from billing.event_kinds import EventKind
+from billing.events import emit
 from billing.grants import post_all
 from billing.payment_rows import Payment, payment_by_id, payment_view
 from billing.rules.bought_credits import refunded_micro
 from billing.services import Billing
 from billing.views import PaymentView
 from kit import clock
+from kit.ids import encode_id
+from kit.money import usd_micro_text
 from metering.operations import Clawback, Freeze, Operation, Refund, Reinstate, Thaw
 from models.database import transaction
 from models.enums import PaymentStatus
@@ -27,7 +31,8 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
     """So much of the payment has gone back in all: take the same fraction of each of its grants, from what is left.
 
     Absolute and repeatable: the same figure again takes nothing more, unless credits were held meanwhile and are free
-    now; a smaller one, which came late, changes nothing. What is spent already stays spent: no wallet owes anything.
+    now; a smaller one, which came late, changes nothing. What is spent already stays spent: no wallet owes anything. Of a
+    payment that had no place the customer is told, once.
     """
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
@@ -35,6 +40,9 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
         await _take(conn, billing, payment, total, lambda row, amount: _refund(payment, row, amount))
         status = PaymentStatus.REFUNDED if total == payment.amount_usd_micro else payment.status
         await conn.execute(_SAVE, payment_id, total, status, clock.now())
+        had_no_place = payment.status is PaymentStatus.SUCCEEDED and payment.applied_at is None
+        if had_no_place and status is PaymentStatus.REFUNDED:
+            await _tell_given_back(conn, billing, payment)
         return payment_view(await _read(conn, payment_id))
 
 
@@ -86,6 +94,14 @@ async def _freeze(conn: PoolConnection, billing: Billing, payment: Payment, *, f
         ids = tuple(row["id"] for row in rows)
         step = (Freeze if frozen else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids)
         await post_all(conn, billing, [step], clock.now())
+
+
+async def _tell_given_back(conn: PoolConnection, billing: Billing, payment: Payment) -> None:
+    amount = usd_micro_text(payment.amount_usd_micro)
+    facts = {"paymentId": encode_id("pay", payment.id), "amount": amount}
+    await emit(conn, EventKind.PAYMENT_GIVEN_BACK, payment.workspace_id, facts, dedupe_key=str(payment.id))
+    note = billing.note_for(payment.workspace_id)
+    await note(conn, "payment.give_back", "payment", payment.id, {"amount_usd": amount})
 
 
 def _refund(payment: Payment, row: Record, amount_micro: int) -> Operation:

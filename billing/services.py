@@ -1,6 +1,6 @@
 """What the verbs of this room are given: built once by app.lifespan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -36,9 +36,17 @@ async def unnoted(
     """What nobody asked for, such as the worker's doings, is in the ledger and in the payments only."""
 
 
+def nobody_notes(_workspace_id: UUID) -> Note:
+    """Where there is no audit log."""
+    return unnoted
+
+
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """The services and settings that this room's verbs need. `secret_key` digests promo codes."""
+    """The services and settings that this room's verbs need. `secret_key` digests promo codes.
+
+    `note_for` notes in a workspace's audit log what is done there by itself.
+    """
 
     database: Database
     ledger: Ledger
@@ -46,3 +54,4 @@ class Billing:
     payments: Payments
     attempts: AttemptLimiter
     secret_key: bytes = field(repr=False)
+    note_for: Callable[[UUID], Note] = nobody_notes

@@ -30,7 +30,7 @@ from billing.stripe_prices import our_price
 from billing.stripe_tell import cancel_at_stripe
 from billing.subscribing import start_trial
 from kit import clock
-from kit.ids import uuid7
+from kit.ids import encode_id, uuid7
 from kit.money import usd_micro_text
 from models.database import connection, transaction
 
@@ -146,8 +146,7 @@ async def _tell_failed(
 ) -> None:
     next_try = instant(invoice, "next_payment_attempt")
     facts = {
-        "workspaceId": str(workspace_id),
-        "paymentId": str(payment_id),
+        "paymentId": encode_id("pay", payment_id),
         "amountUsd": usd_micro_text(usd_micro(invoice, "total") or 0),
         "failureCode": failure,
         "url": text(invoice, "hosted_invoice_url"),

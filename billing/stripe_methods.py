@@ -80,7 +80,7 @@ async def _refuse(link: StripeLink, workspace_id: UUID, method: StripeJson) -> N
     object_id = required_id(method)
     await _detach(link, object_id)
     async with transaction(link.database) as conn:
-        facts = {"workspaceId": str(workspace_id), "reason": "prepaid", "last4": text(method, "card", "last4")}
+        facts = {"reason": "prepaid", "last4": text(method, "card", "last4")}
         await emit(conn, EventKind.PAYMENT_METHOD_REFUSED, workspace_id, facts, dedupe_key=object_id)
 
 

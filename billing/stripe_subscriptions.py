@@ -26,6 +26,8 @@ _LINKED: Final = """SELECT s.stripe_subscription_id, s.ended_at IS NULL AND s.st
     AND ($2::uuid IS NULL OR EXISTS (SELECT FROM payments p WHERE p.id = $2 AND p.subscription_id = s.id
         AND p.applied_at IS NOT NULL)) AS gave
     FROM subscriptions s WHERE s.id = $1 FOR UPDATE OF s"""
+_WAITS: Final = "SELECT tell_due_at IS NOT NULL FROM subscriptions WHERE id = $1"
+_NOTHING_TO_TELL: Final = "UPDATE subscriptions SET tell_due_at = NULL WHERE id = $1"
 _EXISTS: Final = "SELECT true FROM subscriptions WHERE id = $1"
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,9 @@ async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: st
         cancel = flag(found, "cancel_at_period_end")
         if cancel != await ends_with_period(link, row["id"]):
             await _adopt_cancel(billing, row["id"], cancel=cancel)
-            # At once: while something waits to be told, what a person does next in the portal would not be heard.
-            await tell_subscription(link, row["id"])
+            if await _waits(link, row["id"]):
+                # At once: while something waits to be told, what a person does next in the portal would not be heard.
+                await tell_subscription(link, row["id"])
 
 
 async def _first_heard(billing: Billing, link: StripeLink, found: StripeJson) -> None:
@@ -114,13 +117,23 @@ async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> 
     await end_now(billing, subscription_id)
 
 
+async def _waits(link: StripeLink, subscription_id: UUID) -> bool:
+    async with connection(link.database) as conn:
+        return bool(await conn.fetchval(_WAITS, subscription_id))
+
+
 async def _adopt_cancel(billing: Billing, subscription_id: UUID, *, cancel: bool) -> None:
+    """As Stripe has it, so there is nothing to tell: told back, it would undo what is done in the portal meanwhile."""
     async with transaction(billing.database) as conn:
         before = await locked_subscription(conn, billing, subscription_id)
         snapshot = billing.catalog.current
         current = await advance(conn, billing, snapshot, before, clock.now())
         if current.life.status in ENDED or current.life.cancel_at_period_end == cancel:
             return
+        if await conn.fetchval(_WAITS, subscription_id):  # ours changed meanwhile, and is told first
+            return
         await change(
             conn, billing, snapshot, current, current.with_life(with_cancel(current.life, clock.now(), cancel=cancel))
         )
+        if current.life.scheduled is None:
+            await conn.execute(_NOTHING_TO_TELL, subscription_id)

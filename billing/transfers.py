@@ -25,7 +25,7 @@ from billing.rules.stripe_values import CENT_MICRO
 from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
 from kit import clock
-from kit.ids import uuid7
+from kit.ids import encode_id, uuid7
 from kit.money import credits_micro_for_usd, usd_micro_text
 from kit.pages import Page, PageRequest, decode_cursor, encode_cursor, pages_of
 from metering.idempotency import input_digest, run_once
@@ -184,8 +184,7 @@ async def save(
     await conn.execute(_SAVE, row["id"], status, failure_code, due_at, now, status in ENDED)
     if status != row["status"]:
         facts = {
-            "workspaceId": str(row["workspace_id"]),
-            "transferId": str(row["id"]),
+            "transferId": encode_id("xfer", row["id"]),
             "status": status.value,
             "amountUsd": usd_micro_text(row["amount_usd_micro"]),
             "failureCode": failure_code,

@@ -271,6 +271,7 @@ async def test_payments_without_a_place_are_listed(desk: Desk) -> None:
     listed = await desk.done("list-unapplied")
     assert encode_id("pay", payment) in listed
     assert "SUBSCRIPTION  $15.00" in listed
+    assert "kept" in listed
 
 
 async def test_usage_is_computed_anew_from_its_events(desk: Desk) -> None:

@@ -40,6 +40,8 @@ class Provider:
     changes: list[PriceChange] = field(default_factory=list)
     scheduled: list = field(default_factory=list)
     cancels: list = field(default_factory=list)
+    refunds: list = field(default_factory=list)
+    refund_problem: Exception | None = None
     answers: dict[str, ChargeResult] = field(default_factory=dict)
 
     async def open_checkout(self, order):
@@ -59,6 +61,12 @@ class Provider:
 
     async def set_cancel(self, subscription_id, *, cancel, at_once=False):
         self.cancels.append((subscription_id, cancel, at_once))
+
+    async def refund(self, payment_id, total_usd_micro, reason):
+        self.refunds.append((payment_id, total_usd_micro))
+        if self.refund_problem is not None:
+            raise self.refund_problem
+        return total_usd_micro
 
     def _answer(self, key):
         return self.answers.setdefault(key, self.result or Charged(clock.now()))
@@ -194,9 +202,11 @@ class Customer:
 
 
 @asynccontextmanager
-async def open_shop(database: Database, pg: asyncpg.Connection, catalog, *, start: datetime = START, codes=None):
-    """`catalog`: the name of a shipped one, or the values of one."""
-    time, provider, attempts = clock.VirtualClock(start), Provider(), Attempts()
+async def open_shop(
+    database: Database, pg: asyncpg.Connection, catalog, *, start: datetime = START, codes=None, time=None
+):
+    """`catalog`: the name of a shipped one, or the values of one. `time`: a clock in the place of one that stands still."""
+    time, provider, attempts = time or clock.VirtualClock(start), Provider(), Attempts()
     with clock.installed(time):
         file = shipped(catalog) if isinstance(catalog, str) else file_of(catalog)
         await apply(database, file, now=start, promo_codes=PromoCodes(SECRET, codes or {}))

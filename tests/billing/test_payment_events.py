@@ -1,19 +1,29 @@
 """What a payment needs of somebody is told: by mail to those who pay, and to the endpoints that asked for it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from accounts.alert_mails import AlertMails
+from accounts.audit import noting_for_system
 from accounts.mail.messages import Sender
 from accounts.mail.outbox import deliver_mail
 from billing.alerts import AlertSettings, change_alert_settings
-from billing.auto_recharge import recharge_due, update_auto_recharge
+from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.errors import PaymentRefused
 from billing.event_kinds import EventKind
 from billing.events import dispatch_events
+from billing.giving_back import give_back_unapplied
 from billing.payment_port import ActionNeeded
+from billing.payment_rows import unapplied_payments
 from billing.payments import apply_payment
+from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
+from kit.errors import Unavailable
 from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer
+from models.enums import PaymentStatus
 from tests.billing.shop import MICRO, open_shop
 
 SEALER = Sealer({1: b"a secret key for the tests of events"}, 1)
@@ -67,25 +77,32 @@ async def delivered(shop):
     return [(row["kind"], row["payload"]) for row in rows]
 
 
-async def test_a_recharge_to_confirm_is_mailed_with_its_link_to_those_who_pay_whatever_they_turned_off(database, pg):
+@pytest.mark.parametrize("by_mail", [True, False])
+async def test_a_recharge_to_confirm_has_one_mail_with_its_link_to_those_who_pay_whatever_they_turned_off(
+    database, pg, by_mail
+):
     async with open_shop(database, pg, "usd-balance") as shop:
         customer = await shop.workspace()
         await people(shop, customer)
-        await change_alert_settings(database, customer.id, AlertSettings(by_mail=False))
-        await endpoint(shop, customer, EventKind.AUTO_RECHARGE_ACTION_REQUIRED)
+        await endpoint(shop, customer, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, EventKind.AUTO_RECHARGE_SUSPENDED)
         await update_auto_recharge(
             shop.billing, customer.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
         )
         shop.provider.result = ActionNeeded(CONFIRM)
+        await change_alert_settings(database, customer.id, AlertSettings(by_mail=by_mail))
         assert await recharge_due(shop.billing) == 1
         payment = encode_id("pay", await customer.open_payment_id())
         mails = await tell(shop)
         assert sorted(mail["To"] for mail in mails) == ["billing@example.com", "owner@example.com"]
+        assert (await auto_recharge_of(shop.billing, customer.id)).state is RechargeState.SUSPENDED
         for mail in mails:
             assert mail["Subject"] == "Tollgate: Confirm a payment of $20.00"
+            assert "Auto-recharge pauses until" in mail.get_body(("plain",)).get_content()
             assert mail["List-Unsubscribe"] is None
             assert CONFIRM in mail.get_body(("plain",)).get_content()
-        [(kind, payload)] = await delivered(shop)
+        [suspended, (kind, payload)] = await delivered(shop)
+        assert suspended[0] == "auto_recharge.suspended"
+        assert CONFIRM in suspended[1]
         assert kind == "auto_recharge.action_required"
         assert payment in payload
         assert CONFIRM in payload
@@ -109,3 +126,53 @@ async def test_money_without_a_place_is_told_to_endpoints_once_and_mailed_to_no_
         assert kind == "payment.unapplied"
         assert encode_id("pay", forgotten) in payload
         assert "15.00" in payload
+
+
+async def paid_for_nothing(shop, customer):
+    """A page that was replaced is paid all the same."""
+    await subscribe(shop.billing, customer.id, shop.price("starter", "monthly").id, idempotency_key="k")
+    forgotten = await customer.open_payment_id()
+    await customer.subscribe("pro")
+    await apply_payment(shop.billing, forgotten)
+    return forgotten
+
+
+async def test_money_without_a_place_is_given_back_once_and_the_customer_and_the_operator_see_it(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await change_alert_settings(database, customer.id, AlertSettings(by_mail=False))
+        forgotten = await paid_for_nothing(shop, customer)
+        billing = replace(shop.billing, note_for=noting_for_system)
+        assert await give_back_unapplied(billing) == 1
+        assert await give_back_unapplied(billing) == 0
+        assert shop.provider.refunds == [(forgotten, 15 * MICRO)]
+        mails = await tell(shop)
+        assert sorted(mail["To"] for mail in mails) == ["billing@example.com", "owner@example.com"]
+        assert {mail["Subject"] for mail in mails} == {"Tollgate: A payment of $15.00 was given back"}
+        [noted] = await pg.fetch("SELECT * FROM audit_events WHERE action = 'payment.give_back'")
+        assert (noted["actor_kind"], noted["subject_id"]) == ("SYSTEM", forgotten)
+        [listed] = await unapplied_payments(database, 10)
+        assert (listed.id, listed.status) == (forgotten, PaymentStatus.REFUNDED)
+        assert not (await apply_payment(billing, forgotten)).changed
+        assert await customer.available() == 4000
+
+
+@pytest.mark.parametrize("problem", [PaymentRefused("no"), Unavailable("away")])
+async def test_what_cannot_be_given_back_is_tried_again_and_after_days_left_to_the_operator(database, pg, problem):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        forgotten = await paid_for_nothing(shop, customer)
+        shop.provider.refund_problem = problem
+        assert await give_back_unapplied(shop.billing) == 0
+        shop.go(minutes=1)
+        await give_back_unapplied(shop.billing)
+        tries = len(shop.provider.refunds)
+        shop.go(minutes=10)
+        assert await give_back_unapplied(shop.billing) == 0
+        assert len(shop.provider.refunds) == tries, "not more often than every half hour"
+        shop.go(days=4)
+        shop.provider.refund_problem = None
+        assert await give_back_unapplied(shop.billing) == 0
+        [listed] = await unapplied_payments(database, 10)
+        assert (listed.id, listed.status) == (forgotten, PaymentStatus.SUCCEEDED)

@@ -33,6 +33,10 @@ document.addEventListener('securitypolicyviolation',
 """
 
 
+class Navigated(AssertionError):
+    """The page that was asked is another one now."""
+
+
 @dataclass
 class Page:
     """One tab. `complaints` is what its console was told of errors, thrown ones included."""
@@ -72,6 +76,8 @@ class Page:
         await self.socket.send_json({"id": number, "method": method, "params": params})
         async with asyncio.timeout(WAIT_TIMEOUT_S):
             told = await future
+        if any(sign in told.get("error", {}).get("message", "") for sign in ("navigated", "context")):
+            raise Navigated(told)
         assert "error" not in told, (method, told)
         return told["result"]
 
@@ -79,6 +85,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.send(f"{domain}.enable")
         await self.send("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        await self.go_to(url)
+
+    async def go_to(self, url: str) -> None:
+        """Another page in the same tab."""
         await self.send("Page.navigate", url=url)
 
     async def evaluate(self, expression: str) -> object:
@@ -92,18 +102,19 @@ class Page:
         try:
             async with asyncio.timeout(WAIT_TIMEOUT_S):
                 while True:
-                    value = await self.evaluate(expression)
-                    if is_enough(value):
-                        return value
+                    with contextlib.suppress(Navigated):
+                        value = await self.evaluate(expression)
+                        if is_enough(value):
+                            return value
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"{expression} is still {value!r}; the console said {self.complaints}") from None
 
     async def click(self, selector: str) -> None:
-        """Press and release the mouse in the middle of the element."""
+        """Press and release the mouse in the middle of the element, once the page is all there."""
         x, y = await self.until(
             f"""(() => {{ const box = document.querySelector({selector!r})?.getBoundingClientRect();
-            return box && box.width ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"""
+            return box && box.width && document.readyState === 'complete' ? [box.x + box.width / 2, box.y + box.height / 2] : null; }})()"""
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)

@@ -2,17 +2,18 @@
 
 import io
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from billing.stripe_inbox import HANDLED
-from tests.e2e.visitor import walk_in
+from tests.e2e.visitor import Visitor, open_visitor
 
 
 @pytest.fixture
-async def visitor(tmp_path: Path):
-    async with walk_in(tmp_path / "data") as visitor:
+async def visitor(tmp_path: Path) -> AsyncIterator[Visitor]:
+    async with open_visitor(tmp_path) as visitor:
         yield visitor
 
 

@@ -1,4 +1,4 @@
-"""A newcomer at `tollgate run --stripe-double`: the printed key, GraphQL, and the double's pages."""
+"""A visitor of `tollgate run --stripe-double`, with the key that it printed."""
 
 import asyncio
 import re
@@ -56,15 +56,19 @@ class Visitor:
                 await asyncio.sleep(0.1)
         return found
 
+    async def books(self):
+        async with self.http.get(f"{self.double_url}/_double/books") as answer:
+            return await answer.json()
+
 
 @asynccontextmanager
-async def walk_in(data: Path) -> AsyncIterator[Visitor]:
-    """Everything runs, and ends in good order."""
+async def open_visitor(directory: Path) -> AsyncIterator[Visitor]:
+    """Everything started, and stopped in the end."""
     port = free_port()
     running = await start(
         *(sys.executable, "-m", "app", "run", "--stripe-double", "--port", str(port)),
         env={
-            "TOLLGATE_DATA_DIR": str(data),
+            "TOLLGATE_DATA_DIR": str(directory / "data"),
             "TOLLGATE_LOG_LEVEL": "warning",
             "TOLLGATE_CATALOG": "catalogs/usd-balance.toml",
         },

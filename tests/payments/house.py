@@ -1,14 +1,17 @@
 """A catalog, workspaces and the Stripe double on one virtual clock, and whether their books agree."""
 
+import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import asyncpg
 
+from accounts.audit import noting_for_system
 from billing.advance import advance_due
 from billing.auto_recharge import recharge_due
 from billing.buying import Purchase
+from billing.giving_back import give_back_unapplied
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_link import StripeLink, workspace_of
@@ -67,6 +70,7 @@ class House:
         await sweep(self.link, force=True)
         while await work_inbox(self.billing, self.link):
             pass
+        await give_back_unapplied(self.billing)
         await tell_due(self.link)
         await ask_for_payments(self.billing, self.link)
         while await advance_due(self.billing):
@@ -76,13 +80,16 @@ class House:
         while await sweep_grants(self.billing.database, self.billing.ledger):
             pass
 
+    async def customers(self) -> dict:
+        """What each customer has paid and got back at Stripe, in cents."""
+        return (await self.double.books())["customers"]
+
     async def agree(self) -> None:
         """The ledger, the payments and the double's books tell of the same money; every invariant holds.
 
         Money for which there was no place, such as of a page that was replaced, counts as known: the operator was told.
         """
-        books = await self.double.books()
-        for customer_id, customer in books["customers"].items():
+        for customer_id, customer in (await self.customers()).items():
             workspace_id = await workspace_of(self.link, customer_id)
             if workspace_id is None:
                 assert not customer["charged"], customer
@@ -128,8 +135,25 @@ class Guest(Customer):
         await self.house.work()
         return await self.subscription()
 
-    async def top_up(self, dollars: int, *, key: str | None = None) -> Purchase:
-        return await add_credits(self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex)
+    async def top_up(self, dollars: int, *, key: str | None = None, checkout: bool = False) -> Purchase:
+        return await add_credits(
+            self.house.billing, self.id, dollars * MICRO, idempotency_key=key or uuid7().hex, checkout=checkout
+        )
+
+    async def pay_twice(self, plan: str) -> None:
+        """Two pages for one plan, the first paid before the second was opened and closed it; nobody has heard of it."""
+        for _ in range(2):
+            made = await self.page(plan)
+            await self.house.double.pay(session_of(made.checkout_url))
+
+    async def told(self) -> list[str]:
+        """Of what kinds the workspace's events and audit entries are."""
+        rows = await self.house.pg.fetch(
+            "SELECT kind FROM outbox_events WHERE workspace_id = $1 UNION ALL"
+            " SELECT action FROM audit_events WHERE workspace_id = $1 AND actor_kind = 'SYSTEM'",
+            self.id,
+        )
+        return sorted(row["kind"] for row in rows)
 
     async def payments(self):
         return await self.house.pg.fetch("SELECT * FROM payments WHERE workspace_id = $1 ORDER BY id", self.id)
@@ -145,18 +169,18 @@ class Guest(Customer):
 
 
 def session_of(url: str) -> str:
-    return next(part for part in url.split("?", maxsplit=1)[0].split("/") if part.startswith("cs_"))
+    return next(part for part in re.split("[?#]", url)[0].split("/") if part.startswith("cs_"))
 
 
 @asynccontextmanager
-async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, start: datetime = START):
+async def open_house(database, pg, double: Shop, catalog="team-workspaces", *, start: datetime = START, kind=None):
     async with open_shop(database, pg, catalog, start=start) as counter:
         await double.reset(now=int(start.timestamp()))
         link = StripeLink(
             Stripe("sk_test_double", base=double.url), database, counter.billing.catalog, "https://gateway.example"
         )
-        counter.billing = replace(counter.billing, payments=StripePayments(link))
+        counter.billing = replace(counter.billing, payments=StripePayments(link), note_for=noting_for_system)
         try:
-            yield House(counter, double, link, pg)
+            yield (kind or House)(counter, double, link, pg)
         finally:
             await link.stripe.aclose()

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg.connection
 import asyncpg.transaction
 
+from accounts.audit import noting_for_system
 from billing.catalog import CatalogHolder
 from billing.services import Billing
 from billing.stripe_client import Stripe
@@ -97,7 +98,7 @@ async def _do(name: str, workspace_id: UUID, key: str, database_url: str, double
     await catalog.reload()
     ledger = await Ledger.open(database)
     link = StripeLink(Stripe("sk_test_double", base=double_url), database, catalog, "https://gateway.example")
-    billing = Billing(database, ledger, catalog, StripePayments(link), Attempts(), SECRET)
+    billing = Billing(database, ledger, catalog, StripePayments(link), Attempts(), SECRET, noting_for_system)
     steps.watch()
     await kill_scenarios.ACTS[name](billing, link, workspace_id, key)
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 from billing.auto_recharge import recharge_due
+from billing.giving_back import give_back_unapplied
 from billing.services import Billing
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_link import StripeLink
@@ -46,6 +47,11 @@ async def inbox(billing: Billing, link: StripeLink, workspace_id: UUID, key: str
     await ask_for_payments(billing, link)
 
 
+async def give_back(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await inbox(billing, link, workspace_id, key)
+    await give_back_unapplied(billing)
+
+
 async def transfer(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
     await request_transfer(billing, workspace_id, 40 * MICRO, requested_by=None, idempotency_key=key)
     await move_transfers(billing, link)
@@ -58,5 +64,6 @@ ACTS: Mapping[str, Act] = {
     "end": end,
     "recharge": recharge,
     "inbox": inbox,
+    "give_back": give_back,
     "transfer": transfer,
 }

@@ -9,6 +9,7 @@ import pytest
 import stripe
 
 from billing.auto_recharge import update_auto_recharge
+from billing.giving_back import give_back_unapplied
 from billing.stripe_client import BadSignature
 from billing.stripe_inbox import receive, sweep, work_inbox
 from billing.stripe_tell import tell_due
@@ -70,6 +71,32 @@ async def test_shuffled_repeated_and_dropped_webhooks_end_in_the_same_books(data
         assert statuses == [("TOP_UP", "SUCCEEDED"), ("SUBSCRIPTION", "SUCCEEDED"), ("TOP_UP", "SUCCEEDED")]
         assert sum(amount for amount, *_ in await guest.grants("TOP_UP")) == 65
         assert (await guest.wallet()).balance_micro >= 60 * MICRO
+        await house.agree()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_plan_paid_twice_is_given_back_once_however_it_is_told(database, pg, double, seed):
+    chance = random.Random(seed)
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.pay_twice("pro")
+        events = await events_of(house)
+        for event in chance.sample(events * 2, len(events) * 2):
+            if chance.random() > 0.3:
+                await receive(database, *signed(event), WEBHOOK_SECRET)
+            if chance.random() < 0.3:
+                await asyncio.gather(*(work_inbox(house.billing, house.link, limit=3) for _ in range(2)))
+            if chance.random() < 0.3:
+                await asyncio.gather(*(give_back_unapplied(house.billing) for _ in range(2)))
+        await house.go(hours=1)
+        await house.go(hours=1)
+        payments = await guest.payments()
+        assert sorted(payment["status"] for payment in payments) == ["REFUNDED", "SUCCEEDED"]
+        assert (await guest.subscription())["period_number"] == 1
+        books = await double.books()
+        assert (books["charged"], books["refunded"]) == (4_000, 2_000)
+        assert [one["status"] for one in books["subscriptions"]].count("active") == 1
+        assert await guest.told() == ["payment.give_back", "payment.given_back", "payment.unapplied"]
         await house.agree()
 
 

@@ -34,6 +34,8 @@ async def ready_for(act: str, house: House) -> Guest:
         assert row.payment.status == "SUCCEEDED"
         made = await guest.page("pro")
         await house.double.pay(session_of(made.checkout_url))
+    elif act == "give_back":
+        await guest.pay_twice("pro")
     else:
         await guest.save_card()
     if act == "recharge":
@@ -77,6 +79,13 @@ async def as_it_should_be(act: str, house: House, guest: Guest) -> None:
             assert payments == [("TOP_UP", "SUCCEEDED"), ("SUBSCRIPTION", "SUCCEEDED")]
             assert row["status"] == "ACTIVE"
             assert row["stripe_subscription_id"] is not None
+        case "give_back":
+            assert sorted(payments) == [("SUBSCRIPTION", "REFUNDED"), ("SUBSCRIPTION", "SUCCEEDED")]
+            assert (row["status"], row["period_number"]) == ("ACTIVE", 1)
+            assert await guest.told() == ["payment.give_back", "payment.given_back", "payment.unapplied"]
+            of = (await house.double.books())["customers"]
+            [mine] = [one for one in of.values() if one["metadata"]["workspace_id"] == str(guest.id)]
+            assert (mine["charged"], mine["refunded"]) == (4_000, 2_000)
         case "transfer":
             assert await guest.available() == 60
             books = await house.double.books()
