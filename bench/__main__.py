@@ -14,6 +14,7 @@ BENCHES = {
     "upstream_client": "our HTTP client beside aiohttp",
     "gateway": "whole metered calls beside the upstream called directly",
     "first_token": "the first token of a stream beside the upstream called directly, and beside one hold's commit",
+    "profile": "where the CPU time of a whole call goes, by part, function and line",
     "auth": "the share of authentication in a call",
     "graphql": "the GraphQL edge beside Strawberry's own view and a handler by hand",
     "usage_report": "a year's report by day and model over millions of usage events",
@@ -25,6 +26,7 @@ QUICK = {
     "upstream_client": ["--rounds", "1", "--calls", "3000"],
     "gateway": ["--rounds", "1", "--connections", "64"],
     "first_token": ["--rounds", "3", "--seconds", "0.5"],
+    "profile": ["--seconds", "5", "--most", "15"],
     "auth": ["--rounds", "2"],
     "usage_report": ["--events", "200000", "--rounds", "5"],
 }
