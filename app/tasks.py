@@ -20,6 +20,7 @@ from billing.giving_back import give_back_unapplied
 from billing.services import Billing
 from billing.stripe_inbox import purge_inbox, work_inbox
 from billing.stripe_inbox import sweep as sweep_events
+from billing.stripe_invoicing import write_invoices
 from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
@@ -117,6 +118,7 @@ def _stripe_tasks(services: Services) -> list[Task]:
         Task("tell-stripe", every_s=10.0, limit=50, run=lambda limit: tell_due(link, limit=limit)),
         Task("ask-stripe", every_s=60.0, limit=20, run=lambda limit: ask_for_payments(billing, link, limit=limit)),
         Task("give-back", every_s=5.0, limit=20, run=lambda limit: give_back_unapplied(billing, limit=limit)),
+        Task("write-invoices", every_s=5.0, limit=20, run=lambda limit: write_invoices(billing, link, limit=limit)),
         Task("move-transfers", every_s=10.0, limit=20, run=lambda limit: move_transfers(billing, link, limit=limit)),
         Task("sweep-stripe-events", every_s=3600.0, limit=1_000_000, run=lambda _: sweep_events(link)),
         Task("purge-inbox", every_s=3600.0, limit=500, run=lambda limit: purge_inbox(services.database, limit=limit)),

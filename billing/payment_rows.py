@@ -16,6 +16,11 @@ from models.pool import PoolConnection
 
 OPEN: Final = (PaymentStatus.PENDING, PaymentStatus.ACTION_REQUIRED)
 
+INVOICE_DUE: Final = "payment.invoice"
+"""The outbox's kind of payments whose provider is to write an invoice; no event that is told."""
+
+_INVOICE_DUE: Final = """INSERT INTO outbox_events (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
+    VALUES ($1, $2, $3, $4, '{}', $5, $5) ON CONFLICT (kind, dedupe_key) DO NOTHING"""
 _READ: Final = "SELECT * FROM payments WHERE id = $1"
 _LOCKED: Final = "SELECT * FROM payments WHERE id = $1 FOR UPDATE"
 _INSERT: Final = """INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, pack_id, price_id,
@@ -110,6 +115,11 @@ async def note_payment(
 async def mark_applied(conn: PoolConnection, payment_id: UUID, now: datetime) -> None:
     """Its effect is written in this transaction."""
     await conn.execute(_APPLIED, payment_id, now)
+
+
+async def note_invoice_due(conn: PoolConnection, payment: Payment, now: datetime) -> None:
+    """Once for each payment, in the transaction of its effect."""
+    await conn.execute(_INVOICE_DUE, uuid7(), payment.workspace_id, INVOICE_DUE, str(payment.id), now)
 
 
 def payment_view(payment: Payment) -> PaymentView:

@@ -9,7 +9,15 @@ from billing.errors import UnknownPayment
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import ActionNeeded, Charged, ChargeResult, Declined
-from billing.payment_rows import Payment, mark_applied, note_payment, open_payment, payment_by_id, payment_view
+from billing.payment_rows import (
+    Payment,
+    mark_applied,
+    note_invoice_due,
+    note_payment,
+    open_payment,
+    payment_by_id,
+    payment_view,
+)
 from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
 from billing.purchases import give_pack, give_top_up
 from billing.recharge_rows import note_recharge_declined, note_recharge_paid, suspend_recharge
@@ -49,6 +57,8 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
         changed = await _effect(conn, billing, payment, wallet_id, at)
         if changed:
             await mark_applied(conn, payment.id, now)
+            if payment.purpose is not PaymentPurpose.SUBSCRIPTION:
+                await note_invoice_due(conn, payment, now)
             await give_due_grants(conn, billing, payment)
         else:
             await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)

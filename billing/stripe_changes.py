@@ -90,6 +90,14 @@ async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJs
             return Pending(invoice_id)
 
 
+async def invoice_of_intent(link: StripeLink, intent_id: str) -> str | None:
+    """The invoice that a payment intent pays or has paid. Raises StripeAway, StripeRefused."""
+    made = await link.stripe.pages(
+        lambda v1: v1.invoice_payments.list_async({"payment": {"type": "payment_intent", "payment_intent": intent_id}})
+    )
+    return next((id_of(payment, "invoice") for payment in made), None)
+
+
 def intent_of(invoice: StripeJson) -> str | None:
     """The payment intent that pays an invoice, whose `payments` are expanded."""
     for payment in entries(invoice, "payments"):

@@ -22,7 +22,7 @@ from billing.rules.stripe_values import (
     usd_micro,
 )
 from billing.services import Billing
-from billing.stripe_changes import intent_of, result_of_change
+from billing.stripe_changes import intent_of, invoice_of_intent, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
 from billing.stripe_link import StripeLink, next_fetch, workspace_of
@@ -71,16 +71,24 @@ async def invoice_changed(billing: Billing, link: StripeLink, invoice_id: str) -
 
 async def payment_of_invoice(link: StripeLink, intent_id: str) -> UUID | None:
     """The payment whose invoice this payment intent pays. Raises StripeAway, StripeRefused."""
-    paid = await link.stripe.pages(
-        lambda v1: v1.invoice_payments.list_async({"payment": {"type": "payment_intent", "payment_intent": intent_id}})
-    )
-    for payment in paid:
-        invoice_id = id_of(payment, "invoice")
-        async with connection(link.database) as conn:
-            found: UUID | None = await conn.fetchval(_OF_OBJECT, invoice_id)
-        if found is not None:
-            return found
-    return None
+    invoice_id = await invoice_of_intent(link, intent_id)
+    async with connection(link.database) as conn:
+        return await conn.fetchval(_OF_OBJECT, invoice_id)
+
+
+async def keep_receipt(link: StripeLink, workspace_id: UUID, intent: StripeJson) -> None:
+    """The receipt of a charge in the place of an invoice; its `latest_charge` is expanded. Raises StripeAway."""
+    fetch_number = await next_fetch(link)
+    charge = part(intent, "latest_charge")
+    receipt = {
+        "id": required_id(charge),
+        "number": text(charge, "receipt_number"),
+        "status": "paid",
+        "total": number(charge, "amount"),
+        "hosted_invoice_url": text(charge, "receipt_url"),
+        "created": number(charge, "created"),
+    }
+    await _keep(link, workspace_id, receipt, fetch_number)
 
 
 async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:

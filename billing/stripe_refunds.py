@@ -5,7 +5,7 @@ from uuid import UUID
 
 from billing.errors import PaymentRefused, UnknownPayment
 from billing.rules.stripe_values import CENT_MICRO, cents_of, id_of, number
-from billing.stripe_changes import intent_of
+from billing.stripe_changes import intent_of, invoice_of_intent
 from billing.stripe_charges import read_intent
 from billing.stripe_client import StripeRefused
 from billing.stripe_link import StripeLink
@@ -33,8 +33,10 @@ async def refund_up_to(link: StripeLink, payment_id: UUID, total_usd_micro: int,
 async def _refund(link: StripeLink, object_id: str | None, total_usd_micro: int, reason: str) -> int:
     if object_id is None:
         raise PaymentRefused("nothing was charged for this payment")
-    invoice_id = object_id if object_id.startswith("in_") else None
-    intent_id = object_id if invoice_id is None else await _intent_of(link, invoice_id)
+    if object_id.startswith("in_"):
+        invoice_id, intent_id = object_id, await _intent_of(link, object_id)
+    else:
+        invoice_id, intent_id = await invoice_of_intent(link, object_id), object_id
     intent = await read_intent(link, intent_id)
     before, charged = (number(intent, "latest_charge", name) or 0 for name in ("amount_refunded", "amount"))
     wanted = min(cents_of(total_usd_micro), charged) - before

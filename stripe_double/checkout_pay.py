@@ -5,8 +5,8 @@ from stripe_double.checkout_end import complete
 from stripe_double.customers import add_tax_id, get_customer, make_customer
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_lines import one_time_line
-from stripe_double.invoice_payments import link_payment
-from stripe_double.invoices import draft, finalize, mark_paid
+from stripe_double.invoice_payments import credit_payment
+from stripe_double.invoices import draft, finalize
 from stripe_double.payment_intents import attempt, make_intent, set_up
 from stripe_double.payment_methods import attach, behaviour_of, make_method
 from stripe_double.setup_intents import confirm_setup, make_setup
@@ -113,12 +113,8 @@ def _invoice(world: World, session: Json, intent: Json) -> None:
         world, customer, lines, reason="manual", draws_on_balance=False, metadata=part(data, "metadata"), **more
     )
     finalize(world, invoice, draws_on_balance=False)
-    payment = link_payment(world, invoice, intent)
-    payment.update(status="paid", amount_paid=intent["amount_received"])
-    payment["status_transitions"] = {"canceled_at": None, "paid_at": world.now}
     invoice["attempt_count"] = 1
-    mark_paid(world, invoice)
-    world.emit("invoice_payment.paid", payment)
+    credit_payment(world, invoice, intent)
     session["invoice"] = invoice["id"]
 
 

@@ -4,7 +4,7 @@ from stripe_double.consequences import after_invoice, after_void
 from stripe_double.customers import get_customer
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
 from stripe_double.errors import ApiError, invalid
-from stripe_double.invoice_payments import collect, give_up_payment
+from stripe_double.invoice_payments import collect, credit_payment, give_up_payment
 from stripe_double.invoices import draft, finalize, mark_paid, subscription_of, void
 from stripe_double.payment_methods import resolve
 from stripe_double.pending_items import line_of, waiting
@@ -80,6 +80,29 @@ def _pay(call: Call) -> Json:
     return invoice
 
 
+def _attach(call: Call) -> Json:
+    """A payment that was made by itself is credited to the invoice; in Stripe's way it may also be one still under way."""
+    world, params = call.world, call.params
+    invoice = world.get("invoice", call.id)
+    if "payment_intent" not in params:
+        raise invalid("Missing required param: payment_intent.", code="parameter_missing", param="payment_intent")
+    intent = world.get("payment_intent", params["payment_intent"], param="payment_intent")
+    if invoice["status"] != "open":
+        raise invalid(f"Payments can only be attached to open invoices. This invoice is {invoice['status']}.",
+                      code="invoice_not_editable")  # fmt: skip
+    if world.note(intent["id"]).get("invoice") is not None:
+        raise invalid("This PaymentIntent is already attached to an invoice.", param="payment_intent")
+    if (intent["customer"], intent["currency"]) != (invoice["customer"], invoice["currency"]):
+        raise invalid("The PaymentIntent's customer and currency must be the invoice's.", param="payment_intent")
+    if intent["status"] != "succeeded" or intent["amount"] != invoice["amount_due"]:
+        raise invalid("The double attaches payments that have succeeded and pay the whole invoice.",
+                      code="double_not_offered", param="payment_intent")  # fmt: skip
+    give_up_payment(world, invoice, "void_invoice")
+    credit_payment(world, invoice, intent, is_default=False)
+    after_invoice(world, invoice, "paid")
+    return invoice
+
+
 def _void(call: Call) -> Json:
     world = call.world
     invoice = world.get("invoice", call.id)
@@ -143,6 +166,7 @@ ENDPOINTS = (
     Endpoint(
         "POST", "/v1/invoices/{id}/pay", "InvoicePayParams", _pay, ("payment_method", "off_session", "paid_out_of_band")
     ),
+    Endpoint("POST", "/v1/invoices/{id}/attach_payment", "InvoiceAttachPaymentParams", _attach, ("payment_intent",)),
     Endpoint("POST", "/v1/invoices/{id}/void", "InvoiceVoidInvoiceParams", _void, ()),
     Endpoint("POST", "/v1/invoices/{id}/mark_uncollectible", "InvoiceMarkUncollectibleParams", _mark_uncollectible, ()),
     Endpoint("GET", "/v1/invoices/{id}/lines", "InvoiceLineItemListParams", _list_lines, PAGE),

@@ -36,7 +36,7 @@ def open_payment(world: World, invoice: Json) -> Json:
     return intent
 
 
-def link_payment(world: World, invoice: Json, intent: Json) -> Json:
+def link_payment(world: World, invoice: Json, intent: Json, *, is_default: bool = True) -> Json:
     """The open payment of an invoice by an intent."""
     world.note(intent["id"])["invoice"] = invoice["id"]
     payment: Json = {
@@ -47,7 +47,7 @@ def link_payment(world: World, invoice: Json, intent: Json) -> Json:
         "created": world.now,
         "currency": invoice["currency"],
         "invoice": invoice["id"],
-        "is_default": True,
+        "is_default": is_default,
         "livemode": LIVEMODE,
         "payment": {"payment_intent": intent["id"], "type": "payment_intent"},
         "status": "open",
@@ -56,6 +56,12 @@ def link_payment(world: World, invoice: Json, intent: Json) -> Json:
     world.add(payment)
     invoice["payments"]["data"].append(payment)
     return payment
+
+
+def credit_payment(world: World, invoice: Json, intent: Json, *, is_default: bool = True) -> None:
+    """The invoice is paid by a payment that has been made."""
+    link_payment(world, invoice, intent, is_default=is_default)
+    _paid(world, invoice, intent)
 
 
 def method_of(world: World, invoice: Json) -> Json | None:

@@ -25,6 +25,7 @@ async def test_a_newcomer_walks_through_card_top_up_and_return_page(visitor):
     before = float((await visitor.workspace("wallet { available }"))["wallet"]["available"])
     bought = await visitor.do("addCredits", "payment { status }", amount="25", idempotencyKey="first")
     assert bought["payment"]["status"] == "SUCCEEDED"
+    await visitor.until("invoices { nodes { status } }", lambda node: node["invoices"]["nodes"] == [{"status": "paid"}])
     hosted = await visitor.do("addCredits", "actionUrl", amount="10", idempotencyKey="second", checkout=True)
     await visitor.pay(hosted["actionUrl"])
     await visitor.until("wallet { available }", lambda node: float(node["wallet"]["available"]) == before + 35)
@@ -32,7 +33,8 @@ async def test_a_newcomer_walks_through_card_top_up_and_return_page(visitor):
     async with visitor.http.get(f"{visitor.running.url}/billing/return?session_id={session}") as page:
         assert page.status == 200
         assert "Thank you" in await page.text()
-    await visitor.until("invoices { nodes { status pdfUrl } }", lambda node: node["invoices"]["nodes"])
+    found = await visitor.until("invoices { nodes { pdfUrl } }", lambda node: len(node["invoices"]["nodes"]) == 2)
+    assert all(invoice["pdfUrl"] for invoice in found["invoices"]["nodes"])
     portal = await visitor.do("createBillingPortalSession", "url", returnUrl="https://app.example/back")
     async with visitor.http.get(portal["url"]) as page:
         assert page.status == 200

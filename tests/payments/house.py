@@ -14,6 +14,7 @@ from billing.buying import Purchase
 from billing.giving_back import give_back_unapplied
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
+from billing.stripe_invoicing import write_invoices
 from billing.stripe_link import StripeLink, workspace_of
 from billing.stripe_payments import StripePayments
 from billing.stripe_reconcile import ask_for_payments
@@ -76,6 +77,8 @@ class House:
         while await advance_due(self.billing):
             pass
         await recharge_due(self.billing)
+        while await write_invoices(self.billing, self.link):
+            pass
         await move_transfers(self.billing, self.link)
         while await sweep_grants(self.billing.database, self.billing.ledger):
             pass
@@ -145,6 +148,16 @@ class Guest(Customer):
         for _ in range(2):
             made = await self.page(plan)
             await self.house.double.pay(session_of(made.checkout_url))
+
+    async def invoices(self):
+        return await self.house.pg.fetch(
+            "SELECT * FROM invoices WHERE workspace_id = $1 ORDER BY created_at, id", self.id
+        )
+
+    async def invoices_at_stripe(self):
+        customer = "SELECT stripe_customer_id FROM workspaces WHERE id = $1"
+        wanted = {"customer": await self.house.pg.fetchval(customer, self.id), "expand": ["data.payments"]}
+        return (await self.house.double.v1.invoices.list_async(wanted)).data
 
     async def told(self) -> list[str]:
         """Of what kinds the workspace's events and audit entries are."""

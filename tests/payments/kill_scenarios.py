@@ -7,6 +7,7 @@ from billing.auto_recharge import recharge_due
 from billing.giving_back import give_back_unapplied
 from billing.services import Billing
 from billing.stripe_inbox import sweep, work_inbox
+from billing.stripe_invoicing import write_invoices
 from billing.stripe_link import StripeLink
 from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
@@ -52,6 +53,10 @@ async def give_back(billing: Billing, link: StripeLink, workspace_id: UUID, key:
     await give_back_unapplied(billing)
 
 
+async def invoice(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await write_invoices(billing, link)
+
+
 async def transfer(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
     await request_transfer(billing, workspace_id, 40 * MICRO, requested_by=None, idempotency_key=key)
     await move_transfers(billing, link)
@@ -65,5 +70,6 @@ ACTS: Mapping[str, Act] = {
     "recharge": recharge,
     "inbox": inbox,
     "give_back": give_back,
+    "invoice": invoice,
     "transfer": transfer,
 }

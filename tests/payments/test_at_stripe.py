@@ -80,7 +80,10 @@ async def test_B5_a_saved_method_pays_for_credits_once(open_place):
         made = await guest.top_up(25, key="once")
         assert (made.payment.status, made.grant_id is None) == ("SUCCEEDED", False)
         assert (await guest.top_up(25, key="once")).payment.id == made.payment.id
-        await place.work()
+        [invoice] = await place.until(guest.invoices)
+        assert (invoice["status"], invoice["total_usd_micro"]) == ("paid", 25 * MICRO)
+        assert invoice["hosted_url"].startswith("http")
+        assert invoice["pdf_url"].startswith("http")
         assert await guest.available() == 25
         await place.agree()
 

@@ -38,8 +38,9 @@ async def ready_for(act: str, house: House) -> Guest:
         await guest.pay_twice("pro")
     else:
         await guest.save_card()
-    if act == "recharge":
+    if act in {"recharge", "invoice"}:
         await guest.top_up(25)
+    if act == "recharge":
         await update_auto_recharge(
             house.billing, guest.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
         )
@@ -86,6 +87,12 @@ async def as_it_should_be(act: str, house: House, guest: Guest) -> None:
             of = (await house.double.books())["customers"]
             [mine] = [one for one in of.values() if one["metadata"]["workspace_id"] == str(guest.id)]
             assert (mine["charged"], mine["refunded"]) == (4_000, 2_000)
+        case "invoice":
+            assert payments == [("TOP_UP", "SUCCEEDED")]
+            assert await guest.available() == 25
+            [kept], [made] = await guest.invoices(), await guest.invoices_at_stripe()
+            assert (made.status, made.amount_paid, len(made.payments.data)) == ("paid", 2_500, 1)
+            assert (kept["stripe_invoice_id"], kept["status"]) == (made.id, "paid")
         case "transfer":
             assert await guest.available() == 60
             books = await house.double.books()

@@ -8,6 +8,7 @@ from billing.payments import apply_payment
 from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
 from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
+from billing.stripe_link import customer_of
 from billing.top_ups import add_credits
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
@@ -69,6 +70,82 @@ async def test_a_payment_that_the_bank_wants_confirmed_finishes_when_it_is(datab
         assert made.payment.action_url
         await authenticate(house, guest)
         assert await guest.available() == 25
+        await house.agree()
+
+
+async def test_D7_what_a_saved_method_pays_has_one_invoice_with_links_as_what_a_page_takes(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await with_recharge(house)
+        await guest.spend(10 * MICRO)
+        await house.go(minutes=1)
+        made = await guest.top_up(30, checkout=True)
+        await double.pay(session_of(made.payment.action_url))
+        for _ in range(2):
+            await house.go(hours=1)
+        invoices = await guest.invoices()
+        assert [(row["total_usd_micro"] // MICRO, row["status"]) for row in invoices] == [
+            (25, "paid"), (10, "paid"), (30, "paid"),
+        ]  # fmt: skip
+        assert all(row["number"] and row["hosted_url"] and row["pdf_url"].endswith("/pdf") for row in invoices)
+        texts = [one.lines.data[0].description for one in reversed(await guest.invoices_at_stripe())]
+        assert texts[:2] == ["Credits", "Credits (auto-recharge)"]
+        assert (await double.books())["charged"] == 6_500
+        await house.agree()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("drop_after", "/v1/invoices$"),
+        ("error_before", "/v1/invoiceitems$"),
+        ("drop_after", "/v1/invoiceitems$"),
+        ("drop_after", "/finalize$"),
+        ("drop_after", "/attach_payment$"),
+        ("error_before", "/attach_payment$"),
+    ],
+)
+async def test_an_invoice_whose_answer_is_lost_is_finished_later_and_written_once(database, pg, double, kind, path):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await guest.top_up(25)
+        await double.fault(kind, path, method="POST", times=3)
+        await house.work()
+        await house.go(days=2)
+        [made], [kept] = await guest.invoices_at_stripe(), await guest.invoices()
+        assert (made.status, made.amount_paid, len(made.lines.data)) == ("paid", 2_500, 1)
+        assert (kept["stripe_invoice_id"], kept["status"]) == (made.id, "paid")
+        await house.agree()
+
+
+async def test_D7_a_refund_of_what_was_invoiced_is_a_credit_note(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        made = await guest.top_up(25)
+        await house.work()
+        for _ in range(2):
+            await house.billing.payments.refund(made.payment.id, 10 * MICRO, "sorry")
+        [invoice] = await guest.invoices_at_stripe()
+        assert invoice.post_payment_credit_notes_amount == 1_000
+        await house.work()
+        assert await guest.available() == 15
+        assert (await double.books())["refunded"] == 1_000
+        await house.agree()
+
+
+async def test_D7_a_receipt_stands_for_an_invoice_that_the_customers_balance_would_change(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card()
+        await double.v1.customers.update_async(await customer_of(house.link, guest.id), {"balance": -700})
+        await guest.top_up(25)
+        await house.go(hours=1)
+        [kept] = [row for row in await guest.invoices() if row["status"] == "paid"]
+        assert (kept["total_usd_micro"], kept["pdf_url"]) == (25 * MICRO, None)
+        assert "/receipts/" in kept["hosted_url"]
+        customer = await double.v1.customers.retrieve_async(await customer_of(house.link, guest.id))
+        assert customer.balance == -700
         await house.agree()
 
 
