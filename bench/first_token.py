@@ -14,10 +14,8 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,8 +26,7 @@ from pathlib import Path
 import uvloop
 
 from app.collector import calm_collector
-from app.embedded import EmbeddedServers
-from bench.gateway import CREDITS_MICRO, catalog_without_limit, port_of
+from bench.gateway import CREDITS_MICRO, house, port_of
 from bench.load import http_request
 from kit import clock
 from kit.ids import uuid7
@@ -37,9 +34,7 @@ from metering.ledger import Ledger
 from metering.operations import PlaceHold
 from metering.views import HoldPlaced
 from models.database import Database
-from models.migrate import migrate
-from tests.processes import gateway_env, start_gateway, start_sandbox
-from tests.seeding import Seeded, apply_catalog, seed_workspace
+from tests.seeding import Seeded, seed_workspace
 
 PATH = "/v1/chat/completions"
 WORDS = 8
@@ -169,28 +164,14 @@ class Samples:
 
 @asynccontextmanager
 async def opened() -> AsyncGenerator[Bench]:
-    directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-"))
-    async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, directory)
-        servers = await EmbeddedServers.start(directory / "data", postgres=True, valkey=True)
-        stack.push_async_callback(servers.stop)
-        await migrate(servers.database_url)
-        database = await Database.open(servers.database_url)
+    async with house() as built, AsyncExitStack() as stack:
+        database = await Database.open(built.database_url)
         stack.push_async_callback(database.close)
-        await apply_catalog(database, catalog_without_limit(directory))
-        seeded = await seed_workspace(database, CREDITS_MICRO)
         ledger = await Ledger.open(database)
         stack.push_async_callback(ledger.close)
-        sandbox = await start_sandbox()
-        stack.push_async_callback(sandbox.stop)
-        (directory / "gateway").mkdir()
-        env = gateway_env(
-            servers.database_url, servers.redis_url, directory / "gateway", TOLLGATE_SANDBOX_URL=sandbox.url
-        )
-        gateway = await start_gateway(env)
-        stack.push_async_callback(gateway.stop)
         own = await seed_workspace(database, CREDITS_MICRO, "holds")
-        yield Bench(Target(port_of(sandbox.url)), Target(port_of(gateway.url), seeded.api_key), ledger, own)
+        through = Target(port_of(built.gateway.url), built.key)
+        yield Bench(Target(port_of(built.sandbox.url)), through, ledger, own)
 
 
 async def run(options: argparse.Namespace) -> None:

@@ -67,6 +67,7 @@ class House:
     gateway: Running
     sandbox: Running
     key: str
+    database_url: str
 
 
 @asynccontextmanager
@@ -87,7 +88,7 @@ async def house(*command: str, entry: str = "app") -> AsyncGenerator[House]:
         (directory / "gateway").mkdir()
         gateway = await start_gateway(env, *command, entry=entry)
         try:
-            yield House(gateway, sandbox, seeded.api_key)
+            yield House(gateway, sandbox, seeded.api_key, servers.database_url)
         finally:
             await gateway.stop()
             await sandbox.stop()
