@@ -3,7 +3,7 @@
 import os
 import struct
 import threading
-from time import time_ns
+import time
 from typing import Final
 from uuid import UUID
 
@@ -48,7 +48,7 @@ def uuid7() -> UUID:
     """
     state = _state
     with _lock:
-        stamp = (time_ns() << 12) // 1_000_000
+        stamp = (time.time_ns() << 12) // 1_000_000
         if stamp <= state.stamp:
             stamp = state.stamp + 1
         state.stamp = stamp

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from models.database import Database
-from tests.browser.cdp import Page
+from tests.browser.cdp import Page, browser_page
 from tests.processes import Running, gateway_env, start_gateway
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
@@ -33,10 +33,11 @@ async def gateway(
 
 
 @pytest.fixture
-async def page(tab: Page, gateway: tuple[Running, Seeded]) -> Page:
-    await tab.open(f"{gateway[0].url}/graphql")
-    await tab.type_into("#tollgate-api-key", gateway[1].api_key)
-    return tab
+async def page(chromium: str, gateway: tuple[Running, Seeded], tmp_path: Path) -> AsyncIterator[Page]:
+    async with browser_page(chromium, tmp_path / "profile") as page:
+        await page.open(f"{gateway[0].url}/graphql")
+        await page.type_into("#tollgate-api-key", gateway[1].api_key)
+        yield page
 
 
 async def run(page: Page, example: str, operation: str, wanted: str) -> str:

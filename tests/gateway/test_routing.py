@@ -235,7 +235,7 @@ async def test_the_whole_time_holds_over_all_tries(database_url: str, redis_url:
         stage.beta_plays.plays = [silent]
         at = time.monotonic()
         assert (await stage.gate.ask(asked("duo"))).status == 504
-        assert time.monotonic() - at < 2.6
+        assert time.monotonic() - at < 3.6, "two tries with a whole time each would take 4 s"
 
 
 # Circuits
