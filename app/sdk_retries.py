@@ -6,7 +6,7 @@ Two equal requests numbered 0 are two calls. `X-Tollgate-Dedupe: off` or an `Ide
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
@@ -35,20 +35,27 @@ class Sending:
         self._attempt = attempt
         self._repeats = repeats
 
-    async def result(self, calls: Calls, caller: Caller, request: CallRequest) -> CallResult:
+    @property
+    def is_repeat(self) -> bool:
+        """An earlier attempt may have the answer."""
+        return self._repeats is not None
+
+    async def result(
+        self, calls: Calls, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]]
+    ) -> CallResult:
         """The answer of the call that this one repeats, where that has one to give; else of a call of its own.
 
         Raises what gateway.calls.Calls.call raises.
         """
         if self._attempt is None:
-            return await calls.call(caller, request)
+            return await calls.call(caller, request, passed)
         if self._repeats is not None:
             earlier = await calls.earlier(caller, request, self._repeats)
             if earlier is not None:
                 return earlier
             await self._retries.attempts.instead(self._attempt, self._repeats)
             self._repeats = None
-        return await calls.call(caller, replace(request, call_id=self._attempt.call_id))
+        return await calls.call(caller, replace(request, call_id=self._attempt.call_id), passed)
 
     def __enter__(self) -> Self:
         return self
