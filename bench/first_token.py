@@ -6,8 +6,9 @@ directly, through the gateway, and holds placed alone against the same database,
 Figures are the best sample and the median of all rounds' samples: on a busy machine each of the dozen changes of process
 on a call's way waits for a core, which the best sample has least of. `added` is through less direct, `own` is that less the
 hold: the gateway's share. Then a gateway that notes when each step begins (bench.stamped) serves one connection: where the
-time goes, and what one hold's commit takes of it in the place where the stream waits for it, with caches as cold as they
-are there. The goal, 0.5 ms besides that commit, was set on another machine: bench.anchors tells how much slower this one
+time goes, and what one hold's commit takes of it in the place where the stream waits for it. The upstream is then asked
+directly at the same pace, with a pause as long as a call through the gateway takes: else its process and its client's
+would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine: bench.anchors tells how much slower this one
 is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
 """
 
@@ -61,9 +62,10 @@ GOAL_MS = 0.5
 class Reader(asyncio.Protocol):
     """Sends the request, notes when each content chunk comes, and sends it again once the stream has ended."""
 
-    def __init__(self, request: bytes, times: int | None) -> None:
-        """`times` it is sent; None until `stopped`."""
+    def __init__(self, request: bytes, times: int | None, pause_s: float = 0.0) -> None:
+        """`times` it is sent; None until `stopped`. `pause_s` between a stream's end and the next request."""
         self.request = request
+        self.pause_s = pause_s
         self.left = times
         self.stopped = False
         self.first_s: list[float] = []
@@ -96,7 +98,10 @@ class Reader(asyncio.Protocol):
         if self.ended and self.tail.endswith(LAST):
             self.first_s.append(self.arrived[0])
             self.arrivals_s.append(self.arrived)
-            self._send()
+            if self.pause_s:
+                asyncio.get_running_loop().call_later(self.pause_s, self._send)
+            else:
+                self._send()
 
     def connection_lost(self, error) -> None:
         if not self.closed.done():
@@ -108,12 +113,14 @@ class Target:
     port: int
     key: str = ""
 
-    async def read(self, body: dict, connections: int, seconds: float | None, times: int | None = None) -> list[Reader]:
+    async def read(
+        self, body: dict, connections: int, seconds: float | None, times: int | None = None, pause_s: float = 0.0
+    ) -> list[Reader]:
         """Streams over so many connections, for so long or so often."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         request = http_request("127.0.0.1", self.port, PATH, json.dumps(body).encode(), headers)
         loop = asyncio.get_running_loop()
-        readers = [Reader(request, times) for _ in range(connections)]
+        readers = [Reader(request, times, pause_s) for _ in range(connections)]
         for reader in readers:
             await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", self.port)
         if seconds is not None:
@@ -123,8 +130,8 @@ class Target:
         await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in readers)), 60)
         return readers
 
-    async def first_ms(self, connections: int, seconds: float) -> list[float]:
-        readers = await self.read(BODY, connections, seconds)
+    async def first_ms(self, connections: int, seconds: float, pause_s: float = 0.0) -> list[float]:
+        readers = await self.read(BODY, connections, seconds, pause_s=pause_s)
         return [each * 1000 for reader in readers for each in reader.first_s]
 
 
@@ -222,8 +229,10 @@ async def in_place(options: argparse.Namespace) -> InPlace:
             paces = [await built.pace()]
             for number in range(options.rounds):
                 print(f"round {number + 1}, with stamps …", file=sys.stderr)
-                direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2)
-                through += await target.first_ms(1, options.seconds)
+                now = await target.first_ms(1, options.seconds)
+                pause_s = statistics.median(now) / 1000
+                through += now
+                direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2, pause_s)
                 paces.append(await built.pace())
         stamped = json.loads(Path(kept.name).read_text())
     return InPlace([[each * 1000 for each in steps] for steps in stamped], through, direct, paces)

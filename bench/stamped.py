@@ -14,14 +14,15 @@ from typing import Any
 
 from app import http_protocol
 from app.cli import main
+from app.throttle import Passing
 from gateway.settling import Settling
 from metering.redis_pipeline import PipelineLink
 from providers.http_connection import HttpConnection
 
 STEPS = {
     "request": "request read: HTTP, key, body, until Redis is asked",
-    "limiter": "limiter: one round trip to Valkey",
-    "admission": "from its answer to the hold",
+    "limiter": "limiter: one round trip to Valkey, and the call's admission meanwhile",
+    "place": "from both to the hold",
     "hold": "one hold's commit, as the stream waits for it",
     "provider": "from the hold's commit until the provider is asked",
     "answer": "the provider's answer begins (direct: the whole of it)",
@@ -54,14 +55,13 @@ def _before(cls: type, name: str, number: int) -> None:
     setattr(cls, name, stamped)
 
 
-def _around(cls: type, name: str, number: int) -> None:
-    """Stamp each call of a coroutine as it begins, and as it has its answer."""
+def _after(cls: type, name: str, number: int) -> None:
+    """Stamp each call of a coroutine as it has its answer."""
     inner: Callable[..., Awaitable[Any]] = getattr(cls, name)
 
     async def stamped(*args: Any, **named: Any) -> Any:
-        _stamp(number)
         answer = await inner(*args, **named)
-        _stamp(number + 1)
+        _stamp(number)
         return answer
 
     setattr(cls, name, stamped)
@@ -70,8 +70,10 @@ def _around(cls: type, name: str, number: int) -> None:
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))
     _before(http_protocol.HttpProtocol, "data_received", 0)
-    _around(PipelineLink, "run", 1)
-    _around(Settling, "hold", 3)
+    _before(PipelineLink, "begin", 1)
+    _after(Passing, "passed", 2)
+    _before(Settling, "hold", 3)
+    _after(Settling, "hold", 4)
     _before(HttpConnection, "start", 5)
     _before(HttpConnection, "data_received", 6)
     _before(http_protocol._Cycle, "_send_body", 7)
