@@ -7,9 +7,11 @@ from uuid import UUID
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Declined, Pending
 from billing.rules.stripe_values import cents_of, id_of, instant, our_id, part, required_id, text
 from billing.stripe_client import StripeAway, StripeDeclined, StripeJson, StripeRefused
+from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
 from kit import clock
 from models.database import connection
+from models.enums import PaymentPurpose
 
 _METHOD: Final = """SELECT stripe_payment_method_id, kind FROM payment_methods
     WHERE workspace_id = $1 AND is_default AND removed_at IS NULL"""
@@ -34,6 +36,8 @@ async def charge(link: StripeLink, order: Charge) -> ChargeResult:
             return await _already(link, customer, order, "no_payment_method")
         if await is_old(link, order.payment_id):
             return await _already(link, customer, order, "never_sent")
+        if order.purpose is PaymentPurpose.SUBSCRIPTION:
+            await close_others(link, order.workspace_id, order.payment_id)
         intent = await _create(link, order, customer, method["stripe_payment_method_id"], method["kind"])
     except StripeDeclined as declined:
         return await _declined(link, order, declined)

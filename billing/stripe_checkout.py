@@ -6,27 +6,25 @@ from uuid import UUID
 from billing.errors import UnknownPack
 from billing.payment_port import Checkout
 from billing.rules.stripe_values import cents_of, required_id, text
-from billing.stripe_client import StripeAway, StripeJson, StripeRefused
+from billing.stripe_client import StripeAway, StripeJson
+from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
 from billing.stripe_prices import RECURRING, pack_price_id_of, price_id_of
 from kit import clock
-from models.database import connection, transaction
+from models.database import transaction
 from models.enums import PaymentPurpose
 
 _SAVE_PAGE: Final = "UPDATE payments SET stripe_checkout_id = $2, updated_at = $3 WHERE id = $1"
-_OTHER_PAGES: Final = """SELECT stripe_checkout_id FROM payments WHERE workspace_id = $1 AND purpose = 'SUBSCRIPTION'
-    AND stripe_checkout_id IS NOT NULL AND applied_at IS NULL AND status IN ('PENDING', 'ACTION_REQUIRED')
-    AND id IS DISTINCT FROM $2"""
 
 
 async def open_checkout(link: StripeLink, order: Checkout) -> str:
-    """The page for a payment, or for a trial's card. A subscription's earlier pages are closed: one of them is paid.
+    """The page for a payment, or for a trial's card. A subscription's earlier ones are closed: one is paid.
 
     Raises StripeAway; StripeRefused where the request is wrong.
     """
     customer = await customer_of(link, order.workspace_id)
     if order.purpose is PaymentPurpose.SUBSCRIPTION:
-        await _close_other_pages(link, order)
+        await close_others(link, order.workspace_id, order.payment_id)
     metadata = _metadata(order)
     success, cancel = order.success_url or link.paid_url, order.cancel_url or order.success_url or link.return_url
     if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
@@ -152,17 +150,6 @@ async def _recurs(link: StripeLink, price_id: UUID | None) -> bool:
     if price_id is not None and price_id not in snapshot.prices_by_id:
         snapshot = await link.catalog.reload()
     return price_id is not None and snapshot.prices_by_id[price_id].period in RECURRING
-
-
-async def _close_other_pages(link: StripeLink, order: Checkout) -> None:
-    """What cannot be closed is paid or over already; then the payment of the page says so itself."""
-    async with connection(link.database) as conn:
-        pages = [row[0] for row in await conn.fetch(_OTHER_PAGES, order.workspace_id, order.payment_id)]
-    for page in pages:
-        try:
-            await link.stripe.call(lambda v1, page=page: v1.checkout.sessions.expire_async(page))
-        except StripeRefused:
-            continue
 
 
 def _metadata(order: Checkout) -> dict[str, str]:

@@ -21,6 +21,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_inbox import sweep
 from billing.stripe_link import customer_of
 from billing.stripe_prices import tell_catalog, what_to_make
+from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
@@ -145,6 +146,45 @@ async def test_C3_a_pack_is_bought_with_the_saved_method(open_place):
         assert made.payment.status == "SUCCEEDED"
         await place.work()
         assert await guest.available() == 4_000 + 1_000
+        await place.agree()
+
+
+async def test_A7_a_lifetime_is_charged_to_the_saved_method_and_ends_the_monthly_plan(open_place):
+    async with open_place("team-workspaces") as place:
+        guest = await place.workspace()
+        before = await place.subscribe(guest, "studio")
+        await place.turn_to(guest, "pm_card_visa")
+        price = place.price("studio", "lifetime")
+        for _ in range(2):
+            made = await change_plan(place.billing, guest.id, price.id, idempotency_key="once", saved_method=True)
+            assert (made.payment.status, made.payment.amount_usd_micro) == ("SUCCEEDED", price.amount_usd_micro)
+
+        async def ended():
+            found = await place.v1.subscriptions.retrieve_async(before["stripe_subscription_id"])
+            return found.status == "canceled"
+
+        await place.until(ended)
+        row = await guest.subscription()
+        assert (row["status"], row["price_id"], row["current_period_end"]) == ("ACTIVE", price.id, None)
+        assert len(await guest.payments()) == 2
+        await place.agree()
+
+
+async def test_a_lifetime_to_be_confirmed_is_given_up_at_stripe_when_a_page_is_opened(open_place):
+    async with open_place("team-workspaces") as place:
+        guest = await place.workspace()
+        await place.turn_to(guest, ASKS_ITS_HOLDER)
+        price = place.price("team", "lifetime")
+        made = await subscribe(place.billing, guest.id, price.id, idempotency_key=key(), saved_method=True)
+        assert made.payment.status == "ACTION_REQUIRED"
+        assert made.checkout_url.startswith("http")
+        page = await guest.page("team", "lifetime")
+        [waiting, _] = await guest.payments()
+        assert (await place.v1.payment_intents.retrieve_async(waiting["stripe_object_id"])).status == "canceled"
+        await place.pay_page(page.checkout_url)
+        await place.until(is_so(guest, status="SUCCEEDED"))
+        assert [row["status"] for row in await guest.payments()] == ["FAILED", "SUCCEEDED"]
+        assert (await guest.subscription())["status"] == "ACTIVE"
         await place.agree()
 
 
