@@ -16,7 +16,7 @@ from billing.payment_port import Checkout, PriceChange
 from billing.payment_rows import open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
-from billing.previews import require_recent
+from billing.previews import moment_of_change
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
 from billing.rules.subscription_steps import ended, with_cancel
@@ -89,8 +89,7 @@ async def change_plan(
         require_lifetime(offer.price)
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        at = require_recent(prorated_at)
-        decided = await _change(conn, billing, workspace_id, offer, at, saved_method=saved_method)
+        decided = await _change(conn, billing, workspace_id, offer, prorated_at, saved_method=saved_method)
         facts = {"price": code_of(offer), "change": str(decided.kind)}
         await note(conn, "subscription.change", "subscription", decided.subscription_id, facts)
         return decided.stored()
@@ -171,11 +170,18 @@ async def end_now(billing: Billing, subscription_id: UUID) -> SubscriptionView:
 
 
 async def _change(
-    conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer, at: datetime, *, saved_method: bool
+    conn: PoolConnection,
+    billing: Billing,
+    workspace_id: UUID,
+    offer: Offer,
+    previewed_at: datetime | None,
+    *,
+    saved_method: bool,
 ) -> _Answer:
     current, snapshot = await _current(conn, billing, workspace_id)
     await require_on_offer(conn, offer.price)
     life, now = current.life, clock.now()
+    at = moment_of_change(life, previewed_at)
     if life.status in {INCOMPLETE, PAST_DUE}:
         raise ChangeRefused("pay for the present plan first, or cancel it")
     if life.cancel_at_period_end:
@@ -200,7 +206,7 @@ async def _change(
     if kind is ChangeKind.SCHEDULED:
         await change(conn, billing, snapshot, current, current.with_life(replace(life, scheduled=offer.price)))
         return _Answer(current.id, kind, None, 0)
-    return await _upgrade(conn, billing, snapshot, current, offer, max(at, life.period_start))
+    return await _upgrade(conn, billing, snapshot, current, offer, at)
 
 
 async def _upgrade(
