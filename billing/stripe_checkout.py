@@ -6,7 +6,7 @@ from uuid import UUID
 from billing.errors import UnknownPack
 from billing.payment_port import Checkout
 from billing.rules.stripe_values import cents_of, required_id, text
-from billing.stripe_client import StripeAway, StripeJson
+from billing.stripe_client import PageParams, StripeAway, StripeJson
 from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
 from billing.stripe_prices import RECURRING, pack_price_id_of, price_id_of
@@ -25,12 +25,14 @@ async def open_checkout(link: StripeLink, order: Checkout) -> str:
     customer = await customer_of(link, order.workspace_id)
     if order.purpose is PaymentPurpose.SUBSCRIPTION:
         await close_others(link, order.workspace_id, order.payment_id)
-    metadata = _metadata(order)
-    success, cancel = order.success_url or link.paid_url, order.cancel_url or order.success_url or link.return_url
+    params = _common(link, order, customer)
     if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
-        session = await _subscription_page(link, order, customer, metadata, success, cancel)
+        params |= await _of_subscription(link, order)
     else:
-        session = await _payment_page(link, order, customer, metadata, success, cancel)
+        params |= await _of_payment(link, order)
+    session = await link.stripe.call(
+        lambda v1: v1.checkout.sessions.create_async(params, {"idempotency_key": order.key})
+    )
     if order.payment_id is not None:
         async with transaction(link.database) as conn:
             await conn.execute(_SAVE_PAGE, order.payment_id, required_id(session), clock.now())
@@ -67,68 +69,52 @@ async def open_portal(link: StripeLink, workspace_id: UUID, return_url: str) -> 
     return _url(session)
 
 
-async def _subscription_page(
-    link: StripeLink, order: Checkout, customer: str, metadata: dict[str, str], success: str, cancel: str
-) -> StripeJson:
+def _common(link: StripeLink, order: Checkout, customer: str) -> PageParams:
+    """What every page has on which something is bought."""
+    return {
+        "customer": customer,
+        "client_reference_id": str(order.workspace_id),
+        "success_url": order.success_url or link.paid_url,
+        "cancel_url": order.cancel_url or order.success_url or link.return_url,
+        "ui_mode": "hosted_page",
+        "metadata": _metadata(order),
+        "customer_update": {"name": "auto", "address": "auto"},
+        "tax_id_collection": {"enabled": True},
+    }
+
+
+async def _of_subscription(link: StripeLink, order: Checkout) -> PageParams:
     assert order.price_id is not None, "a subscription has a price"
-    price = await price_id_of(link, order.price_id)
-    return await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(
-            {
-                "mode": "subscription",
-                "customer": customer,
-                "client_reference_id": str(order.workspace_id),
-                "line_items": [{"price": price, "quantity": 1}],
-                "success_url": success,
-                "cancel_url": cancel,
-                "ui_mode": "hosted_page",
-                "metadata": metadata,
-                "customer_update": {"name": "auto", "address": "auto"},
-                "tax_id_collection": {"enabled": True},
-                "payment_method_collection": "always",
-                "subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}
-                if order.trial_days
-                else {"metadata": metadata},
-            },
-            {"idempotency_key": order.key},
-        )
-    )
+    metadata = _metadata(order)
+    return {
+        "mode": "subscription",
+        "line_items": [{"price": await price_id_of(link, order.price_id), "quantity": 1}],
+        "payment_method_collection": "always",
+        "subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}
+        if order.trial_days
+        else {"metadata": metadata},
+    }
 
 
-async def _payment_page(
-    link: StripeLink, order: Checkout, customer: str, metadata: dict[str, str], success: str, cancel: str
-) -> StripeJson:
-    price = await _single_price(link, order)
-    return await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(
-            {
-                "mode": "payment",
-                "customer": customer,
-                "client_reference_id": str(order.workspace_id),
-                "line_items": [
-                    {"price": price, "quantity": 1}
-                    if price is not None
-                    else {
-                        "price_data": {
-                            "currency": "usd",
-                            "unit_amount": cents_of(order.amount_usd_micro),
-                            "product_data": {"name": "Credits"},
-                        },
-                        "quantity": 1,
-                    }
-                ],
-                "success_url": success,
-                "cancel_url": cancel,
-                "ui_mode": "hosted_page",
-                "metadata": metadata,
-                "customer_update": {"name": "auto", "address": "auto"},
-                "tax_id_collection": {"enabled": True},
-                "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
-                "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
-            },
-            {"idempotency_key": order.key},
-        )
-    )
+async def _of_payment(link: StripeLink, order: Checkout) -> PageParams:
+    price, metadata = await _single_price(link, order), _metadata(order)
+    return {
+        "mode": "payment",
+        "line_items": [
+            {"price": price, "quantity": 1}
+            if price is not None
+            else {
+                "price_data": {
+                    "currency": "usd",
+                    "unit_amount": cents_of(order.amount_usd_micro),
+                    "product_data": {"name": "Credits"},
+                },
+                "quantity": 1,
+            }
+        ],
+        "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
+        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
+    }
 
 
 async def _single_price(link: StripeLink, order: Checkout) -> str | None:
