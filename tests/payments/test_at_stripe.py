@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.auto_recharge import auto_recharge_of
 from billing.errors import PaymentMethodRequired
 from billing.packs import buy_pack
 from billing.previews import preview_change
@@ -276,14 +276,15 @@ async def test_D5_a_refund_by_the_operator_and_one_made_at_stripe_take_the_credi
         guest = await place.workspace()
         await place.save(guest)
         made = await guest.top_up(20)
+        await guest.spend(5 * MICRO)
         for _ in range(2):
             total = await place.billing.payments.refund(made.payment.id, 5 * MICRO, "sorry")
             await refund_payment(place.billing, made.payment.id, total)
-        assert await guest.available() == 15
+        assert await guest.available() == 10
         [payment] = await guest.payments()
         await place.v1.refunds.create_async({"payment_intent": payment["stripe_object_id"], "amount": 1_000})
         await place.until(is_so(guest, refunded_usd_micro=15 * MICRO))
-        assert await guest.available() == 5
+        assert await guest.available() == 0
         await place.agree()
 
 
@@ -297,21 +298,10 @@ async def test_D5_a_dispute_takes_what_is_unspent(open_place):
         await place.agree()
 
 
-async def with_recharge(place):
-    guest = await place.workspace()
-    await place.save(guest)
-    await guest.top_up(25)
-    await update_auto_recharge(
-        place.billing, guest.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
-    )
-    return guest
-
-
 async def test_B4_few_credits_left_are_filled_up_off_session(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await guest.spend(10 * MICRO)
-        await recharge_due(place.billing)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="SUCCEEDED"))
         await place.work()
         assert await guest.available() == 25
@@ -320,7 +310,7 @@ async def test_B4_few_credits_left_are_filled_up_off_session(open_place):
 
 async def test_a_recharge_that_is_declined_is_counted_and_not_repeated(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await place.turn_to(guest, DECLINES_WHEN_CHARGED)
         await guest.spend(10 * MICRO)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="FAILED"))
@@ -334,7 +324,7 @@ async def test_a_recharge_that_is_declined_is_counted_and_not_repeated(open_plac
 
 async def test_a_recharge_that_needs_the_customer_stands_still_and_has_a_link(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await place.turn_to(guest, ASKS_ITS_HOLDER)
         await guest.spend(10 * MICRO)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="ACTION_REQUIRED"))
