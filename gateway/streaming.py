@@ -14,6 +14,7 @@ from gateway.admission import Admitted
 from gateway.call_stream import CallStream
 from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
+from gateway.events_so_far import EventsSoFar
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
 from gateway.message_so_far import MessageSoFar
@@ -21,6 +22,7 @@ from gateway.metered import Metered, metered
 from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
+from gateway.response_so_far import ResponseSoFar
 from gateway.routed import Routed
 from gateway.routing import Router
 from gateway.rules.truth import End, Seen
@@ -206,7 +208,7 @@ class Streams:
         ended: Metered,
         usage: UsageFacts,
         refusal: Refusal | None,
-        so_far: SoFar | MessageSoFar | None,
+        so_far: SoFar | EventsSoFar | None,
         progress: _Progress,
     ) -> CallResult:
         whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
@@ -233,14 +235,20 @@ async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, 
         await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
-def _gatherer(admitted: Admitted) -> SoFar | MessageSoFar | None:
+def _gatherer(admitted: Admitted) -> SoFar | EventsSoFar | None:
     """What keeps the output of a call that may be repeated, or whose workspace stores outputs."""
     if not admitted.keeps_output:
         return None
-    return MessageSoFar() if admitted.request.operation is Operation.MESSAGES else SoFar()
+    match admitted.request.operation:
+        case Operation.MESSAGES:
+            return MessageSoFar()
+        case Operation.RESPONSES:
+            return ResponseSoFar()
+        case _:
+            return SoFar()
 
 
-def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
+def _whole(so_far: SoFar | EventsSoFar, progress: _Progress) -> JsonObject:
     """The whole output, with what the last event says that is held back for the charge."""
     if progress.held_back is None:
         return so_far.body()

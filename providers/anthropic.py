@@ -22,8 +22,8 @@ from providers.errors import (
 )
 from providers.message_answers import chat_of_message
 from providers.message_events import STREAM_END, ChunksOfMessage
-from providers.messages_over_chat import TranslatedStream
 from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
+from providers.over_chat import TranslatedStream, answer_over_chat, stream_over_chat
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, read_all, upstream_request_id
 
@@ -31,7 +31,7 @@ API_VERSION: Final = "2023-06-01"
 
 
 class AnthropicProvider:
-    """Serves Provider over a transport, which it does not own. A chat in OpenAI's form is translated, and its answer back."""
+    """Serves Provider over a transport, which it does not own. A chat in another form is translated, and its answer back."""
 
     def __init__(
         self,
@@ -61,6 +61,8 @@ class AnthropicProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
+        if request.operation is Operation.RESPONSES:
+            return await answer_over_chat(self, request)
         body = self._body(request)
         body.pop("stream", None)
         answer = await self._wire.send(self._whole, request, body, request.vendor_headers)
@@ -85,6 +87,8 @@ class AnthropicProvider:
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider."""
+        if request.operation is Operation.RESPONSES:
+            return await stream_over_chat(self, request)
         body = {**self._body(request), "stream": True}
         answer = await self._wire.send(self._streamed, request, body, request.vendor_headers)
         await self._wire.check_stream(answer)

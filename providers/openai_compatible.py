@@ -14,7 +14,6 @@ from providers.base import (
     Usage,
 )
 from providers.errors import UpstreamGarbage, UpstreamRejected
-from providers.messages_over_chat import message_over_chat, message_stream_over_chat
 from providers.multipart import write_form
 from providers.openai_audio import (
     speech_shown,
@@ -25,7 +24,10 @@ from providers.openai_audio import (
 )
 from providers.openai_content import generated_bytes, text_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
+from providers.openai_responses import RESPONSES_PATH, ResponsesStream, response_request, whole_response
 from providers.openai_usage import usage_of_answer, usage_of_openai
+from providers.over_chat import OTHER_FORMS, answer_over_chat, stream_over_chat
+from providers.response_content import bytes_of_response
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, media_type_of, read_all, upstream_request_id
 
@@ -33,6 +35,7 @@ PATHS: Final = {
     Operation.CHAT: "/chat/completions",
     Operation.EMBEDDING: "/embeddings",
     Operation.IMAGE: "/images/generations",
+    Operation.RESPONSES: RESPONSES_PATH,
 }
 SPEECH_PATH: Final = "/audio/speech"
 TRANSCRIPTION_PATH: Final = "/audio/transcriptions"
@@ -53,9 +56,14 @@ class OpenAICompatibleProvider:
         transport: HttpTransport,
         headers: Headers = (),
         timeouts: Timeouts | None = None,
+        responses: bool = False,
     ) -> None:
-        """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used."""
+        """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used.
+
+        `responses`: it speaks the Responses API, too; else that is put into a chat.
+        """
         self.name = name
+        self._translated = OTHER_FORMS - {Operation.RESPONSES} if responses else OTHER_FORMS
         self._wire = Wire(transport, timeouts or Timeouts(), api_key)
         fixed: Headers = (
             ("User-Agent", USER_AGENT),
@@ -80,8 +88,10 @@ class OpenAICompatibleProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
-        if request.operation is Operation.MESSAGES:
-            return await message_over_chat(self, request)
+        if request.operation in self._translated:
+            return await answer_over_chat(self, request)
+        if request.operation is Operation.RESPONSES:
+            return await self._responded(request)
         if request.operation is Operation.SPEECH:
             return await self._spoken(request)
         if request.operation is Operation.TRANSCRIPTION:
@@ -101,8 +111,10 @@ class OpenAICompatibleProvider:
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider. Usage is always asked for, whatever the caller's stream options say."""
-        if request.operation is Operation.MESSAGES:
-            return await message_stream_over_chat(self, request)
+        if request.operation in self._translated:
+            return await stream_over_chat(self, request)
+        if request.operation is Operation.RESPONSES:
+            return await self._responding(request)
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {
@@ -117,6 +129,22 @@ class OpenAICompatibleProvider:
 
     async def aclose(self) -> None:
         """Nothing to do: the transport is closed by its owner."""
+
+    async def _responded(self, request: ProviderRequest) -> ProviderAnswer:
+        body = response_request(request.body, request.upstream_model)
+        for name in ("stream", "stream_options"):
+            body.pop(name, None)
+        answer = await self._wire.send(self._whole[Operation.RESPONSES], request, body)
+        text = await read_all(answer)
+        response = whole_response(text, self._wire.secret)
+        usage = usage_of_openai(response.get("usage"))
+        return ProviderAnswer(response, text, usage, upstream_request_id(answer), bytes_of_response(response))
+
+    async def _responding(self, request: ProviderRequest) -> ProviderStream:
+        body = {**response_request(request.body, request.upstream_model), "stream": True}
+        answer = await self._wire.send(self._streamed[Operation.RESPONSES], request, body)
+        await self._wire.check_stream(answer)
+        return ResponsesStream(answer, self._wire.secret)
 
     async def _spoken(self, request: ProviderRequest) -> ProviderAnswer:
         answer = await self._wire.send(self._speech, request, {**request.body, "model": request.upstream_model})
