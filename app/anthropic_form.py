@@ -5,8 +5,8 @@ import orjson
 from app.anthropic_errors import of_refusal
 from app.asgi import Scope, header
 from app.named_events import named_event
-from app.openai_form import Rate, charged, parse_object
-from app.rest_door import MAX_BODY_BYTES, Writer
+from app.openai_form import LAPSED, JsonForm, Rate, charged
+from app.rest_door import Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
@@ -21,19 +21,12 @@ def is_anthropic(scope: Scope) -> bool:
     )
 
 
-class MessagesForm:
+class MessagesForm(JsonForm):
     """Serves Form."""
-
-    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, rate: Rate) -> None:
         """`rate` is asked at each answer."""
         self._rate = rate
-
-    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
-        """See Form."""
-        del content_type
-        return parse_object(raw)
 
     def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; the body is the call's, as it came."""
@@ -93,7 +86,7 @@ class MessagesWriter:
                 "content": [],
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
-                "message": "this call was answered before; its output is kept for 10 minutes only",
+                "message": LAPSED,
             }
         else:
             body = dict(result.body)

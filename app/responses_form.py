@@ -7,9 +7,9 @@ import orjson
 
 from app.named_events import named_event
 from app.openai_errors import of_refusal
-from app.openai_form import Rate, charged, parse_object
+from app.openai_form import LAPSED, JsonForm, Rate, charged
 from app.response_events import events_of_response
-from app.rest_door import MAX_BODY_BYTES, Writer
+from app.rest_door import Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.ids import encode_id
@@ -20,19 +20,12 @@ from providers.openai_responses import LAST_EVENTS
 _BEGINNINGS: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
 
 
-class ResponsesForm:
+class ResponsesForm(JsonForm):
     """Serves Form."""
-
-    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, rate: Rate) -> None:
         """`rate` is asked at each answer."""
         self._rate = rate
-
-    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
-        """See Form."""
-        del content_type
-        return parse_object(raw)
 
     def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; the body is the call's, as it came."""
@@ -114,7 +107,7 @@ class ResponsesWriter:
         if result.body is not None:
             return result.body
         lapsed = self._empty(result.call_id, "completed", int(result.created_at.timestamp()))
-        return {**lapsed, "message": "this call was answered before; its output is kept for 10 minutes only"}
+        return {**lapsed, "message": LAPSED}
 
     def _empty(self, call_id: UUID, status: str, created_at: int | None = None) -> JsonObject:
         return {

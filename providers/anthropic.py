@@ -16,13 +16,12 @@ from providers.errors import (
     UpstreamAuthFailed,
     UpstreamGarbage,
     UpstreamRateLimited,
-    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from providers.message_answers import chat_of_message
 from providers.message_events import STREAM_END, ChunksOfMessage
-from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
+from providers.openai_errors import error_in, error_object, error_of_status
 from providers.over_chat import TranslatedStream, answer_over_chat, stream_over_chat
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, read_all, upstream_request_id
@@ -161,11 +160,9 @@ class AnthropicStream(EventStream):
 
 def error_of_event(error: JsonObject) -> ProviderError:
     """The failure that an `error` inside a stream stands for, by its type."""
-    message = error.get("message")
     match error.get("type"):
         case "invalid_request_error" | "not_found_error" | "request_too_large":
-            said = message[:MAX_MESSAGE_CHARACTERS] if isinstance(message, str) else "the provider refused the request"
-            return UpstreamRejected(400, said, error)
+            return error_of_status(400, error, None)
         case "authentication_error" | "permission_error" | "billing_error":
             return UpstreamAuthFailed(403)
         case "rate_limit_error":

@@ -6,14 +6,8 @@ import orjson
 
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, StreamChunk
-from providers.errors import (
-    ProviderError,
-    UpstreamAuthFailed,
-    UpstreamGarbage,
-    UpstreamRateLimited,
-    UpstreamRejected,
-)
-from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object, error_of_object
+from providers.errors import ProviderError, UpstreamGarbage
+from providers.openai_errors import error_in, error_object, error_of_object, error_of_status
 from providers.openai_usage import usage_of_openai
 from providers.response_content import StreamedBytes
 from providers.transport import HttpAnswer
@@ -75,14 +69,10 @@ def error_of_response(error: JsonObject) -> ProviderError:
     if not isinstance(code, str):
         return error_of_object(error)
     if code.startswith("rate_limit"):
-        return UpstreamRateLimited(None)
+        return error_of_status(429, error, None)
     if code in _OPERATORS_FAULT:
-        return UpstreamAuthFailed(403)
-    if code.startswith(_CALLERS_FAULT):
-        message = error.get("message")
-        said = message[:MAX_MESSAGE_CHARACTERS] if isinstance(message, str) else "the provider refused the request"
-        return UpstreamRejected(400, said, error)
-    return error_of_object(error)
+        return error_of_status(403, error, None)
+    return error_of_status(400 if code.startswith(_CALLERS_FAULT) else 500, error, None)
 
 
 class ResponseReader:

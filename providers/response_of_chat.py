@@ -8,6 +8,7 @@ import orjson
 from kit.clock import now
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, StreamChunk, Usage
+from providers.openai_content import delta_of_message
 from providers.response_items import ResponseOutput
 
 _ECHOED: Final[JsonObject] = {
@@ -34,7 +35,7 @@ def response_of_chat(body: JsonObject, chat: JsonObject) -> JsonObject:
     choices = chat.get("choices")
     for choice in choices if is_list(choices) else []:
         if is_object(choice):
-            delta = _numbered(choice.get("message"))
+            delta = delta_of_message(choice.get("message"))
             output.add({"choices": [{**choice, "delta": delta}]})
     output.finish(_status(output))
     return {**_frame(body, chat), **_ended(output), "usage": response_usage(chat.get("usage"))}
@@ -194,11 +195,3 @@ def _status(output: ResponseOutput) -> str:
 def _name_of(chat: JsonObject) -> str:
     name = chat.get("id")
     return name.removeprefix("chatcmpl-") if isinstance(name, str) and name else "0"
-
-
-def _numbered(message: object) -> object:
-    """A message as a delta: there the calls of tools have numbers."""
-    calls = message.get("tool_calls") if is_object(message) else None
-    if not is_object(message) or not is_list(calls):
-        return message
-    return {**message, "tool_calls": [{"index": index, **call} for index, call in enumerate(calls) if is_object(call)]}

@@ -7,7 +7,14 @@ tools that cost what no token shows.
 from typing import Final
 
 from gateway.rules.messages import PAGED_PARTS
-from gateway.rules.requests import MAX_MESSAGES, MAX_OUTPUT_TOKENS, RequestShape, weigh
+from gateway.rules.requests import (
+    MAX_MESSAGES,
+    MAX_OUTPUT_TOKENS,
+    RequestShape,
+    asks_for_stream,
+    optional_count,
+    weigh,
+)
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
@@ -46,22 +53,14 @@ def responses_shape(body: JsonObject) -> RequestShape:
     else:
         raise InvalidInput(f"input must be a text or a list of 1 to {MAX_MESSAGES} items", field=["input"])
     size += sum(_weigh(body[name], [name])[0] for name in _WEIGHED if name in body)
-    limit = body.get("max_output_tokens")
-    if limit is not None and (type(limit) is not int or not 1 <= limit <= MAX_OUTPUT_TOKENS):
-        raise InvalidInput(
-            f"max_output_tokens must be a whole number from 1 to {MAX_OUTPUT_TOKENS}", field=["max_output_tokens"]
-        )
-    stream = body.get("stream")
-    if not (stream is None or isinstance(stream, bool)):
-        raise InvalidInput("stream must be true or false", field=["stream"])
     return RequestShape(
         input_bytes=size,
         messages=items + 1,
         choices=1,
-        output_tokens=limit,
+        output_tokens=optional_count(body, "max_output_tokens", MAX_OUTPUT_TOKENS),
         images=0,
         media_parts=media,
-        stream=bool(stream),
+        stream=asks_for_stream(body),
     )
 
 
