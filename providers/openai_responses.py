@@ -93,13 +93,15 @@ class ResponseReader:
             blotted = self._blotted(data)
             raise error_of_response(error_in(blotted) or blotted)
         response = event.get("response")
+        if not is_object(response) or (kind != _FAILED and kind not in LAST_EVENTS):
+            return StreamChunk(data, event, None, self._count.of_event(event))
+        usage = usage_of_openai(response.get("usage"))
         if kind == _FAILED:
             told = self._blotted(data).get("response")
             self.failure = error_of_response((error_in(told) if is_object(told) else None) or {})
-        if is_object(response) and (kind == _FAILED or kind in LAST_EVENTS):
-            usage = usage_of_openai(response.get("usage"))
-            return StreamChunk(data, event, usage, 0, done=kind != _FAILED)
-        return StreamChunk(data, event, None, self._count.of_event(event))
+            if usage is None:
+                raise self.failure
+        return StreamChunk(data, event, usage, 0, done=kind != _FAILED)
 
     def _blotted(self, data: bytes) -> JsonObject:
         return object_in(data.replace(self._secret.encode(), b"[key]") if self._secret else data)

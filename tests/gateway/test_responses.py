@@ -300,6 +300,12 @@ async def test_a_response_ends_by_the_truth_table(stage: Theatre, name: str, pg)
     await assert_invariants(pg)
 
 
+async def test_a_response_that_fails_without_usage_fails_once_and_what_came_is_counted(stage: Theatre) -> None:
+    failed = {"type": "response.failed", "response": {**response((ITEM,), None, "failed"), "error": {"code": "server_error", "message": "no"}}}  # fmt: skip
+    await streamed(stage, telling([*SPOKEN, failed]), "response.failed")
+    assert (await stage.settled())["charged_micro"] == price_micro(COUNTED)
+
+
 # A model with a provider of responses first, and one of chats behind it
 
 
