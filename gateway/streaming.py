@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from gateway.admission import Admitted
-from gateway.call_stream import CallStream
+from gateway.call_stream import CallStream, Gathered
 from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
-from gateway.events_so_far import EventsSoFar
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
 from gateway.message_so_far import MessageSoFar
@@ -38,6 +38,11 @@ from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
+
+_GATHERERS: Final = {
+    Operation.MESSAGES: MessageSoFar,
+    Operation.RESPONSES: ResponseSoFar,
+}
 
 
 @dataclass(slots=True)
@@ -208,7 +213,7 @@ class Streams:
         ended: Metered,
         usage: UsageFacts,
         refusal: Refusal | None,
-        so_far: SoFar | EventsSoFar | None,
+        so_far: Gathered | None,
         progress: _Progress,
     ) -> CallResult:
         whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
@@ -235,20 +240,14 @@ async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, 
         await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
-def _gatherer(admitted: Admitted) -> SoFar | EventsSoFar | None:
+def _gatherer(admitted: Admitted) -> Gathered | None:
     """What keeps the output of a call that may be repeated, or whose workspace stores outputs."""
     if not admitted.keeps_output:
         return None
-    match admitted.request.operation:
-        case Operation.MESSAGES:
-            return MessageSoFar()
-        case Operation.RESPONSES:
-            return ResponseSoFar()
-        case _:
-            return SoFar()
+    return _GATHERERS.get(admitted.request.operation, SoFar)()
 
 
-def _whole(so_far: SoFar | EventsSoFar, progress: _Progress) -> JsonObject:
+def _whole(so_far: Gathered, progress: _Progress) -> JsonObject:
     """The whole output, with what the last event says that is held back for the charge."""
     if progress.held_back is None:
         return so_far.body()

@@ -24,10 +24,9 @@ from providers.openai_audio import (
 )
 from providers.openai_content import generated_bytes, text_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
-from providers.openai_responses import RESPONSES_PATH, ResponsesStream, response_request, whole_response
+from providers.openai_responses_calls import OpenAIResponses
 from providers.openai_usage import usage_of_answer, usage_of_openai
 from providers.over_chat import OTHER_FORMS, answer_over_chat, stream_over_chat
-from providers.response_content import bytes_of_response
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, media_type_of, read_all, upstream_request_id
 
@@ -35,7 +34,6 @@ PATHS: Final = {
     Operation.CHAT: "/chat/completions",
     Operation.EMBEDDING: "/embeddings",
     Operation.IMAGE: "/images/generations",
-    Operation.RESPONSES: RESPONSES_PATH,
 }
 SPEECH_PATH: Final = "/audio/speech"
 TRANSCRIPTION_PATH: Final = "/audio/transcriptions"
@@ -72,6 +70,7 @@ class OpenAICompatibleProvider:
         )
         if api_key:
             fixed = (*fixed, ("Authorization", f"Bearer {api_key}"))
+        self._responses = OpenAIResponses(self._wire, base_url, fixed)
         self._boundary = secrets.token_hex(24)
         form = ("Content-Type", f"multipart/form-data; boundary={self._boundary}")
         self._forms = endpoint_of(base_url, TRANSCRIPTION_PATH, (*fixed, form, ("Accept", "application/json")))
@@ -91,7 +90,7 @@ class OpenAICompatibleProvider:
         if request.operation in self._translated:
             return await answer_over_chat(self, request)
         if request.operation is Operation.RESPONSES:
-            return await self._responded(request)
+            return await self._responses.complete(request)
         if request.operation is Operation.SPEECH:
             return await self._spoken(request)
         if request.operation is Operation.TRANSCRIPTION:
@@ -114,7 +113,7 @@ class OpenAICompatibleProvider:
         if request.operation in self._translated:
             return await stream_over_chat(self, request)
         if request.operation is Operation.RESPONSES:
-            return await self._responding(request)
+            return await self._responses.stream(request)
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {
@@ -129,22 +128,6 @@ class OpenAICompatibleProvider:
 
     async def aclose(self) -> None:
         """Nothing to do: the transport is closed by its owner."""
-
-    async def _responded(self, request: ProviderRequest) -> ProviderAnswer:
-        body = response_request(request.body, request.upstream_model)
-        for name in ("stream", "stream_options"):
-            body.pop(name, None)
-        answer = await self._wire.send(self._whole[Operation.RESPONSES], request, body)
-        text = await read_all(answer)
-        response = whole_response(text, self._wire.secret)
-        usage = usage_of_openai(response.get("usage"))
-        return ProviderAnswer(response, text, usage, upstream_request_id(answer), bytes_of_response(response))
-
-    async def _responding(self, request: ProviderRequest) -> ProviderStream:
-        body = {**response_request(request.body, request.upstream_model), "stream": True}
-        answer = await self._wire.send(self._streamed[Operation.RESPONSES], request, body)
-        await self._wire.check_stream(answer)
-        return ResponsesStream(answer, self._wire.secret)
 
     async def _spoken(self, request: ProviderRequest) -> ProviderAnswer:
         answer = await self._wire.send(self._speech, request, {**request.body, "model": request.upstream_model})

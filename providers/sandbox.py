@@ -1,7 +1,7 @@
 """The simulated provider inside the process: what the sandbox server does, without a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 import orjson
@@ -78,8 +78,7 @@ class SandboxProvider:
             raise UpstreamGarbage("the provider's answer is not a stream")
         if behaviour.fault in (Fault.CLOSE, Fault.RESET, Fault.HTML):
             _raise_fault(behaviour.fault)
-        read = _read_chunk if request.operation is Operation.CHAT else ResponseReader(None).read
-        return SandboxStream(request.request_id, behaviour, reply, request.timeouts or self._timeouts, read)
+        return SandboxStream(request, behaviour, reply, request.timeouts or self._timeouts)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -120,27 +119,17 @@ def _content_bytes(operation: Operation, shown: JsonObject) -> int:
     return bytes_of_response(shown) if operation is Operation.RESPONSES else generated_bytes(shown, "message")
 
 
-def _read_chunk(data: bytes, event: JsonObject) -> StreamChunk:
-    usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
-    return StreamChunk(data, event, usage, generated_bytes(event, "delta"))
-
-
 class SandboxStream:
-    """Serves ProviderStream. `read` says what an event tells, by its text and parsed."""
+    """Serves ProviderStream."""
 
     def __init__(
-        self,
-        request_id: str,
-        behaviour: SandboxBehaviour,
-        reply: SandboxReply,
-        timeouts: Timeouts,
-        read: Callable[[bytes, JsonObject], StreamChunk],
+        self, request: ProviderRequest, behaviour: SandboxBehaviour, reply: SandboxReply, timeouts: Timeouts
     ) -> None:
         assert reply.chunks is not None
-        self.upstream_request_id: str | None = f"sandbox-{request_id}"
+        self.upstream_request_id: str | None = f"sandbox-{request.request_id}"
+        self._read = _chat_chunk if request.operation is Operation.CHAT else ResponseReader(None).read
         self._behaviour = behaviour
         self._chunks = reply.chunks
-        self._read = read
         self._timeouts = timeouts
         self._position = 0
         self._produced = False
@@ -181,6 +170,11 @@ class SandboxStream:
         self._produced = self._produced or chunk.content_bytes > 0
         self._ended = chunk.done
         return chunk
+
+
+def _chat_chunk(data: bytes, event: JsonObject) -> StreamChunk:
+    usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
+    return StreamChunk(data, event, usage, generated_bytes(event, "delta"))
 
 
 async def _wait(seconds: float | None, timeouts: Timeouts, *, first: bool) -> None:

@@ -27,7 +27,6 @@ _OPERATIONS: Final = {
     b"/v1/audio/speech": Operation.SPEECH,
     b"/v1/audio/transcriptions": Operation.TRANSCRIPTION,
 }
-_STREAMED: Final = frozenset({Operation.CHAT, Operation.RESPONSES})
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _CLOSE: Final = b"Connection: close\r\n"
 _STREAM_HEAD: Final = (
@@ -186,7 +185,7 @@ class SandboxProtocol(asyncio.Protocol):
             self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
         behaviour = behaviour_of(body, self._settings.behaviour)
-        streamed = operation in _STREAMED and body.get("stream") is True
+        streamed = _is_streamed(operation, body)
         try:
             reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=upload)
         except orjson.JSONEncodeError:
@@ -364,6 +363,10 @@ class SandboxProtocol(asyncio.Protocol):
 
 def _error(message: str) -> JsonObject:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
+def _is_streamed(operation: Operation, body: JsonObject) -> bool:
+    return operation in (Operation.CHAT, Operation.RESPONSES) and body.get("stream") is True
 
 
 def _event(data: bytes, kind: object = None) -> bytes:
