@@ -19,8 +19,8 @@ _TRANSLATED: Final = frozenset(
 )  # fmt: skip
 _WORDLESS: Final = frozenset(
     {
-        "store", "include", "truncation", "stream_options", "max_tool_calls", "prompt_cache_options", "n",
-        "max_tokens", "max_completion_tokens", "messages", "functions", "response_format", "modalities", "audio",
+        "store", "include", "truncation", "stream_options", "max_tool_calls", "prompt_cache_options",
+        "context_management", "n", "max_tokens", "max_completion_tokens", "messages", "functions", "response_format", "modalities", "audio",
     }
 )  # fmt: skip
 """Without a word in chat, or a word of chat's own that this form does not have: not let through."""
