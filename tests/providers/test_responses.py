@@ -190,7 +190,7 @@ async def test_the_sandbox_says_the_same_natively_and_translated(more):
     answers = [await each.complete(request) for each in (native, translated)]
     assert answers[0].usage == answers[1].usage
     told = [[each async for each in await provider.stream(request)] for provider in (native, translated)]
-    for each in (chunk.parsed["response"] for chunks in told for chunk in chunks if "response" in chunk.parsed):
+    for each in (one.parsed["response"] for chunks in told for one in chunks if "response" in one.parsed):
         each["created_at"] = 0  # the second may turn between the two
     assert [each.parsed for each in told[0]] == [each.parsed for each in told[1]]
     for answered, chunks in zip(answers, told, strict=True):
