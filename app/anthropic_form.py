@@ -1,20 +1,16 @@
 """Anthropic's form of chats, /v1/messages: the model's own message, with the charge in `usage` (rule D2)."""
 
-import re
-from typing import Final
-
 import orjson
 
 from app.anthropic_errors import of_refusal
 from app.asgi import Scope, header
-from app.openai_form import Rate, charged, parse_object
-from app.rest_door import MAX_BODY_BYTES, Writer
+from app.named_events import named_event
+from app.openai_form import LAPSED, JsonForm, Rate, charged
+from app.rest_door import Writer
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Operation
-
-_NAME: Final = re.compile(r"[a-z0-9_.]{1,60}")
 
 
 def is_anthropic(scope: Scope) -> bool:
@@ -25,19 +21,12 @@ def is_anthropic(scope: Scope) -> bool:
     )
 
 
-class MessagesForm:
+class MessagesForm(JsonForm):
     """Serves Form."""
-
-    max_body_bytes = MAX_BODY_BYTES
 
     def __init__(self, rate: Rate) -> None:
         """`rate` is asked at each answer."""
         self._rate = rate
-
-    def parsed(self, raw: bytes, content_type: str) -> JsonObject:
-        """See Form."""
-        del content_type
-        return parse_object(raw)
 
     def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; the body is the call's, as it came."""
@@ -64,8 +53,7 @@ class MessagesWriter:
         parsed = event.parsed
         if parsed.get("type") == "message_delta" and is_object(parsed.get("delta")):
             self._delta = {**self._delta, **_object(parsed["delta"])}
-        data = event.data
-        return _named(parsed, orjson.dumps(parsed) if data is None or b"\n" in data else data)
+        return named_event(parsed, event.data)
 
     def end(self, event: StreamedEnd) -> bytes:
         """See Writer. A repeat of a call that was answered before is told as the events of its whole message."""
@@ -79,14 +67,14 @@ class MessagesWriter:
         usage = self._usage(None if last is None else last.get("usage"), result)
         events.append({"type": "message_delta", "delta": self._delta, **(last or {}), "usage": usage})
         events.append({"type": "message_stop"})
-        return b"".join([_named(each, orjson.dumps(each)) for each in events])
+        return b"".join([named_event(each) for each in events])
 
     def failure(self, event: StreamedFailure) -> bytes:
         """See Writer."""
         body: JsonObject = dict(of_refusal(event.refusal)[1])
         if event.result is not None:
             body["usage"] = self._usage(None, event.result)
-        return _named(body, orjson.dumps(body))
+        return named_event(body)
 
     def _message(self, result: CallResult) -> JsonObject:
         if result.body is None:
@@ -98,7 +86,7 @@ class MessagesWriter:
                 "content": [],
                 "stop_reason": "end_turn",
                 "stop_sequence": None,
-                "message": "this call was answered before; its output is kept for 10 minutes only",
+                "message": LAPSED,
             }
         else:
             body = dict(result.body)
@@ -144,12 +132,6 @@ def _in_pieces(block: JsonObject) -> tuple[JsonObject, list[JsonObject]]:
             return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": given}]
         case _:
             return block, []
-
-
-def _named(event: JsonObject, data: bytes) -> bytes:
-    kind = event.get("type")
-    name = kind if isinstance(kind, str) and _NAME.fullmatch(kind) else "message"
-    return b"event: %b\ndata: %b\n\n" % (name.encode("ascii"), data)
 
 
 def _object(value: object) -> JsonObject:

@@ -13,28 +13,35 @@ from kit.errors import BadRequest
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Operation
+from providers.openai_content import delta_of_message
 
 Rate = Callable[[], Decimal]
 """The catalog's credits for a dollar, now."""
 
+LAPSED: Final = "this call was answered before; its output is kept for 10 minutes only"
+"""What a repeat says in place of an output that is not kept any more."""
 _EVENT: Final = b"data: "
 _END: Final = b"\n\n"
 
 
-class OpenAIForm:
-    """The form of one operation's path."""
+class JsonForm:
+    """The part of Form that all have whose request is one JSON object."""
 
     max_body_bytes = MAX_BODY_BYTES
-
-    def __init__(self, operation: Operation, rate: Rate) -> None:
-        """`rate` is asked at each answer."""
-        self._operation = operation
-        self._writer = OpenAIWriter(rate)
 
     def parsed(self, raw: bytes, content_type: str) -> JsonObject:
         """See Form."""
         del content_type
         return parse_object(raw)
+
+
+class OpenAIForm(JsonForm):
+    """The form of one operation's path."""
+
+    def __init__(self, operation: Operation, rate: Rate) -> None:
+        """`rate` is asked at each answer."""
+        self._operation = operation
+        self._writer = OpenAIWriter(rate)
 
     def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
         """See Form; the body is the call's, as it came. Only chats are streamed."""
@@ -109,7 +116,7 @@ def answer_body(result: CallResult, credits_per_usd: Decimal) -> bytes:
             "id": encode_id("call", result.call_id),
             "object": "tollgate.repeat",
             "model": result.model,
-            "message": "this call was answered before; its output is kept for 10 minutes only",
+            "message": LAPSED,
         }
     else:
         body = dict(result.body)
@@ -148,22 +155,13 @@ def whole_as_chunk(body: JsonObject, result: CallResult) -> JsonObject:
         chunk["choices"] = [
             {
                 "index": each.get("index", 0),
-                "delta": _numbered(each.get("message")),
+                "delta": delta_of_message(each.get("message")),
                 "finish_reason": each.get("finish_reason"),
             }
             for each in choices
             if is_object(each)
         ]
     return chunk
-
-
-def _numbered(message: object) -> object:
-    """A message as a delta: there the calls of tools have numbers."""
-    calls = message.get("tool_calls") if is_object(message) else None
-    if not is_object(message) or not is_list(calls):
-        return message
-    numbered = [{"index": index, **call} for index, call in enumerate(calls) if is_object(call)]
-    return {**message, "tool_calls": numbered}
 
 
 def failure_chunk(event: StreamedFailure, credits_per_usd: Decimal) -> JsonObject:

@@ -14,7 +14,7 @@ from app.anthropic_form import MessagesForm, is_anthropic
 from app.asgi import ClientGone, Headers, MethodNotAllowed, Receive, Scope, Send, request_id_of, send_json
 from app.audio_form import SpeechForm, TranscriptionForm
 from app.openai_form import OpenAIForm
-from app.responses_form import ResponsesForm, placed
+from app.responses_form import ResponsesForm
 from app.rest_door import Form, RestDoor
 from billing.views import ModelView
 from gateway.admission import likely_input, sandbox_routes
@@ -26,7 +26,6 @@ _LISTED_AT_S: Final = 0
 """OpenAI's form wants a time of creation, which a catalog does not know."""
 _ONE_PAGE: Final = {"has_more": False, "first_id": None, "last_id": None}
 """Anthropic's words for a list that is whole."""
-_RESPONSES: Final = "/v1/responses"
 CALL_PATHS: Final = frozenset(
     {
         "/v1/chat/completions",
@@ -35,7 +34,7 @@ CALL_PATHS: Final = frozenset(
         "/v1/audio/speech",
         "/v1/audio/transcriptions",
         "/v1/messages",
-        _RESPONSES,
+        "/v1/responses",
     }
 )
 """Where model calls are made over REST."""
@@ -59,7 +58,7 @@ class OpenAIRest:
             "/v1/audio/speech": SpeechForm(rate),
             "/v1/audio/transcriptions": TranscriptionForm(rate),
             "/v1/messages": MessagesForm(rate),
-            _RESPONSES: ResponsesForm(rate),
+            "/v1/responses": ResponsesForm(rate),
         }
         assert self._forms.keys() == CALL_PATHS, "each path has its form"
 
@@ -78,7 +77,7 @@ class OpenAIRest:
         except Refusal as refusal:
             if isinstance(refusal, RepeatedFailure):  # the key gives this failure for ever: an SDK need not try again
                 headers.append((b"x-should-retry", b"false"))
-            status, body = errors.of_refusal(placed(refusal) if scope["path"] == _RESPONSES else refusal)
+            status, body = errors.of_refusal(refusal)
             await send_json(send, status, body, headers)
         except RequestFailure as failure:
             status, body, extra = errors.of_failure(failure)

@@ -39,6 +39,7 @@ _OPERATIONS: Final = {
     Operation.EMBEDDING: "embeddings",
     Operation.IMAGE: "generate_content",
     Operation.MESSAGES: "chat",
+    Operation.RESPONSES: "chat",
     Operation.SPEECH: "generate_content",
     Operation.TRANSCRIPTION: "generate_content",
     Operation.VIDEO: "generate_content",
@@ -47,6 +48,7 @@ _OUTPUT_TYPES: Final = {Operation.IMAGE: "image", Operation.VIDEO: "video"}
 _NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
     "max_completion_tokens": "gen_ai.request.max_tokens",
+    "max_output_tokens": "gen_ai.request.max_tokens",
     "n": "gen_ai.request.choice.count",
     "temperature": "gen_ai.request.temperature",
     "top_p": "gen_ai.request.top_p",

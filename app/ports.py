@@ -42,6 +42,7 @@ def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
             base_url_env=spec.base_url_env,
             api_key_env=spec.api_key_env,
             policy=_policy(spec),
+            responses=spec.responses,
             prediction=spec.prediction,
         )
         for spec in snapshot.providers

@@ -33,6 +33,7 @@ MAX_ASSET_BYTES: Final = 10_000_000_000
 
 SLUG_FORM: Final = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,126}[a-z0-9])?")
 SLUG_WORDS: Final = "lower-case letters, digits, dots, slashes, - and _, at most 128"
+_CHATTING: Final = frozenset({ProviderKind.OPENAI_COMPATIBLE, ProviderKind.SANDBOX})
 VARIABLE_FORM: Final = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 VARIABLE_WORDS: Final = "the name of an environment variable, such as OPENAI_API_KEY"
 
@@ -54,6 +55,9 @@ def _provider(name: str, section: Section) -> ProviderSpec:
     base_url = section.optional_text("base_url")
     if base_url is not None and not _is_base_url(base_url):
         section.add("base_url", f"expected an address such as https://api.example.com/v1, found {shown(base_url)}")
+    responses = section.flag("responses", default=False)
+    if responses and kind not in _CHATTING:
+        section.add("responses", f"a provider of the kind {kind} has no Responses API")
     spec = ProviderSpec(
         name=name,
         kind=kind,
@@ -69,6 +73,7 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         circuit_cooldown_s=section.optional_integer("circuit_cooldown_s", 1, MAX_COOLDOWN_S),
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
+        responses=responses,
         prediction=read_prediction(section) or (PredictionTerms() if kind is ProviderKind.PREDICTION else None),
     )
     section.finish()

@@ -49,7 +49,7 @@ class ProviderSpec:
     """Where models are served. Keys and addresses that differ between sites are named by environment variable.
 
     `base_url` is the default where `base_url_env` names no variable or one that is not set. None: as usual.
-    `prediction`: how a provider of that kind is spoken to.
+    `responses`: it speaks OpenAI's Responses API, too. `prediction`: how a provider of that kind is spoken to.
     """
 
     name: str
@@ -66,6 +66,7 @@ class ProviderSpec:
     circuit_cooldown_s: int | None = None
     sandbox_delay_ms: int = 0
     sandbox_chunk_delay_ms: int = 0
+    responses: bool = False
     prediction: PredictionTerms | None = None
 
 

@@ -26,6 +26,7 @@ from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
+from gateway.rules.responses import responses_shape
 from gateway.terms import CallTerms, ChainedCall, Payee
 from gateway.tracing import NO_TRACE, CallTrace
 from gateway.views import Caller, CallRequest
@@ -41,13 +42,19 @@ from providers.base import JsonObject, Operation
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
     Operation.MESSAGES: Modality.TEXT,
+    Operation.RESPONSES: Modality.TEXT,
     Operation.EMBEDDING: Modality.EMBEDDING,
     Operation.IMAGE: Modality.IMAGE,
     Operation.SPEECH: Modality.AUDIO,
     Operation.TRANSCRIPTION: Modality.AUDIO,
     Operation.VIDEO: Modality.VIDEO,
 }
-_LIMIT_NAMES: Final = ("max_completion_tokens", "max_tokens")
+_LIMIT_NAMES: Final = {
+    Operation.CHAT: ("max_tokens", "max_completion_tokens"),
+    Operation.MESSAGES: ("max_tokens",),
+    Operation.RESPONSES: ("max_output_tokens",),
+}
+"""What the forms of a chat call the limit of the output; the first is set where the request sets none."""
 _JOBS: Final = frozenset({Operation.IMAGE, Operation.VIDEO})
 _JOBS_ONLY: Final = frozenset({Operation.VIDEO})
 
@@ -187,13 +194,13 @@ def _fitted(
     request: CallRequest, bound: UsageFacts, rates: Rates, discount: int, choices: int, limit_micro: int
 ) -> tuple[CallRequest, UsageFacts]:
     """The request with a lower output limit, under the name by which it set one; as it was where none is low enough."""
-    if request.operation not in {Operation.CHAT, Operation.MESSAGES}:
+    names = _LIMIT_NAMES.get(request.operation)
+    if names is None:
         return request, bound
     each = fitted_output(bound, rates, discount, choices, limit_micro)
     if each is None:
         return request, bound
-    names = _LIMIT_NAMES if request.operation is Operation.CHAT else ()
-    named = [name for name in names if request.body.get(name) is not None] or ["max_tokens"]
+    named = [name for name in names if request.body.get(name) is not None] or names[:1]
     body = {**request.body, **dict.fromkeys(named, each)}
     return replace(request, body=body), replace(bound, output_tokens=each * choices)
 
@@ -202,6 +209,8 @@ def _shape(request: CallRequest) -> RequestShape:
     match request.operation:
         case Operation.MESSAGES:
             return messages_shape(request.body)
+        case Operation.RESPONSES:
+            return responses_shape(request.body)
         case Operation.SPEECH:
             return speech_shape(request.body)
         case Operation.TRANSCRIPTION:

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
-from gateway.message_so_far import MessageSoFar
+from gateway.events_so_far import EventsSoFar
 from gateway.so_far import SoFar
 from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
 from providers.base import JsonObject
@@ -13,13 +13,15 @@ from providers.base import JsonObject
 QUEUE_CHUNKS: Final = 64
 """Chunks that wait for a slow reader before the provider is made to wait."""
 
+Gathered = SoFar | EventsSoFar
+"""What a stream's events are put together in."""
 Event = StreamedEvent | StreamedEnd | StreamedFailure
 
 
 class CallStream:
     """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
 
-    def __init__(self, call_id: UUID, so_far: SoFar | MessageSoFar | None = None) -> None:
+    def __init__(self, call_id: UUID, so_far: Gathered | None = None) -> None:
         """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed."""
         self.call_id = call_id
         self.so_far = so_far
@@ -97,7 +99,7 @@ class CallStream:
 class Follower(CallStream):
     """Reads a call that another reader began. What it has not read yet is merged: it slows nobody."""
 
-    def __init__(self, followed: CallStream, so_far: SoFar | MessageSoFar) -> None:
+    def __init__(self, followed: CallStream, so_far: Gathered) -> None:
         """Made by CallStream.follow."""
         super().__init__(followed.call_id)
         self._followed = followed

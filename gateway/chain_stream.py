@@ -7,6 +7,7 @@ import orjson
 from kit.json_values import JsonObject, is_list, is_object
 from metering.operations import UsageFacts
 from providers.base import ProviderAnswer, ProviderStream, StreamChunk, Usage
+from providers.openai_content import delta_of_message
 
 
 class LastStream:
@@ -61,7 +62,11 @@ class _Whole:
         frame |= {"object": "chat.completion.chunk", "model": slug}
         choices = answer.body.get("choices")
         deltas = [
-            {"index": each.get("index", 0), "delta": each.get("message"), "finish_reason": each.get("finish_reason")}
+            {
+                "index": each.get("index", 0),
+                "delta": delta_of_message(each.get("message")),
+                "finish_reason": each.get("finish_reason"),
+            }
             for each in (choices if is_list(choices) else ())
             if is_object(each)
         ]

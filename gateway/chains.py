@@ -22,6 +22,7 @@ from kit.json_values import JsonObject, is_list, is_object
 from metering.operations import UsageFacts
 from providers.base import ProviderAnswer
 from providers.errors import ProviderError
+from providers.over_chat import OTHER_FORMS, TranslatedStream, told_of_chat, translation_to
 
 T = TypeVar("T")
 
@@ -96,10 +97,20 @@ class ChainRun:
         answered = await self._complete(last)
         routed.tries[:] = answered.routed.tries[-1:]
         answer, (total, _) = answered.answer, self._scope.meter.total(None)
-        return replace(answer, body=told(answer.body, self._admitted.model.slug, total), raw=None)
+        whole = replace(answer, body=told(answer.body, self._admitted.model.slug, total), raw=None)
+        request = self._admitted.request
+        return told_of_chat(request.operation, request.body, whole) if request.operation in OTHER_FORMS else whole
 
     async def stream(self, routed: Routed) -> BegunStream:
         """See ChainedCall."""
+        begun, request = await self._chat(routed), self._admitted.request
+        if request.operation not in OTHER_FORMS:
+            return begun
+        translation = translation_to(request.operation, request.body)
+        head = [event for chunk in begun.head for event in translation.translate(chunk)]
+        return BegunStream(head, TranslatedStream(begun.rest, translation))
+
+    async def _chat(self, routed: Routed) -> BegunStream:
         last = await self._prepared()
         slug = self._admitted.model.slug
         if last.answer is not None:

@@ -33,6 +33,8 @@ from kit.errors import InvalidInput, NotFound
 from kit.json_values import JsonObject, is_list
 from metering.rules.rating import NO_RATES, Rates
 from providers.base import Operation
+from providers.errors import NotInThisForm
+from providers.over_chat import OTHER_FORMS, as_chat
 
 
 @dataclass(slots=True)
@@ -109,10 +111,11 @@ class Offers:
         if terms.model.chain is None:
             body = with_input(request.operation, request.body, terms.input_schema, terms.prompt)
             return admitted_as(caller, request, terms, body, at, trace, spendable_micro=spendable_micro)
+        spoken = _spoken(request)
         owners = frozenset({caller.workspace_id} if owner_id is None else {caller.workspace_id, owner_id})
-        walk = _Walk(caller, owners, (terms.model.slug,), _asked_tokens(request.body))
+        walk = _Walk(caller, owners, (terms.model.slug,), _asked_tokens(spoken))
         planned = await self._planned(snapshot, terms, walk)
-        return self._chained(caller, request, planned, at, trace)
+        return self._chained(caller, request, spoken, planned, at, trace)
 
     async def model(self, workspace_id: UUID, slug: str) -> ModelView | None:
         """The model that is called by this name, where it exists for a caller's workspace."""
@@ -179,17 +182,26 @@ class Offers:
         )
 
     def _chained(
-        self, caller: Caller, request: CallRequest, planned: PlannedChain, at: datetime, trace: CallTrace
+        self,
+        caller: Caller,
+        request: CallRequest,
+        body: JsonObject,
+        planned: PlannedChain,
+        at: datetime,
+        trace: CallTrace,
     ) -> Admitted:
-        """The call of a chain, with the sum of its steps' bounds."""
-        body = request.body
+        """The call of a chain, with the sum of its steps' bounds; `body` is what is asked, of a chat in OpenAI's form."""
         if body.get("n") not in {None, 1}:
             raise InvalidInput("a chain gives one answer", field=["n"])
         values, history = input_values(body, planned.terms.input_schema), history_of(body)
         bound, most = chain_bound(planned, values, history)
-        spoken: JsonObject = {**body, "prompt": last_text(body) or "input"}
-        if request.operation is not Operation.IMAGE and not (is_list(body.get("messages")) and body.get("messages")):
-            spoken["messages"] = [{"role": "user", "content": ""}]
+        spoken = request.body
+        if request.operation not in OTHER_FORMS:
+            spoken = {**body, "prompt": last_text(body) or "input"}
+            if request.operation is not Operation.IMAGE and not (
+                is_list(body.get("messages")) and body.get("messages")
+            ):
+                spoken["messages"] = [{"role": "user", "content": ""}]
         admitted = admitted_as(caller, request, planned.terms, spoken, at, trace, bound=(bound, most))
         return replace(admitted, chain=ChainRun(admitted, planned, values, history, self._router))
 
@@ -237,6 +249,16 @@ def _rates(caller: Caller, model: ModelView) -> Rates:
 def _check_chains(caller: Caller, model: ModelView) -> None:
     if model.chain is not None and not caller.plan.entitlements.chained_models:
         raise ChainsNotInPlan(model.slug, caller.plan.name)
+
+
+def _spoken(request: CallRequest) -> JsonObject:
+    """What is asked, of a chat in OpenAI's form, in which a chain's steps are made. InvalidInput for what that cannot say."""
+    if request.operation not in OTHER_FORMS:
+        return request.body
+    try:
+        return as_chat(request.operation, request.body, request.model)
+    except NotInThisForm as error:
+        raise InvalidInput(error.message) from error
 
 
 def _asked_tokens(body: JsonObject) -> int | None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
 from providers.message_answers import chat_of_message
+from providers.response_of_chat import chat_of_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +272,8 @@ def output_of(call_id: UUID, body: JsonObject) -> OutputView:
     """What a provider's answer holds, told by its shape; what is not there is empty."""
     if body.get("type") == "message":
         body = chat_of_message(body, 0)
+    elif body.get("object") == "response":
+        body = chat_of_response(body)
     if isinstance(body.get("choices"), list):
         return _chat_output(_objects(body.get("choices")))
     sound, kind = body.get("b64_audio"), body.get("content_type")

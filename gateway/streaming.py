@@ -9,10 +9,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from gateway.admission import Admitted
-from gateway.call_stream import CallStream
+from gateway.call_stream import CallStream, Gathered
 from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
@@ -22,6 +23,7 @@ from gateway.metered import Metered, metered
 from gateway.metrics import note_end
 from gateway.places import Places
 from gateway.repeats import Repeats
+from gateway.response_so_far import ResponseSoFar
 from gateway.routed import Routed
 from gateway.routing import Router
 from gateway.rules.truth import End, Seen
@@ -37,6 +39,11 @@ from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
+
+_GATHERERS: Final = {
+    Operation.MESSAGES: MessageSoFar,
+    Operation.RESPONSES: ResponseSoFar,
+}
 
 
 @dataclass(slots=True)
@@ -209,7 +216,7 @@ class Streams:
         ended: Metered,
         usage: UsageFacts,
         refusal: Refusal | None,
-        so_far: SoFar | MessageSoFar | None,
+        so_far: Gathered | None,
         progress: _Progress,
     ) -> CallResult:
         whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
@@ -236,14 +243,14 @@ async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, 
         await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
-def _gatherer(admitted: Admitted) -> SoFar | MessageSoFar | None:
+def _gatherer(admitted: Admitted) -> Gathered | None:
     """What keeps the output of a call that may be repeated, or whose workspace stores outputs."""
     if not admitted.keeps_output:
         return None
-    return MessageSoFar() if admitted.request.operation is Operation.MESSAGES else SoFar()
+    return _GATHERERS.get(admitted.request.operation, SoFar)()
 
 
-def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
+def _whole(so_far: Gathered, progress: _Progress) -> JsonObject:
     """The whole output, with what the last event says that is held back for the charge."""
     if progress.held_back is None:
         return so_far.body()

@@ -16,14 +16,13 @@ from providers.errors import (
     UpstreamAuthFailed,
     UpstreamGarbage,
     UpstreamRateLimited,
-    UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnavailable,
 )
 from providers.message_answers import chat_of_message
 from providers.message_events import STREAM_END, ChunksOfMessage
-from providers.messages_over_chat import TranslatedStream
-from providers.openai_errors import MAX_MESSAGE_CHARACTERS, error_in, error_object
+from providers.openai_errors import error_in, error_object, error_of_status
+from providers.over_chat import TranslatedStream, answer_over_chat, stream_over_chat
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, read_all, upstream_request_id
 
@@ -31,7 +30,7 @@ API_VERSION: Final = "2023-06-01"
 
 
 class AnthropicProvider:
-    """Serves Provider over a transport, which it does not own. A chat in OpenAI's form is translated, and its answer back."""
+    """Serves Provider over a transport, which it does not own. A chat in another form is translated, and its answer back."""
 
     def __init__(
         self,
@@ -61,6 +60,8 @@ class AnthropicProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
+        if request.operation is Operation.RESPONSES:
+            return await answer_over_chat(self, request)
         body = self._body(request)
         body.pop("stream", None)
         answer = await self._wire.send(self._whole, request, body, request.vendor_headers)
@@ -85,6 +86,8 @@ class AnthropicProvider:
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider."""
+        if request.operation is Operation.RESPONSES:
+            return await stream_over_chat(self, request)
         body = {**self._body(request), "stream": True}
         answer = await self._wire.send(self._streamed, request, body, request.vendor_headers)
         await self._wire.check_stream(answer)
@@ -157,11 +160,9 @@ class AnthropicStream(EventStream):
 
 def error_of_event(error: JsonObject) -> ProviderError:
     """The failure that an `error` inside a stream stands for, by its type."""
-    message = error.get("message")
     match error.get("type"):
         case "invalid_request_error" | "not_found_error" | "request_too_large":
-            said = message[:MAX_MESSAGE_CHARACTERS] if isinstance(message, str) else "the provider refused the request"
-            return UpstreamRejected(400, said, error)
+            return error_of_status(400, error, None)
         case "authentication_error" | "permission_error" | "billing_error":
             return UpstreamAuthFailed(403)
         case "rate_limit_error":

@@ -20,11 +20,12 @@ Headers = tuple[tuple[str, str], ...]
 class Operation(StrEnum):
     """What is asked of a model, in which wire form: OpenAI's, but MESSAGES is a chat in Anthropic's.
 
-    VIDEO is a job. The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
+    RESPONSES is a chat in the form of OpenAI's Responses API, from which all state is left out. VIDEO is a job. The answer of SPEECH is JSON here: `content_type` and `b64_audio`.
     """
 
     CHAT = "CHAT"
     MESSAGES = "MESSAGES"
+    RESPONSES = "RESPONSES"
     EMBEDDING = "EMBEDDING"
     IMAGE = "IMAGE"
     SPEECH = "SPEECH"
@@ -115,7 +116,8 @@ class ProviderAnswer:
 class StreamChunk:
     """One event of a stream: `data` is the text after `data:`, `parsed` the same as JSON, None only for the end mark.
 
-    `usage` is set where this event reports it (the last one counts). `done` marks the end, `data` is then `[DONE]`.
+    `usage` is set where this event reports it (the last one counts). `done` marks the end: the end mark `[DONE]`, of a
+    response its last event.
     """
 
     data: bytes

@@ -14,7 +14,6 @@ from providers.base import (
     Usage,
 )
 from providers.errors import UpstreamGarbage, UpstreamRejected
-from providers.messages_over_chat import message_over_chat, message_stream_over_chat
 from providers.multipart import write_form
 from providers.openai_audio import (
     speech_shown,
@@ -25,7 +24,9 @@ from providers.openai_audio import (
 )
 from providers.openai_content import generated_bytes, text_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
+from providers.openai_responses_calls import OpenAIResponses
 from providers.openai_usage import usage_of_answer, usage_of_openai
+from providers.over_chat import OTHER_FORMS, answer_over_chat, stream_over_chat
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
 from providers.wire import EventStream, Wire, event_of, media_type_of, read_all, upstream_request_id
 
@@ -53,9 +54,14 @@ class OpenAICompatibleProvider:
         transport: HttpTransport,
         headers: Headers = (),
         timeouts: Timeouts | None = None,
+        responses: bool = False,
     ) -> None:
-        """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used."""
+        """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used.
+
+        `responses`: it speaks the Responses API, too; else that is put into a chat.
+        """
         self.name = name
+        self._translated = OTHER_FORMS - {Operation.RESPONSES} if responses else OTHER_FORMS
         self._wire = Wire(transport, timeouts or Timeouts(), api_key)
         fixed: Headers = (
             ("User-Agent", USER_AGENT),
@@ -64,6 +70,7 @@ class OpenAICompatibleProvider:
         )
         if api_key:
             fixed = (*fixed, ("Authorization", f"Bearer {api_key}"))
+        self._responses = OpenAIResponses(self._wire, base_url, fixed)
         self._boundary = secrets.token_hex(24)
         form = ("Content-Type", f"multipart/form-data; boundary={self._boundary}")
         self._forms = endpoint_of(base_url, TRANSCRIPTION_PATH, (*fixed, form, ("Accept", "application/json")))
@@ -80,8 +87,10 @@ class OpenAICompatibleProvider:
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
-        if request.operation is Operation.MESSAGES:
-            return await message_over_chat(self, request)
+        if request.operation in self._translated:
+            return await answer_over_chat(self, request)
+        if request.operation is Operation.RESPONSES:
+            return await self._responses.complete(request)
         if request.operation is Operation.SPEECH:
             return await self._spoken(request)
         if request.operation is Operation.TRANSCRIPTION:
@@ -101,8 +110,10 @@ class OpenAICompatibleProvider:
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider. Usage is always asked for, whatever the caller's stream options say."""
-        if request.operation is Operation.MESSAGES:
-            return await message_stream_over_chat(self, request)
+        if request.operation in self._translated:
+            return await stream_over_chat(self, request)
+        if request.operation is Operation.RESPONSES:
+            return await self._responses.stream(request)
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {

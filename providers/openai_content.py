@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+from kit.json_values import is_list, is_object
 from providers.base import JsonObject
 
 _TEXT_FIELDS: Final = ("content", "refusal", "reasoning_content", "reasoning")
@@ -48,3 +49,11 @@ def _function_bytes(call: object) -> int:
 def text_bytes(text: str) -> int:
     """The UTF-8 length of a text, lone surrogates included."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def delta_of_message(message: object) -> object:
+    """A whole message as the delta of one chunk: there the calls of tools have numbers."""
+    calls = message.get("tool_calls") if is_object(message) else None
+    if not is_object(message) or not is_list(calls):
+        return message
+    return {**message, "tool_calls": [{"index": index, **call} for index, call in enumerate(calls) if is_object(call)]}

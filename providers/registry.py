@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final, assert_never
 
 from providers.anthropic import AnthropicProvider
@@ -49,7 +50,7 @@ class ProviderSpec:
 
     `base_url_env` names a variable that replaces `base_url` where it is set. `api_key_env` names the variable with
     the key, or with `_FILE` behind it the variable with the path of a file that holds it; None for a provider that
-    wants none. `headers` are sent with every call. `prediction`: how a provider of predictions is spoken to, by
+    wants none. `headers` are sent with every call. `responses`: it speaks OpenAI's Responses API, too. `prediction`: how a provider of predictions is spoken to, by
     providers.job_registry.
     """
 
@@ -60,6 +61,7 @@ class ProviderSpec:
     api_key_env: str | None = None
     headers: Headers = field(default=(), repr=False)
     policy: CallPolicy = USUAL_POLICY
+    responses: bool = False
     prediction: PredictionTerms | None = None
 
     def address(self, env: Mapping[str, str]) -> str | None:
@@ -156,11 +158,9 @@ def _none(name: str) -> Provider | None:
 def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTransport) -> Provider:
     match spec.kind:
         case ProviderKind.SANDBOX if not spec.address(env):
-            return SandboxProvider(spec.name, timeouts=spec.policy.timeouts)
-        case ProviderKind.SANDBOX:
-            return _over_http(OpenAICompatibleProvider, spec, env, transport)
-        case ProviderKind.OPENAI_COMPATIBLE:
-            return _over_http(OpenAICompatibleProvider, spec, env, transport)
+            return SandboxProvider(spec.name, timeouts=spec.policy.timeouts, responses=spec.responses)
+        case ProviderKind.SANDBOX | ProviderKind.OPENAI_COMPATIBLE:
+            return _over_http(partial(OpenAICompatibleProvider, responses=spec.responses), spec, env, transport)
         case ProviderKind.ANTHROPIC:
             return _over_http(AnthropicProvider, spec, env, transport)
         case ProviderKind.PREDICTION:
@@ -170,7 +170,7 @@ def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTran
 
 
 def _over_http(
-    adapter: type[OpenAICompatibleProvider] | type[AnthropicProvider],
+    adapter: Callable[..., Provider],
     spec: ProviderSpec,
     env: Mapping[str, str],
     transport: HttpTransport,

@@ -18,7 +18,6 @@ from providers.base import (
     Usage,
 )
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
-from providers.messages_over_chat import message_over_chat, message_stream_over_chat
 from providers.openai_audio import (
     speech_shown,
     speech_usage,
@@ -28,7 +27,10 @@ from providers.openai_audio import (
 )
 from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_of_status, retry_after_s
+from providers.openai_responses import ResponseReader
 from providers.openai_usage import usage_of_answer, usage_of_openai
+from providers.over_chat import OTHER_FORMS, answer_over_chat, stream_over_chat
+from providers.response_content import bytes_of_response
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 
@@ -39,17 +41,23 @@ class SandboxProvider:
     """Serves Provider. A call's metadata says how to behave, see SandboxBehaviour; timeouts are kept as real ones."""
 
     def __init__(
-        self, name: str = "sandbox", *, default: SandboxBehaviour | None = None, timeouts: Timeouts | None = None
+        self,
+        name: str = "sandbox",
+        *,
+        default: SandboxBehaviour | None = None,
+        timeouts: Timeouts | None = None,
+        responses: bool = False,
     ) -> None:
-        """`default` is the behaviour of calls whose metadata says nothing."""
+        """`default` is the behaviour of calls whose metadata says nothing. `responses`: it speaks the Responses API, too."""
         self.name = name
+        self._translated = OTHER_FORMS - {Operation.RESPONSES} if responses else OTHER_FORMS
         self._default = default or SandboxBehaviour()
         self._timeouts = timeouts or Timeouts()
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """See Provider."""
-        if request.operation is Operation.MESSAGES:
-            return await message_over_chat(self, request)
+        if request.operation in self._translated:
+            return await answer_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=False)
         _raise_fault(behaviour.fault)
         shown, usage = _shown(request, reply)
@@ -58,19 +66,19 @@ class SandboxProvider:
             raw=None,
             usage=usage,
             upstream_request_id=f"sandbox-{request.request_id}",
-            content_bytes=generated_bytes(shown, "message"),
+            content_bytes=_content_bytes(request.operation, shown),
         )
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """See Provider."""
-        if request.operation is Operation.MESSAGES:
-            return await message_stream_over_chat(self, request)
+        if request.operation in self._translated:
+            return await stream_over_chat(self, request)
         behaviour, reply = await self._begin(request, streamed=True)
         if reply.chunks is None:
             raise UpstreamGarbage("the provider's answer is not a stream")
         if behaviour.fault in (Fault.CLOSE, Fault.RESET, Fault.HTML):
             _raise_fault(behaviour.fault)
-        return SandboxStream(request.request_id, behaviour, reply, request.timeouts or self._timeouts)
+        return SandboxStream(request, behaviour, reply, request.timeouts or self._timeouts)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -107,12 +115,19 @@ def _shown(request: ProviderRequest, reply: SandboxReply) -> tuple[JsonObject, U
     return reply.body, usage_of_answer(request.operation, reply.body)
 
 
+def _content_bytes(operation: Operation, shown: JsonObject) -> int:
+    return bytes_of_response(shown) if operation is Operation.RESPONSES else generated_bytes(shown, "message")
+
+
 class SandboxStream:
     """Serves ProviderStream."""
 
-    def __init__(self, request_id: str, behaviour: SandboxBehaviour, reply: SandboxReply, timeouts: Timeouts) -> None:
+    def __init__(
+        self, request: ProviderRequest, behaviour: SandboxBehaviour, reply: SandboxReply, timeouts: Timeouts
+    ) -> None:
         assert reply.chunks is not None
-        self.upstream_request_id: str | None = f"sandbox-{request_id}"
+        self.upstream_request_id: str | None = f"sandbox-{request.request_id}"
+        self._read = _chat_chunk if request.operation is Operation.CHAT else ResponseReader(None).read
         self._behaviour = behaviour
         self._chunks = reply.chunks
         self._timeouts = timeouts
@@ -151,10 +166,15 @@ class SandboxStream:
             return _END
         event = self._chunks[self._position].event
         self._position += 1
-        content_bytes = generated_bytes(event, "delta")
-        self._produced = self._produced or content_bytes > 0
-        usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
-        return StreamChunk(orjson.dumps(event), event, usage, content_bytes)
+        chunk = self._read(orjson.dumps(event), event)
+        self._produced = self._produced or chunk.content_bytes > 0
+        self._ended = chunk.done
+        return chunk
+
+
+def _chat_chunk(data: bytes, event: JsonObject) -> StreamChunk:
+    usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
+    return StreamChunk(data, event, usage, generated_bytes(event, "delta"))
 
 
 async def _wait(seconds: float | None, timeouts: Timeouts, *, first: bool) -> None:

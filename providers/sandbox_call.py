@@ -8,6 +8,7 @@ from providers.sandbox_artifacts import embeddings, images
 from providers.sandbox_audio import speech, transcription
 from providers.sandbox_behaviour import SandboxBehaviour
 from providers.sandbox_model import SandboxChunk, SandboxRefusal, SandboxUsage, chat, chat_stream
+from providers.sandbox_responses import response, response_stream
 
 _NOTHING: Final = SandboxUsage(0, 0)
 
@@ -54,6 +55,11 @@ def reply_to(
             return SandboxReply(200, {}, None, usage, sound)
         elif operation is Operation.TRANSCRIPTION:
             answer, usage = transcription(body, upload, behaviour)
+        elif operation is Operation.RESPONSES and streamed:
+            chunks, usage = response_stream(body, behaviour, created)
+            return SandboxReply(200, {}, chunks, usage)
+        elif operation is Operation.RESPONSES:
+            answer, usage = response(body, behaviour, created)
         elif streamed:
             chunks, usage = chat_stream(body, behaviour, created)
             return SandboxReply(200, {}, chunks, usage)

@@ -21,6 +21,7 @@ from providers.sandbox_request import Received, read_request
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _OPERATIONS: Final = {
     b"/v1/chat/completions": Operation.CHAT,
+    b"/v1/responses": Operation.RESPONSES,
     b"/v1/embeddings": Operation.EMBEDDING,
     b"/v1/images/generations": Operation.IMAGE,
     b"/v1/audio/speech": Operation.SPEECH,
@@ -184,7 +185,7 @@ class SandboxProtocol(asyncio.Protocol):
             self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
         behaviour = behaviour_of(body, self._settings.behaviour)
-        streamed = operation is Operation.CHAT and body.get("stream") is True
+        streamed = _is_streamed(operation, body)
         try:
             reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=upload)
         except orjson.JSONEncodeError:
@@ -237,14 +238,15 @@ class SandboxProtocol(asyncio.Protocol):
                 self._break_stream(behaviour.fault)
                 return
             chunk = chunks[serving.position]
-            pieces.append(_event(orjson.dumps(chunk.event)))
+            pieces.append(_event(orjson.dumps(chunk.event), chunk.event.get("type")))
             serving.position += 1
             serving.streamed_tokens += chunk.tokens
             if behaviour.chunk_delay_ms:
                 self._write(b"".join(pieces))
                 self._after(behaviour.chunk_delay_ms, self._stream)
                 return
-        pieces.append(_event(b"[DONE]"))
+        if serving.operation is Operation.CHAT:  # a response's last event says that it is the last
+            pieces.append(_event(b"[DONE]"))
         pieces.append(b"0\r\n\r\n")
         self._record(complete=True)
         self._write(b"".join(pieces))
@@ -363,9 +365,14 @@ def _error(message: str) -> JsonObject:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
 
 
-def _event(data: bytes) -> bytes:
-    """A server-sent event as one HTTP chunk."""
-    return b"%x\r\ndata: %b\n\n\r\n" % (len(data) + 8, data)
+def _is_streamed(operation: Operation, body: JsonObject) -> bool:
+    return operation in (Operation.CHAT, Operation.RESPONSES) and body.get("stream") is True
+
+
+def _event(data: bytes, kind: object = None) -> bytes:
+    """A server-sent event as one HTTP chunk; one of a `kind` is named by it."""
+    name = f"event: {kind}\n".encode() if isinstance(kind, str) else b""
+    return b"%x\r\n%bdata: %b\n\n\r\n" % (len(name) + len(data) + 8, name, data)
 
 
 def _head(status: int, length: int, media_type: str, extra: bytes = b"") -> bytes:

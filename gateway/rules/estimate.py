@@ -39,9 +39,8 @@ def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> 
         return _transcription(shape, model)
     most = model.max_output_tokens
     if shape.output_tokens is not None and most is not None and shape.output_tokens > most:
-        raise InvalidInput(
-            f"{model.slug} gives at most {most} output tokens, not {shape.output_tokens}", field=["max_tokens"]
-        )
+        limit = "max_output_tokens" if operation is Operation.RESPONSES else "max_tokens"
+        raise InvalidInput(f"{model.slug} gives at most {most} output tokens, not {shape.output_tokens}", field=[limit])
     each = shape.output_tokens if shape.output_tokens is not None else (most or DEFAULT_OUTPUT_TOKENS)
     return _facts(input_tokens=_input_bound(shape, model), output_tokens=each * shape.choices)
 

@@ -9,6 +9,7 @@ from kit.json_values import JsonObject, is_list, is_object
 from providers.base import Operation
 
 _PLAIN: Final = parse_template("{{ input.prompt }}")
+_OWN_INPUT: Final = frozenset({Operation.EMBEDDING, Operation.RESPONSES})
 _OF_A_TEXT: Final = frozenset({"text", "prompt"})
 MAX_INPUT_TEXT: Final = 1_000_000
 
@@ -57,9 +58,9 @@ def with_input(
 ) -> JsonObject:
     """A request whose `input` has become a message, or an image's prompt; unchanged where it has none.
 
-    An embedding's `input` is what is embedded, not one of these.
+    The `input` of an embedding and of a response is what they are about, not one of these.
     """
-    if operation is Operation.EMBEDDING or "input" not in body:
+    if operation in _OWN_INPUT or "input" not in body:
         return body
     values = input_values(body, schema)
     text = (prompt or _PLAIN).render({"input": values})

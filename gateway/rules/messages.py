@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.rules.requests import MAX_MESSAGES, MAX_OUTPUT_TOKENS, RequestShape, weigh
+from gateway.rules.requests import MAX_MESSAGES, MAX_OUTPUT_TOKENS, RequestShape, asks_for_stream, weigh
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
@@ -22,9 +22,6 @@ def messages_shape(body: JsonObject) -> RequestShape:
     limit = body.get("max_tokens")
     if type(limit) is not int or not 0 <= limit <= MAX_OUTPUT_TOKENS:
         raise InvalidInput(f"max_tokens is needed: a whole number from 0 to {MAX_OUTPUT_TOKENS}", field=["max_tokens"])
-    stream = body.get("stream", False)
-    if not (stream is None or isinstance(stream, bool)):
-        raise InvalidInput("stream must be true or false", field=["stream"])
     return RequestShape(
         input_bytes=shape.input_bytes,
         messages=shape.messages,
@@ -32,7 +29,7 @@ def messages_shape(body: JsonObject) -> RequestShape:
         output_tokens=limit,
         images=0,
         media_parts=shape.media_parts,
-        stream=bool(stream),
+        stream=asks_for_stream(body),
     )
 
 

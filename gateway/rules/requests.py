@@ -66,20 +66,17 @@ def _chat(body: JsonObject) -> RequestShape:
     for extra in ("tools", "functions", "response_format"):
         if extra in body:
             size += weigh(body[extra], 0)[0]
-    limit = _optional_count(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
+    limit = optional_count(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
     if limit is None:
-        limit = _optional_count(body, "max_tokens", MAX_OUTPUT_TOKENS)
-    stream = body.get("stream", False)
-    if not (stream is None or isinstance(stream, bool)):
-        raise InvalidInput("stream must be true or false", field=["stream"])
+        limit = optional_count(body, "max_tokens", MAX_OUTPUT_TOKENS)
     return RequestShape(
         input_bytes=size,
         messages=len(messages),
-        choices=_optional_count(body, "n", MAX_CHOICES) or 1,
+        choices=optional_count(body, "n", MAX_CHOICES) or 1,
         output_tokens=limit,
         images=0,
         media_parts=media,
-        stream=bool(stream),
+        stream=asks_for_stream(body),
     )
 
 
@@ -97,7 +94,7 @@ def _embedding(body: JsonObject) -> RequestShape:
             size += 4 * len(text)
         else:
             raise InvalidInput("input must be a text, a list of texts or lists of token numbers", field=["input"])
-    _optional_count(body, "dimensions", 100_000)
+    optional_count(body, "dimensions", 100_000)
     return RequestShape(size, len(texts), 1, 0, 0, 0, stream=False)
 
 
@@ -105,7 +102,7 @@ def _image(body: JsonObject) -> RequestShape:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise InvalidInput("prompt must be a text", field=["prompt"])
-    count = _optional_count(body, "n", MAX_IMAGES) or 1
+    count = optional_count(body, "n", MAX_IMAGES) or 1
     return RequestShape(_bytes_of(prompt), 1, 1, 0, count, 0, stream=False)
 
 
@@ -113,13 +110,22 @@ def _video(body: JsonObject) -> RequestShape:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise InvalidInput("prompt must be a text", field=["prompt"])
-    seconds = _optional_count(body, "seconds", MAX_SECONDS)
+    seconds = optional_count(body, "seconds", MAX_SECONDS)
     if seconds is None:
         raise InvalidInput("seconds must say how long the video is", field=["seconds"])
     return RequestShape(_bytes_of(prompt), 1, 1, 0, 0, 0, stream=False, seconds=seconds)
 
 
-def _optional_count(body: Mapping[str, object], name: str, most: int) -> int | None:
+def asks_for_stream(body: Mapping[str, object]) -> bool:
+    """Whether the answer is to be streamed. InvalidInput for what says neither."""
+    stream = body.get("stream")
+    if not (stream is None or isinstance(stream, bool)):
+        raise InvalidInput("stream must be true or false", field=["stream"])
+    return bool(stream)
+
+
+def optional_count(body: Mapping[str, object], name: str, most: int) -> int | None:
+    """A whole number from 1 to `most`, None where the body says nothing. InvalidInput for anything else."""
     value = body.get(name)
     if value is None:
         return None

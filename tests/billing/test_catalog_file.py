@@ -186,3 +186,15 @@ def test_a_file_that_is_missing_too_large_or_not_text_is_refused(tmp_path):
 def test_the_digest_follows_the_text():
     assert small_file().digest == small_file().digest
     assert small_file().digest != parse_catalog(SMALL + "# a word\n", "x").digest
+
+
+def test_only_a_provider_of_chats_in_openais_form_can_speak_the_responses_api():
+    values = small()
+    name = next(iter(values["providers"]))
+    for kind, fits in (("openai_compatible", True), ("sandbox", True), ("anthropic", False), ("prediction", False)):
+        values["providers"][name] = {"kind": kind, "base_url": "https://x.example", "responses": True}
+        if fits:
+            assert file_of(values).settings.providers[0].responses is True
+        else:
+            (problem,) = problems_of(values)
+            assert problem.endswith(f"providers.{name}.responses: a provider of the kind {kind} has no Responses API")

@@ -20,6 +20,36 @@ def _prompt(body: dict) -> str:
     return messages[-1]["content"] if messages else str(body.get("input") or body.get("prompt"))
 
 
+def _response(text: str) -> dict:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
+    usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+    return {
+        "id": "resp_r",
+        "object": "response",
+        "status": "completed",
+        "error": None,
+        "output": [item],
+        "usage": usage,
+    }
+
+
+async def _stream_response(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    text, spot = f"you said {prompt}", {"item_id": "m", "output_index": 0, "content_index": 0}
+    events = [
+        {"type": "response.created", "response": {**_response(""), "output": [], "usage": None}},
+        {"type": "response.output_text.delta", "delta": text, **spot},
+        {"type": "response.completed", "response": _response(text)},
+    ]
+    if (body.get("metadata") or {}).get("breaks"):
+        events[2] = {"type": "error", "code": "invalid_prompt", "message": f"lost at {prompt}"}
+    for event in events:
+        await answer.write(b"data: " + orjson.dumps(event) + b"\n\n")
+    return answer
+
+
 async def _failure(body: dict, prompt: str) -> web.Response | None:
     metadata = body.get("metadata") or {}
     if status := int(metadata.get("status", 0)):
@@ -72,6 +102,16 @@ async def echo_provider() -> AsyncIterator[Echo]:
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         return web.json_response({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage})
 
+    async def responses(request: web.Request) -> web.StreamResponse:
+        echo.headers.append(dict(request.headers))
+        body = await request.json()
+        prompt = _prompt(body)
+        if (failure := await _failure(body, prompt)) is not None:
+            return failure
+        if body.get("stream"):
+            return await _stream_response(request, body, prompt)
+        return web.json_response(_response(f"you said {prompt}"))
+
     async def listed(request: web.Request) -> web.StreamResponse:
         echo.headers.append(dict(request.headers))
         body = await request.json()
@@ -85,6 +125,7 @@ async def echo_provider() -> AsyncIterator[Echo]:
 
     app = web.Application(client_max_size=16 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", chat)
+    app.router.add_post("/v1/responses", responses)
     app.router.add_post("/v1/embeddings", listed)
     app.router.add_post("/v1/images/generations", listed)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

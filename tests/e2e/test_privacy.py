@@ -142,6 +142,10 @@ def chat(**metadata: str) -> dict:
     return {"model": "sandbox-chat", "max_tokens": 50, "messages": messages, "metadata": metadata}
 
 
+def respond(**metadata: str) -> dict:
+    return {"model": "sandbox-chat", "max_output_tokens": 50, "input": WORDS, "metadata": metadata}
+
+
 FAILURES = (
     *({"status": status} for status in ("400", "401", "404", "413", "422", "429", "500", "503")),
     {"garbage": "1"},
@@ -162,6 +166,9 @@ async def call_in_every_way(place: Place) -> None:
             assert (status, MARKER in text.decode()) == (200, True), text
             status, text = await place.post("/v1/chat/completions", {**chat(), "stream": True}, **named("stream"))
             assert (status, MARKER in text.decode()) == (200, True), text
+            for stream in (False, True):
+                status, text = await place.post("/v1/responses", {**respond(), "stream": stream}, **named(f"response-{stream}"))  # fmt: skip
+                assert (status, MARKER in text.decode()) == (200, True), text
             status, text = await place.post("/v1/embeddings", {"model": "sandbox-embedding", "input": WORDS}, **named("embed"))  # fmt: skip
             assert status == 200, text
             image = {"model": "sandbox-image", "prompt": WORDS, "n": 1}
@@ -169,10 +176,14 @@ async def call_in_every_way(place: Place) -> None:
             assert (status, MARKER in text.decode()) == (200, True), text
         for number, failure in enumerate(FAILURES):
             for stream in (False, True):
+                status, text = await place.post("/v1/responses", {**respond(**failure), "stream": stream}, **named(f"r-fail-{number}-{stream}"))  # fmt: skip
+                assert status >= 400, (failure, text)
                 status, text = await place.post("/v1/chat/completions", {**chat(**failure), "stream": stream}, **named(f"fail-{number}-{stream}"))  # fmt: skip
                 assert status >= 400, (failure, text)
         status, text = await place.post("/v1/chat/completions", {**chat(breaks="1"), "stream": True}, **named("breaks"))
         assert status == 200 and b'"error"' in text
+        status, text = await place.post("/v1/responses", {**respond(breaks="1"), "stream": True}, **named("r-breaks"))
+        assert status == 200 and b"response.failed" in text
         embed = {"model": "sandbox-embedding", "input": WORDS, "metadata": {"status": "400"}}
         assert (await place.post("/v1/embeddings", embed, **named("embed-fail")))[0] == 400
     for retry in ("0", "1", "0"):

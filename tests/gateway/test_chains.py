@@ -89,6 +89,39 @@ async def test_B14_the_last_step_is_streamed_with_the_usage_of_all(market: Marke
     await market.agrees()
 
 
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (Operation.RESPONSES, {"input": "hi", "max_output_tokens": 50}),
+        (Operation.MESSAGES, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}),
+    ],
+)
+async def test_B14_a_chain_answers_in_the_form_it_is_asked_in(market: Market, operation: Operation, body: dict) -> None:
+    first, second = await market.part("a", prices=PRICES), await market.part("b", prices=PRICES)
+    chain = await market.chain("pipe", step("one", first), step("two", second, "{{ steps.one.content }}"))
+    market.provider.texts = {"a": "in the middle", "b": "at last"}
+    buyer = await market.caller(market.buyer)
+    result = await market.services.calls.call(buyer, CallRequest(chain, operation, body))
+    stream = await market.services.streams.open(buyer, CallRequest(chain, operation, {**body, "stream": True}))
+    events = [event async for event in stream]
+    last = events[-1]
+    assert isinstance(last, StreamedEnd)
+    assert result.body is not None
+    assert last.last_chunk is not None
+    if operation is Operation.RESPONSES:
+        whole, told = result.body, last.last_chunk["response"]
+        assert whole["output"][0]["content"][0]["text"] == told["output"][0]["content"][0]["text"] == "at last"
+    else:
+        whole, told = result.body, last.last_chunk
+        assert whole["content"][0]["text"] == "at last"
+    assert (whole["usage"]["output_tokens"], told["usage"]["output_tokens"]) == (40, 40)
+    assert whole["model"] == chain
+    assert market.provider.heard("a")[0]["messages"] == [{"role": "user", "content": "hi"}]
+    assert market.provider.heard("b")[0]["max_tokens"] == 50
+    assert result.charged_micro == last.result.charged_micro == 2 * EACH
+    await market.agrees()
+
+
 def streamed(chain: str, **more: object) -> CallRequest:
     body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
     return CallRequest(chain, Operation.CHAT, body, **more)

@@ -43,6 +43,7 @@ base_url = "{alpha}"
 first_byte_timeout_s = 1
 idle_timeout_s = 1
 {more}
+{alpha_more}
 
 [providers.beta]
 kind = "openai_compatible"
@@ -108,11 +109,11 @@ FROM calls c LEFT JOIN usage_events u ON u.call_id = c.id ORDER BY c.id DESC LIM
 """
 
 
-def catalog(alpha: str, beta: str, factor: int = 1, more: str = "") -> str:
+def catalog(alpha: str, beta: str, factor: int = 1, more: str = "", alpha_more: str = "") -> str:
     prices = ", ".join(f'{{ meter = "{meter}", credits = "{each * factor}" }}' for meter, each in PRICES.items())
     route = '{{ provider = "{}", upstream_model = "up", order = {} }}'.format
     return (
-        CATALOG.format(alpha=alpha, beta=beta, more=more)
+        CATALOG.format(alpha=alpha, beta=beta, more=more, alpha_more=alpha_more)
         + MODEL.format(name="solo", routes=route("alpha", 0), prices=prices)
         + MODEL.format(name="duo", routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices)
     )
@@ -120,7 +121,12 @@ def catalog(alpha: str, beta: str, factor: int = 1, more: str = "") -> str:
 
 @asynccontextmanager
 async def theatre(
-    database_url: str, redis_url: str, tmp_path: Path, more: str = "", credits_micro: int = CREDITS_MICRO
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    more: str = "",
+    credits_micro: int = CREDITS_MICRO,
+    alpha_more: str = "",
 ) -> AsyncIterator[Theatre]:
     async with AsyncExitStack() as stack:
         plays, beta_plays = Stage(), Stage()
@@ -129,7 +135,7 @@ async def theatre(
         database = await Database.open(database_url, max_size=2)
         stack.push_async_callback(database.close)
         path = tmp_path / "catalog.toml"
-        path.write_text(catalog(alpha.url, beta.url, more=more))
+        path.write_text(catalog(alpha.url, beta.url, more=more, alpha_more=alpha_more))
         await apply_catalog(database, path)
         seeded = await seed_workspace(database, credits_micro)
         settings = Settings.from_environment(

@@ -42,16 +42,20 @@ METADATA = st.dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(Operation), st.dictionaries(FIELDS, VALUES, max_size=4), METADATA)
 def test_any_body_gives_an_answer_or_an_error_of_the_sandbox(operation, body, metadata):
+    if operation is Operation.RESPONSES:
+        body.setdefault("input", body.pop("messages", "hello"))
     if operation is Operation.CHAT:
         body.setdefault("messages", [{"role": "user", "content": "hello"}])
     request = ProviderRequest(operation, "m", {**body, "metadata": metadata}, "r", Timeouts())
 
     async def attempt():
-        with suppress(ProviderError):
-            await SandboxProvider().complete(request)
-        with suppress(ProviderError):
-            async for _ in await SandboxProvider().stream(request):
-                pass
+        for responses in (False, True):
+            provider = SandboxProvider(responses=responses)
+            with suppress(ProviderError):
+                await provider.complete(request)
+            with suppress(ProviderError):
+                async for _ in await provider.stream(request):
+                    pass
 
     _run(attempt())
 

@@ -81,6 +81,12 @@ def test_the_outputs_of_other_forms_have_their_views() -> None:
     call_id = UUID(int=7)
     message = {"type": "message", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "max_tokens"}
     assert output_of(call_id, message) == ChatOutputView("Hi", "length", None)
+    response = {
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "message", "content": [{"text": "Hi"}]}],
+    }
+    assert output_of(call_id, response) == ChatOutputView("Hi", "stop", None)
     spoken = output_of(call_id, {"content_type": "audio/wav", "b64_audio": "AAAA"})
     assert [(each.content_type, each.size_bytes, each.url) for each in spoken.assets] == [
         ("audio/wav", 3, "data:audio/wav;base64,AAAA")
