@@ -82,10 +82,13 @@ async def settle_charge(billing: Billing, payment_id: UUID, result: ChargeResult
 async def fail_payment(
     billing: Billing, payment_id: UUID, failure_code: str, *, object_id: str | None = None
 ) -> PaymentView:
-    """A decline: nothing is given; a renewal makes its subscription past due, a recharge counts it. Repeatable."""
+    """A decline: nothing is given; a renewal makes its subscription past due, a recharge counts it. Repeatable.
+
+    News of a payment whose money has come, such as that its page has expired, come too late and change nothing.
+    """
     async with transaction(billing.database) as conn:
         payment, _ = await _locked(conn, payment_id)
-        if payment.applied_at is None and payment.status is not PaymentStatus.FAILED:
+        if payment.applied_at is None and payment.status not in {*DECIDED, PaymentStatus.FAILED}:
             now = clock.now()
             await note_payment(
                 conn, payment_id, now, status=PaymentStatus.FAILED, failure_code=failure_code, object_id=object_id
@@ -101,7 +104,7 @@ async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object
     """The customer must confirm the payment at this address; a recharge waits for them meanwhile. Repeatable."""
     async with transaction(billing.database) as conn:
         payment, _ = await _locked(conn, payment_id)
-        if payment.applied_at is None:
+        if payment.applied_at is None and payment.status not in DECIDED:
             now = clock.now()
             status = PaymentStatus.ACTION_REQUIRED
             await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)

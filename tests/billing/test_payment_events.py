@@ -15,9 +15,9 @@ from billing.errors import PaymentRefused
 from billing.event_kinds import EventKind
 from billing.events import dispatch_events
 from billing.giving_back import give_back_unapplied
-from billing.payment_port import ActionNeeded
+from billing.payment_port import ActionNeeded, Declined
 from billing.payment_rows import unapplied_payments
-from billing.payments import apply_payment
+from billing.payments import apply_payment, settle_charge
 from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
 from kit.errors import Unavailable
@@ -156,6 +156,17 @@ async def test_money_without_a_place_is_given_back_once_and_the_customer_and_the
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.REFUNDED)
         assert not (await apply_payment(billing, forgotten)).changed
         assert await customer.available() == 4000
+
+
+@pytest.mark.parametrize("news", [Declined("checkout_expired"), ActionNeeded(CONFIRM)])
+async def test_late_news_of_a_page_do_not_hide_money_that_came_for_nothing(database, pg, news):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        forgotten = await paid_for_nothing(shop, customer)
+        assert (await settle_charge(shop.billing, forgotten, news)).status is PaymentStatus.SUCCEEDED
+        assert await give_back_unapplied(shop.billing) == 1
+        assert (await settle_charge(shop.billing, forgotten, news)).status is PaymentStatus.REFUNDED
+        assert shop.provider.refunds == [(forgotten, 15 * MICRO)]
 
 
 @pytest.mark.parametrize("problem", [PaymentRefused("no"), Unavailable("away")])
