@@ -24,10 +24,15 @@ def speech_shown(sound: bytes, media_type: str) -> JsonObject:
     return {"object": "audio.speech", "content_type": media_type, "b64_audio": base64.b64encode(sound).decode()}
 
 
-def speech_usage(body: JsonObject) -> Usage:
-    """What a spoken text is counted by: its characters, which the answer shows to have been spoken."""
+def speech_usage(body: JsonObject, answer: JsonObject) -> Usage:
+    """What a spoken text is counted by: its characters, which the answer shows to have been spoken; and tokens, where told."""
     text = body.get("input")
-    return Usage(characters=len(text) if isinstance(text, str) else 0)
+    tokens = usage_of_openai(answer.get("usage"))
+    return Usage(
+        input_tokens=tokens.input_tokens if tokens else 0,
+        output_tokens=tokens.output_tokens if tokens else 0,
+        characters=len(text) if isinstance(text, str) else 0,
+    )
 
 
 def transcription_asked(body: JsonObject) -> JsonObject:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -26,6 +27,7 @@ from providers.openai_audio import (
     transcription_shown,
     transcription_usage,
 )
+from providers.openai_audio_stream import reader_for, sound_of
 from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_of_status, retry_after_s
 from providers.openai_usage import usage_of_answer, usage_of_openai
@@ -70,7 +72,7 @@ class SandboxProvider:
             raise UpstreamGarbage("the provider's answer is not a stream")
         if behaviour.fault in (Fault.CLOSE, Fault.RESET, Fault.HTML):
             _raise_fault(behaviour.fault)
-        return SandboxStream(request.request_id, behaviour, reply, request.timeouts or self._timeouts)
+        return SandboxStream(request, behaviour, reply, request.timeouts or self._timeouts)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -84,7 +86,7 @@ class SandboxProvider:
             await _wait(None if hanging else behaviour.delay_ms / 1000, timeouts, first=True)
         asked = request.body if request.operation is not Operation.TRANSCRIPTION else transcription_asked(request.body)
         body: JsonObject = {**asked, "model": request.upstream_model}
-        if streamed:
+        if streamed and request.operation is Operation.CHAT:
             body["stream_options"] = {"include_usage": True}
         try:
             reply = reply_to(
@@ -100,7 +102,7 @@ class SandboxProvider:
 
 def _shown(request: ProviderRequest, reply: SandboxReply) -> tuple[JsonObject, Usage | None]:
     if reply.sound is not None:
-        return speech_shown(reply.sound, "audio/wav"), speech_usage(request.body)
+        return speech_shown(reply.sound, "audio/wav"), speech_usage(request.body, {})
     if request.operation is Operation.TRANSCRIPTION and request.upload is not None:
         usage = transcription_usage(reply.body, request.upload)
         return transcription_shown(request.body, reply.body), usage
@@ -110,9 +112,13 @@ def _shown(request: ProviderRequest, reply: SandboxReply) -> tuple[JsonObject, U
 class SandboxStream:
     """Serves ProviderStream."""
 
-    def __init__(self, request_id: str, behaviour: SandboxBehaviour, reply: SandboxReply, timeouts: Timeouts) -> None:
+    def __init__(
+        self, request: ProviderRequest, behaviour: SandboxBehaviour, reply: SandboxReply, timeouts: Timeouts
+    ) -> None:
         assert reply.chunks is not None
-        self.upstream_request_id: str | None = f"sandbox-{request_id}"
+        self.upstream_request_id: str | None = f"sandbox-{request.request_id}"
+        self._read = _chat_chunk if request.operation is Operation.CHAT else reader_for(request)
+        self._plain = reply.plain
         self._behaviour = behaviour
         self._chunks = reply.chunks
         self._timeouts = timeouts
@@ -151,10 +157,14 @@ class SandboxStream:
             return _END
         event = self._chunks[self._position].event
         self._position += 1
-        content_bytes = generated_bytes(event, "delta")
-        self._produced = self._produced or content_bytes > 0
-        usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
-        return StreamChunk(orjson.dumps(event), event, usage, content_bytes)
+        chunk = self._read(orjson.dumps(event), event)
+        self._produced = self._produced or chunk.content_bytes > 0
+        return replace(chunk, data=sound_of(event)) if self._plain and chunk.content_bytes else chunk
+
+
+def _chat_chunk(data: bytes, event: JsonObject) -> StreamChunk:
+    usage = usage_of_openai(event["usage"]) if event.get("usage") is not None else None
+    return StreamChunk(data, event, usage, generated_bytes(event, "delta"))
 
 
 async def _wait(seconds: float | None, timeouts: Timeouts, *, first: bool) -> None:

@@ -12,6 +12,7 @@ import orjson
 
 from kit.clock import now
 from providers.base import JsonObject, Operation
+from providers.openai_audio_stream import SOUND_DELTA, sound_of
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 from providers.sandbox_jobs_http import SandboxJobServer
@@ -28,9 +29,10 @@ _OPERATIONS: Final = {
 }
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _CLOSE: Final = b"Connection: close\r\n"
+_EVENTS: Final = b"text/event-stream; charset=utf-8"
 _STREAM_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
-    b"Transfer-Encoding: chunked\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n"
+    b"X-Request-Id: sandbox-%b\r\n\r\n"
 )
 
 
@@ -184,7 +186,7 @@ class SandboxProtocol(asyncio.Protocol):
             self._finish(request, 400, _error("the body is not a JSON object, or not a form"))
             return
         behaviour = behaviour_of(body, self._settings.behaviour)
-        streamed = operation is Operation.CHAT and body.get("stream") is True
+        streamed = _is_streamed(operation, body)
         try:
             reply = reply_to(operation, body, behaviour, int(now().timestamp()), streamed=streamed, upload=upload)
         except orjson.JSONEncodeError:
@@ -211,12 +213,9 @@ class SandboxProtocol(asyncio.Protocol):
         if fault in (Fault.CLOSE, Fault.RESET, Fault.HTML, Fault.EMPTY):
             self._break_before(fault)
         elif serving.reply.chunks is not None:
-            self._write(_STREAM_HEAD + b"X-Request-Id: sandbox-" + serving.request.request_id + b"\r\n\r\n")
+            media_type = b"audio/wav" if serving.reply.plain else _EVENTS
+            self._write(_STREAM_HEAD % (media_type, serving.request.request_id))
             self._stream()
-        elif serving.reply.sound is not None and fault is Fault.NONE:
-            self._record(complete=True)
-            self._write(_head(200, len(serving.reply.sound), "audio/wav") + serving.reply.sound)
-            self._next(keep_alive=serving.request.keep_alive)
         elif fault is Fault.NONE or serving.reply.status != 200:
             self._record(complete=serving.reply.status == 200)
             self._finish(serving.request, serving.reply.status, serving.reply.body, serving.behaviour.retry_after)
@@ -237,14 +236,15 @@ class SandboxProtocol(asyncio.Protocol):
                 self._break_stream(behaviour.fault)
                 return
             chunk = chunks[serving.position]
-            pieces.append(_event(orjson.dumps(chunk.event)))
+            pieces.append(_sound(chunk.event) if serving.reply.plain else _event(orjson.dumps(chunk.event)))
             serving.position += 1
             serving.streamed_tokens += chunk.tokens
             if behaviour.chunk_delay_ms:
                 self._write(b"".join(pieces))
                 self._after(behaviour.chunk_delay_ms, self._stream)
                 return
-        pieces.append(_event(b"[DONE]"))
+        if serving.operation is not Operation.SPEECH:
+            pieces.append(_event(b"[DONE]"))
         pieces.append(b"0\r\n\r\n")
         self._record(complete=True)
         self._write(b"".join(pieces))
@@ -276,8 +276,11 @@ class SandboxProtocol(asyncio.Protocol):
     def _break_stream(self, fault: Fault) -> None:
         if fault is Fault.HANG:
             return
+        plain = self._serving is not None and self._serving.reply.plain
         self._record(complete=False)
-        if fault is Fault.GARBAGE:
+        if plain:  # sound has no way of saying that something went wrong
+            pass
+        elif fault is Fault.GARBAGE:
             self._write(_event(b"{'oops': nil"))
         elif fault is Fault.SHAPE:
             self._write(_event(b'["hello"]'))
@@ -361,6 +364,24 @@ class SandboxProtocol(asyncio.Protocol):
 
 def _error(message: str) -> JsonObject:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
+def _is_streamed(operation: Operation, body: JsonObject) -> bool:
+    """Sound always is: piece by piece, or as events. A form says with a text that it wants a stream."""
+    stream = body.get("stream")
+    return (
+        operation is Operation.SPEECH
+        or (operation is Operation.CHAT and stream is True)
+        or (operation is Operation.TRANSCRIPTION and stream == "true")
+    )
+
+
+def _sound(event: JsonObject) -> bytes:
+    """A piece of sound as one HTTP chunk; nothing for the event that ends it."""
+    if event.get("type") != SOUND_DELTA:
+        return b""
+    sound = sound_of(event)
+    return b"%x\r\n%b\r\n" % (len(sound), sound)
 
 
 def _event(data: bytes) -> bytes:
