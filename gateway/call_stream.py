@@ -5,6 +5,7 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
+from gateway.audio_so_far import SoundSoFar, TranscriptSoFar
 from gateway.message_so_far import MessageSoFar
 from gateway.so_far import SoFar
 from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
@@ -13,15 +14,20 @@ from providers.base import JsonObject
 QUEUE_CHUNKS: Final = 64
 """Chunks that wait for a slow reader before the provider is made to wait."""
 
+Gathered = SoFar | MessageSoFar | SoundSoFar | TranscriptSoFar
+"""What has come so far, by the operation's form."""
 Event = StreamedEvent | StreamedEnd | StreamedFailure
 
 
 class CallStream:
     """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
 
-    def __init__(self, call_id: UUID, so_far: SoFar | MessageSoFar | None = None) -> None:
-        """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed."""
+    def __init__(self, call_id: UUID, so_far: Gathered | None = None, *, bound_micro: int = 0) -> None:
+        """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed. `bound_micro`: the most
+        that the call can cost, in micro-credits.
+        """
         self.call_id = call_id
+        self.bound_micro = bound_micro
         self.so_far = so_far
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUE_CHUNKS)
@@ -97,9 +103,9 @@ class CallStream:
 class Follower(CallStream):
     """Reads a call that another reader began. What it has not read yet is merged: it slows nobody."""
 
-    def __init__(self, followed: CallStream, so_far: SoFar | MessageSoFar) -> None:
+    def __init__(self, followed: CallStream, so_far: Gathered) -> None:
         """Made by CallStream.follow."""
-        super().__init__(followed.call_id)
+        super().__init__(followed.call_id, bound_micro=followed.bound_micro)
         self._followed = followed
         self._unread = so_far
         self._next: deque[JsonObject] = deque()

@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from gateway.admission import Admitted
-from gateway.call_stream import CallStream
+from gateway.audio_so_far import SoundSoFar, TranscriptSoFar
+from gateway.call_stream import CallStream, Gathered
 from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
@@ -36,6 +38,13 @@ from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
 logger = logging.getLogger(__name__)
+
+
+_GATHERERS: Final = {
+    Operation.MESSAGES: MessageSoFar,
+    Operation.SPEECH: SoundSoFar,
+    Operation.TRANSCRIPTION: TranscriptSoFar,
+}
 
 
 @dataclass(slots=True)
@@ -91,7 +100,7 @@ class Streams:
         Raises what gateway.calls.Calls.call raises.
         """
         admitted = await self._calls.admitted(caller, request)
-        stream = CallStream(admitted.call_id, _gatherer(admitted))
+        stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
@@ -206,7 +215,7 @@ class Streams:
         ended: Metered,
         usage: UsageFacts,
         refusal: Refusal | None,
-        so_far: SoFar | MessageSoFar | None,
+        so_far: Gathered | None,
         progress: _Progress,
     ) -> CallResult:
         whole = _whole(so_far, progress) if so_far is not None and refusal is None else None
@@ -233,14 +242,14 @@ async def _pass_on(admitted: Admitted, progress: _Progress, stream: CallStream, 
         await stream.put(StreamedEvent(admitted.call_id, chunk.data, chunk.parsed))
 
 
-def _gatherer(admitted: Admitted) -> SoFar | MessageSoFar | None:
+def _gatherer(admitted: Admitted) -> Gathered | None:
     """What keeps the output of a call that may be repeated, or whose workspace stores outputs."""
     if not admitted.keeps_output:
         return None
-    return MessageSoFar() if admitted.request.operation is Operation.MESSAGES else SoFar()
+    return _GATHERERS.get(admitted.request.operation, SoFar)()
 
 
-def _whole(so_far: SoFar | MessageSoFar, progress: _Progress) -> JsonObject:
+def _whole(so_far: Gathered, progress: _Progress) -> JsonObject:
     """The whole output, with what the last event says that is held back for the charge."""
     if progress.held_back is None:
         return so_far.body()

@@ -42,7 +42,7 @@ class OpenAIAudio:
         """See Provider."""
         if request.operation is Operation.TRANSCRIPTION:
             return await self._written_down(request, await self._hear(request, streamed=False))
-        answer = await self._speak(request)
+        answer = await self._speak(request, "stream", "stream_format")
         sound = await read_all(answer)
         media_type = media_type_of(answer)
         if media_type == "application/json":
@@ -60,7 +60,7 @@ class OpenAIAudio:
                 return WholeTranscript(await self._written_down(request, answer))
             await self._wire.check_stream(answer)
             return AudioEventStream(answer, reader_for(request), self._wire.secret)
-        answer = await self._speak(request)
+        answer = await self._speak(request, "stream")
         as_events, media_type = request.body.get("stream") is True, media_type_of(answer)
         if media_type.startswith(_SOUND):
             return SoundStream(answer, media_type, request.body, as_events=as_events)
@@ -72,8 +72,8 @@ class OpenAIAudio:
         answer.close()
         raise UpstreamGarbage("the provider's answer is no sound")
 
-    async def _speak(self, request: ProviderRequest) -> HttpAnswer:
-        body = {name: value for name, value in request.body.items() if name != "stream"}
+    async def _speak(self, request: ProviderRequest, *but: str) -> HttpAnswer:
+        body = {name: value for name, value in request.body.items() if name not in but}
         return await self._wire.send(self._speech, request, {**body, "model": request.upstream_model})
 
     async def _hear(self, request: ProviderRequest, *, streamed: bool) -> HttpAnswer:

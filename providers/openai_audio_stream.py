@@ -54,8 +54,7 @@ class SpeechReader:
         kind = event.get("type")
         if kind == SOUND_DONE:
             return StreamChunk(data, event, speech_usage(self._asked, event), 0)
-        sound = event.get("audio")
-        if kind != SOUND_DELTA or not isinstance(sound, str):
+        if kind != SOUND_DELTA:
             return StreamChunk(data, event, None, 0)
         parsed = event if "content_type" in event else {**event, "content_type": self._media_type}
         return StreamChunk(data, parsed, None, len(sound_of(parsed)))
@@ -86,8 +85,9 @@ def reader_for(request: ProviderRequest) -> ChunkReader:
 
 def sound_of(event: JsonObject) -> bytes:
     """The sound in a `speech.audio.delta`. Raises UpstreamGarbage where it is none."""
+    sound = event.get("audio")
     try:
-        return base64.b64decode(str(event.get("audio")), validate=True)
+        return base64.b64decode(sound if isinstance(sound, str) else "?", validate=True)
     except (binascii.Error, ValueError) as error:
         raise UpstreamGarbage("a piece of the provider's sound is not base64") from error
 

@@ -41,12 +41,12 @@ def speech(body: JsonObject) -> tuple[bytes, SandboxUsage]:
 
 
 def speech_stream(body: JsonObject, behaviour: SandboxBehaviour) -> tuple[list[SandboxChunk], SandboxUsage]:
-    """The same file in pieces of a twentieth of a second, as events; the last one has a usage in tokens."""
+    """The same file in pieces of a twentieth of a second, as events; where events are wanted the last one has a usage in tokens."""
     sound, usage = speech(body)
     pieces = [sound[at : at + _PIECE_BYTES] for at in range(0, len(sound), _PIECE_BYTES)]
     chunks = [SandboxChunk(sound_event(piece, "audio/wav"), 0) for piece in pieces]
     done: JsonObject = {"type": SOUND_DONE}
-    if behaviour.usage is not UsageFault.NONE:
+    if body.get("stream_format") == "sse" and behaviour.usage is not UsageFault.NONE:
         of_input, of_output = tokens_of(usage.characters), len(pieces)
         reported: object = {UsageFault.NEGATIVE: -5, UsageFault.HUGE: 10**15, UsageFault.TEXT: "many"}.get(
             behaviour.usage, of_output

@@ -1,7 +1,7 @@
 """A gateway's services in this process, asked in OpenAI's form without a socket between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,10 @@ class Gate:
 
     async def ask(
         self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY,
-        leave: asyncio.Event | None = None, method: str | None = None, **headers: str
+        leave: asyncio.Event | None = None, method: str | None = None, hear: Callable[[dict], object] | None = None,
+        **headers: str,
     ) -> Answer:  # fmt: skip
-        """One request; `headers` with underlines for dashes; the client goes away when `leave` is set."""
+        """One request; `headers` with underlines for dashes; the client goes away when `leave` is set, and hears each message."""
         sent: list[dict] = []
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
@@ -116,6 +117,8 @@ class Gate:
 
         async def send(message: dict) -> None:
             sent.append(message)
+            if hear is not None:
+                hear(message)
 
         others = (self.services.partner_rest, self.services.batch_rest)
         await next((app for app in others if app.serves(path)), self.services.rest)(scope, receive, send)
