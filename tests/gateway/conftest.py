@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
@@ -174,17 +175,26 @@ async def prints(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     await sandbox.stop()
 
 
+OpenShop = Callable[..., AbstractAsyncContextManager[Shop]]
+
+
 @pytest.fixture
-async def shop(
+def open_shop_with(
     database_url: str,
     redis_url: str,
     tmp_path: Path,
     pg: asyncpg.Connection,
     prints: tuple[Running, Path],
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Shop]:
+) -> OpenShop:
+    """Opens a shop; what it is given stands in its catalog too."""
     sandbox, log = prints
     log.write_text("")
     set_environment(monkeypatch, sandbox)
-    async with open_shop(database_url, redis_url, tmp_path, pg, sandbox, log) as opened:
+    return partial(open_shop, database_url, redis_url, tmp_path, pg, sandbox, log)
+
+
+@pytest.fixture
+async def shop(open_shop_with: OpenShop) -> AsyncIterator[Shop]:
+    async with open_shop_with() as opened:
         yield opened
