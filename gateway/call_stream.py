@@ -13,6 +13,8 @@ from providers.base import JsonObject
 
 QUEUE_CHUNKS: Final = 64
 """Chunks that wait for a slow reader before the provider is made to wait."""
+CHUNK_BYTES: Final = 16 * 1024
+"""A larger chunk, of sound, counts as several."""
 
 Gathered = SoFar | MessageSoFar | SoundSoFar | TranscriptSoFar
 """What has come so far, by the operation's form."""
@@ -46,7 +48,8 @@ class CallStream:
             raise StopAsyncIteration
         event = await self._events.get()
         if isinstance(event, StreamedEvent):
-            self._room.release()
+            for _ in range(_weight(event)):
+                self._room.release()
         else:
             self._ended = True
         return event
@@ -85,9 +88,13 @@ class CallStream:
             self.so_far.add(event.parsed)
             for follower in self._followers:
                 follower.take(event)
-        if not self._left:
+        if self._left:
+            return
+        for _ in range(_weight(event)):
             await self._room.acquire()
-            self._events.put_nowait(event)
+            if self._left:
+                return
+        self._events.put_nowait(event)
 
     def end(self, event: StreamedEnd | StreamedFailure) -> None:
         """Hand on the last event; never waits."""
@@ -98,6 +105,12 @@ class CallStream:
     def _stop_if_alone(self) -> None:
         if self._producing is not None and not self._followers:
             self._producing.cancel()
+
+
+def _weight(event: StreamedEvent) -> int:
+    """How much of the queue's room an event takes."""
+    data = event.data
+    return 1 if data is None else min(1 + len(data) // CHUNK_BYTES, QUEUE_CHUNKS)
 
 
 class Follower(CallStream):
