@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -18,7 +18,7 @@ from app.http_protocol import BEFORE_BODY
 from app.rest_admission import of_scope
 from app.rest_sound import send_sound, unwatched
 from app.sdk_retries import SdkRetries, Sending
-from app.throttle import Throttle
+from app.throttle import Passing, Throttle
 from gateway.callers import WorkspaceFacts, Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.streaming import CallStream, Streams
@@ -116,18 +116,7 @@ class RestDoor:
         """Who asks for a call, of which model, and the body; a request that cannot be read counts as well."""
         principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
         raw = await read_body(scope, receive, form.max_body_bytes)
-        return await self._asking(principal, facts, _asked(form, raw, scope), request_id, headers)
-
-    async def _asking(
-        self,
-        principal: Principal,
-        facts: WorkspaceFacts,
-        asked: tuple[str, JsonObject, RequestFailure | None],
-        request_id: str,
-        headers: Headers,
-    ) -> tuple[Caller, str, JsonObject]:
-        """Who asks for what, once the limits have let it pass."""
-        model, body, mistake = asked
+        model, body, mistake = _asked(form, raw, scope)
         await self.pass_through(principal, facts, headers, model)
         if mistake is not None:
             raise mistake
@@ -139,41 +128,56 @@ class RestDoor:
         """One call from its request to the last byte of its answer. Raises what is to be told before the answer began."""
         principal, facts = await self.admit(scope, ApiScope.CALLS_WRITE)
         raw = await read_body(scope, receive, form.max_body_bytes)
-        asked = _asked(form, raw, scope)
-        streamed = asked[1].get("stream") is True
+        model, body, mistake = _asked(form, raw, scope)
+        streamed = body.get("stream") is True
         with self._retries.none if streamed else await self._retries.begin(scope, principal, raw) as sending:
-            caller, model, body = await self._asking(principal, facts, asked, request_id, headers)
-            request, writer = form.read(model, body)
-            request = _by_headers(request, scope)
-            if request.body.get("stream") is True:
-                async with watched(receive, self._streams.open(caller, request)) as stream:
-                    await _stream(stream, writer, send, headers)
-                return
-            if request.flows and not (caller.cache_answers if request.cache is None else request.cache):
-                result = await self._sound(caller, request, writer, sending, receive, send, headers)
-                if result is None:
+            known = self.calls.snapshot.models_by_slug.get(model)
+            passing = Passing(self._throttle.begin(principal, facts, model=known), headers)
+            try:
+                if mistake is not None:
+                    raise mistake
+                request, writer = form.read(model, body)
+                request = _by_headers(request, scope)
+                if known is None or known.chain is not None or request.fit or sending.is_repeat:
+                    # Beyond lies the database, or an answer.
+                    await passing.passed()
+                caller = caller_of(principal, facts, request_id)
+                if request.body.get("stream") is True:
+                    async with watched(receive, self._streams.open(caller, request, passing.passed)) as stream:
+                        await _stream(stream, writer, send, headers)
                     return
-            else:
-                result = await sending.result(self.calls, caller, request)
+                if request.flows and not (caller.cache_answers if request.cache is None else request.cache):
+                    asked = (caller, request, passing.passed)
+                    result = await self._sound(asked, writer, sending, receive, send, headers)
+                    if result is None:
+                        return
+                else:
+                    result = await sending.result(self.calls, caller, request, passing.passed)
+            except RequestFailure:
+                await passing.passed()  # a request that is over a limit hears of that before anything else
+                raise
         told = call_headers(result, self.calls)
         await send_bytes(send, 200, writer.answer(result), writer.content_type, [*headers, *told])
 
     async def _sound(
         self,
-        caller: Caller,
-        request: CallRequest,
+        asked: tuple[Caller, CallRequest, Callable[[], Awaitable[None]]],
         writer: Writer,
         sending: Sending,
         receive: Receive,
         send: Send,
         headers: Headers,
     ) -> CallResult | None:
-        """Sound as it comes, its charge told before it: it depends on the text alone. The answer, where there is an earlier one."""
+        """Sound as it comes, its charge told before it: it depends on the text alone. The answer, where there is an earlier one.
+
+        `asked`: what gateway.streaming.Streams.open is given.
+        """
+        caller, request, passed = asked
         earlier = await sending.earlier(self.calls, caller, request)
         if earlier is not None:
             return earlier
         request = sending.own(request)
-        opening = self._streams.open(caller, request)
+        opening = self._streams.open(caller, request, passed)
         asked_again = request.idempotency_key is not None or request.call_id is not None
         async with unwatched(opening) if asked_again else watched(receive, opening) as stream:
             rate = self.calls.snapshot.credits_per_usd

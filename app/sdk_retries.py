@@ -6,7 +6,7 @@ Two equal requests numbered 0 are two calls. `X-Tollgate-Dedupe: off` or an `Ide
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
@@ -35,13 +35,20 @@ class Sending:
         self._attempt = attempt
         self._repeats = repeats
 
-    async def result(self, calls: Calls, caller: Caller, request: CallRequest) -> CallResult:
+    @property
+    def is_repeat(self) -> bool:
+        """An earlier attempt may have the answer."""
+        return self._repeats is not None
+
+    async def result(
+        self, calls: Calls, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]]
+    ) -> CallResult:
         """The answer of the call that this one repeats, where that has one to give; else of a call of its own.
 
         Raises what gateway.calls.Calls.call raises.
         """
         earlier = await self.earlier(calls, caller, request)
-        return await calls.call(caller, self.own(request)) if earlier is None else earlier
+        return await calls.call(caller, self.own(request), passed) if earlier is None else earlier
 
     async def earlier(self, calls: Calls, caller: Caller, request: CallRequest) -> CallResult | None:
         """The answer of the call that this one repeats; None where it repeats none, or that has none to give."""

@@ -4,6 +4,7 @@ Headers follow the IETF draft "RateLimit header fields for HTTP": `RateLimit-Pol
 is left of it, both for the bucket that is closest to refusing.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from accounts.views import Principal
@@ -12,7 +13,7 @@ from billing.views import ModelView
 from gateway.callers import WorkspaceFacts
 from kit.errors import RateLimited
 from kit.records import record
-from metering.limiter import Bucket, BucketKind, BucketState, Decision, Limiter
+from metering.limiter import Asking, Bucket, BucketKind, BucketState, Decision, Limiter
 from metering.rules.bucket import MAX_CAPACITY
 
 ANONYMOUS_REQUESTS_PER_HOUR: Final = 3_600
@@ -49,8 +50,14 @@ class Throttle:
 
         `model`: the one that is called, where it has an hourly limit of its own in each workspace.
         """
+        return await _passed(self.begin(principal, facts, requests, model=model))
+
+    def begin(
+        self, principal: Principal, facts: WorkspaceFacts, requests: int = 1, *, model: ModelView | None = None
+    ) -> Asking:
+        """The same, asked for now; `Passing` awaits it."""
         buckets = workspace_buckets(principal, facts, requests)
-        return await self._take([*buckets, *model_buckets(model, requests)], facts.workspace_id.hex)
+        return self._limiter.begin([*buckets, *model_buckets(model, requests)], tag=facts.workspace_id.hex)
 
     async def peek(self, principal: Principal, facts: WorkspaceFacts) -> BucketState:
         """The state of the bucket that limits first, with nothing taken."""
@@ -63,22 +70,39 @@ class Throttle:
         bucket = Bucket(
             BucketKind.ADDRESS, address, ANONYMOUS_REQUESTS_PER_HOUR // 10, ANONYMOUS_REQUESTS_PER_HOUR, requests
         )
-        return await self._take([bucket], address)
+        return await _passed(self._limiter.begin([bucket], tag=address))
 
-    async def _take(self, buckets: list[Bucket], tag: str) -> Passage:
-        decision = await self._limiter.take(buckets, tag=tag)
-        if decision.allowed:
-            return Passage(rate_headers(buckets, decision), decision)
-        refusing = decision.limiting or 0
-        wait_us = decision.states[refusing].retry_after_us
-        wait_s = 3600 if wait_us is None else max(1, -(-wait_us // 1_000_000))
-        bucket = buckets[refusing]
-        raise ThrottledRequest(
-            f"the limit of {bucket.refill_per_hour} requests an hour ({_NAMES[bucket.kind]}) is reached; "
-            f"retry in {wait_s} s",
-            wait_s,
-            rate_headers(buckets, decision),
-        )
+
+class Passing:
+    """A request on its way through the limits, while what does not depend on them is done."""
+
+    __slots__ = ("_asking", "_headers")
+
+    def __init__(self, asking: Asking, headers: Headers) -> None:
+        """`headers` of the answer: the rate-limit headers are added to them."""
+        self._asking: Asking | None = asking
+        self._headers = headers
+
+    async def passed(self) -> None:
+        """Returns once the request may pass. RateLimited, the first time it is asked."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            self._headers.extend((await _passed(asking)).headers)
+
+
+async def _passed(asking: Asking) -> Passage:
+    decision, buckets = await asking.decision(), asking.buckets
+    if decision.allowed:
+        return Passage(rate_headers(buckets, decision), decision)
+    refusing = decision.limiting or 0
+    wait_us = decision.states[refusing].retry_after_us
+    wait_s = 3600 if wait_us is None else max(1, -(-wait_us // 1_000_000))
+    bucket = buckets[refusing]
+    raise ThrottledRequest(
+        f"the limit of {bucket.refill_per_hour} requests an hour ({_NAMES[bucket.kind]}) is reached; retry in {wait_s} s",
+        wait_s,
+        rate_headers(buckets, decision),
+    )
 
 
 class ThrottledRequest(RateLimited):
@@ -112,7 +136,7 @@ def model_buckets(model: ModelView | None, requests: int) -> list[Bucket]:
     return [Bucket(BucketKind.MODEL_CLASS, model.slug, min(limit, MAX_CAPACITY), limit, requests)]
 
 
-def rate_headers(buckets: list[Bucket], decision: Decision) -> Headers:
+def rate_headers(buckets: Sequence[Bucket], decision: Decision) -> Headers:
     """The two header fields for the bucket that refuses, else the one with the smallest share left."""
     if decision.limiting is not None:
         index = decision.limiting

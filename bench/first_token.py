@@ -5,8 +5,11 @@ upstream; the client and the ledger of the hold are in this process. Each round 
 directly, through the gateway, and holds placed alone against the same database, as many at once as there are connections.
 Figures are the best sample and the median of all rounds' samples: on a busy machine each of the dozen changes of process
 on a call's way waits for a core, which the best sample has least of. `added` is through less direct, `own` is that less the
-hold: the gateway's share. The goal is 0.5 ms for `own` at one connection. Then a stream with pauses between its chunks
-shows that each is forwarded when it comes.
+hold: the gateway's share. Then a gateway that notes when each step begins (bench.stamped) serves one connection: where the
+time goes, and what one hold's commit takes of it in the place where the stream waits for it. The upstream is then asked
+directly at the same pace, with a pause as long as a call through the gateway takes: else its process and its client's
+would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine: bench.anchors tells how much slower this one
+is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import os
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,8 +30,10 @@ from pathlib import Path
 import uvloop
 
 from app.collector import calm_collector
+from bench import anchors
 from bench.gateway import CREDITS_MICRO, house, port_of
 from bench.load import http_request
+from bench.stamped import STEPS
 from kit import clock
 from kit.ids import uuid7
 from metering.ledger import Ledger
@@ -50,14 +56,16 @@ CONTENT = re.compile(rb'"content":"[^"]')
 END = b"data: [DONE]\n\n"
 LAST = b"0\r\n\r\n"
 WARM_UP_S = 1.0
+GOAL_MS = 0.5
 
 
 class Reader(asyncio.Protocol):
     """Sends the request, notes when each content chunk comes, and sends it again once the stream has ended."""
 
-    def __init__(self, request: bytes, times: int | None) -> None:
-        """`times` it is sent; None until `stopped`."""
+    def __init__(self, request: bytes, times: int | None, pause_s: float = 0.0) -> None:
+        """`times` it is sent; None until `stopped`. `pause_s` between a stream's end and the next request."""
         self.request = request
+        self.pause_s = pause_s
         self.left = times
         self.stopped = False
         self.first_s: list[float] = []
@@ -90,7 +98,10 @@ class Reader(asyncio.Protocol):
         if self.ended and self.tail.endswith(LAST):
             self.first_s.append(self.arrived[0])
             self.arrivals_s.append(self.arrived)
-            self._send()
+            if self.pause_s:
+                asyncio.get_running_loop().call_later(self.pause_s, self._send)
+            else:
+                self._send()
 
     def connection_lost(self, error) -> None:
         if not self.closed.done():
@@ -102,12 +113,14 @@ class Target:
     port: int
     key: str = ""
 
-    async def read(self, body: dict, connections: int, seconds: float | None, times: int | None = None) -> list[Reader]:
+    async def read(
+        self, body: dict, connections: int, seconds: float | None, times: int | None = None, pause_s: float = 0.0
+    ) -> list[Reader]:
         """Streams over so many connections, for so long or so often."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         request = http_request("127.0.0.1", self.port, PATH, json.dumps(body).encode(), headers)
         loop = asyncio.get_running_loop()
-        readers = [Reader(request, times) for _ in range(connections)]
+        readers = [Reader(request, times, pause_s) for _ in range(connections)]
         for reader in readers:
             await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", self.port)
         if seconds is not None:
@@ -117,8 +130,8 @@ class Target:
         await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in readers)), 60)
         return readers
 
-    async def first_ms(self, connections: int, seconds: float) -> list[float]:
-        readers = await self.read(BODY, connections, seconds)
+    async def first_ms(self, connections: int, seconds: float, pause_s: float = 0.0) -> list[float]:
+        readers = await self.read(BODY, connections, seconds, pause_s=pause_s)
         return [each * 1000 for reader in readers for each in reader.first_s]
 
 
@@ -189,9 +202,40 @@ async def run(options: argparse.Namespace) -> None:
                 samples.hold += await bench.holds_ms(connections, options.seconds)
         chunks = await chunk_times(bench, options.chunk_delay_ms)
     report(found)
+    report_steps(await in_place(options))
     report_chunks(*chunks, options.chunk_delay_ms)
     if options.json:
         Path(options.json).write_text(json.dumps({str(key): vars(each) for key, each in found.items()}, indent=1))
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """One connection to the stamped gateway, in milliseconds: of each stream its steps; the streams as its client saw them."""
+
+    steps: list[list[float]]
+    through: list[float]
+    direct: list[float]
+    paces: list[anchors.Pace]
+
+
+async def in_place(options: argparse.Namespace) -> InPlace:
+    """Where the time of a stream's first token goes."""
+    through: list[float] = []
+    direct: list[float] = []
+    with tempfile.NamedTemporaryFile(suffix=".json") as kept:
+        async with house(kept.name, "serve", entry="bench.stamped") as built:
+            target = Target(port_of(built.gateway.url), built.key)
+            await target.first_ms(1, WARM_UP_S)
+            paces = [await built.pace()]
+            for number in range(options.rounds):
+                print(f"round {number + 1}, with stamps …", file=sys.stderr)
+                now = await target.first_ms(1, options.seconds)
+                pause_s = statistics.median(now) / 1000
+                through += now
+                direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2, pause_s)
+                paces.append(await built.pace())
+        stamped = json.loads(Path(kept.name).read_text())
+    return InPlace([[each * 1000 for each in steps] for steps in stamped], through, direct, paces)
 
 
 async def chunk_times(bench: Bench, delay_ms: int, streams: int = 10) -> tuple[list[float], list[float]]:
@@ -216,6 +260,22 @@ def report(found: dict[int, Samples]) -> None:
         pairs = zip(samples.figures(min), samples.figures(statistics.median), strict=True)
         cells = [f"{best:.2f} ({median:.2f})" for best, median in pairs]
         print(f"| {connections} | {' | '.join(cells)} | {len(samples.through):,} |")
+
+
+def report_steps(found: InPlace) -> None:
+    columns = dict(zip(STEPS, zip(*found.steps, strict=True), strict=True))
+    print(f"\nThe steps of {len(found.steps):,} streams on one connection, milliseconds\n")
+    print("| step | best | median |\n| --- | ---: | ---: |")
+    for name, took in columns.items():
+        print(f"| {STEPS[name]} | {min(took):.2f} | {statistics.median(took):.2f} |")
+    slower = statistics.median(each.slower() for each in found.paces)
+    print("\n| | direct | through | one hold's commit in place | own share | at the goals' machine's pace | goal |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, of in (("best", min), ("median", statistics.median)):
+        direct, through, hold = of(found.direct), of(found.through), of(columns["hold"])
+        own = through - direct - hold
+        print(f"| {name} | {direct:.2f} | {through:.2f} | {hold:.2f} | {own:.2f} | {own / slower:.2f} | {GOAL_MS} |")
+    anchors.report(found.paces)
 
 
 def report_chunks(direct: list[float], through: list[float], delay_ms: int) -> None:

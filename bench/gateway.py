@@ -2,7 +2,9 @@
 
 One gateway process (`tollgate serve`), embedded PostgreSQL (durable) and Valkey, the stand-alone sandbox provider as
 upstream and the load, all on this machine's cores. Each round measures the upstream directly and then through the
-gateway; figures are the best and the median of the rounds.
+gateway; figures are the best and the median of the rounds. Around each the machine is measured too (bench.anchors): the
+goal is set in absolute figures, on a machine where the anchors took a known time, and the last table says what is left of
+it here: so many times slower a machine, so many calls fewer.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from app.embedded import EmbeddedServers
+from bench import anchors
 from models.database import Database
 from models.migrate import migrate
 from tests.processes import ROOT, Running, gateway_env, start_gateway, start_sandbox
@@ -68,6 +71,11 @@ class House:
     sandbox: Running
     key: str
     database_url: str
+    redis_url: str
+
+    async def pace(self) -> anchors.Pace:
+        """How fast this machine is now."""
+        return await anchors.pace(self.redis_url, self.sandbox.url)
 
 
 @asynccontextmanager
@@ -88,13 +96,18 @@ async def house(*command: str, entry: str = "app") -> AsyncGenerator[House]:
         (directory / "gateway").mkdir()
         gateway = await start_gateway(env, *command, entry=entry)
         try:
-            yield House(gateway, sandbox, seeded.api_key, servers.database_url)
+            yield House(gateway, sandbox, seeded.api_key, servers.database_url, servers.redis_url)
         finally:
             await gateway.stop()
             await sandbox.stop()
     finally:
         await servers.stop()
         shutil.rmtree(directory)
+
+
+GOAL_PER_SECOND = 3_000
+GOAL_CPU_MS = 0.30
+GOAL_CONNECTIONS = 64
 
 
 async def measure(built: House, connections: int, seconds: float) -> dict:
@@ -119,11 +132,17 @@ async def run(options: argparse.Namespace) -> None:
     async with house() as built:
         await measure(built, 16, 1.0)
         rounds = []
+        paces = [await built.pace()]
         for number in range(options.rounds):
             for connections in options.connections:
                 print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
-                rounds.append(await measure(built, connections, options.seconds))
+                round_ = await measure(built, connections, options.seconds)
+                paces.append(await built.pace())
+                round_["slower"] = (paces[-2].slower() + paces[-1].slower()) / 2
+                rounds.append(round_)
     report(rounds, options)
+    anchors.report(paces)
+    report_goal([each for each in rounds if each["connections"] == GOAL_CONNECTIONS])
 
 
 def report(rounds: list[dict], options: argparse.Namespace) -> None:
@@ -141,6 +160,18 @@ def report(rounds: list[dict], options: argparse.Namespace) -> None:
         )
     if options.json:
         Path(options.json).write_text(json.dumps(rounds, indent=1))
+
+
+def report_goal(rounds: list[dict]) -> None:
+    """The rounds at the goal's concurrency as they would be on the machine on which the goal was set."""
+    if not rounds:
+        return
+    rates = [each["metered_per_second"] * each["slower"] for each in rounds]
+    times = [each["cpu_ms_per_call"] / each["slower"] for each in rounds]
+    print(f"\n| {GOAL_CONNECTIONS} connections, at that machine's pace | best | median | goal |")
+    print("| --- | ---: | ---: | ---: |")
+    print(f"| metered calls/s | {max(rates):,.0f} | {statistics.median(rates):,.0f} | ≥ {GOAL_PER_SECOND:,} |")
+    print(f"| CPU ms/call | {min(times):.3f} | {statistics.median(times):.3f} | ≤ {GOAL_CPU_MS:.2f} |")
 
 
 def main() -> None:

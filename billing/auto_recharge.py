@@ -8,7 +8,6 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.buying import HAS_METHOD, HAVE_METHOD
 from billing.catalog import Snapshot
 from billing.errors import (
     AmountOutOfBounds,
@@ -17,6 +16,7 @@ from billing.errors import (
     PaymentsNotConfigured,
     UnknownWorkspace,
 )
+from billing.paying import has_method, with_method
 from billing.payment_port import Charge
 from billing.payment_rows import open_payment
 from billing.payments import settle_charge
@@ -236,10 +236,10 @@ async def _facts(
         found["workspace_id"]: found
         for found in await conn.fetch(_HISTORY, ids, now - WINDOW, month, now - REPLAY_UNTIL)
     }
-    with_method = {found["workspace_id"] for found in await conn.fetch(HAVE_METHOD, ids)}
+    chargeable = await with_method(conn, ids)
     return {
         row["workspace_id"]: _facts_of(
-            snapshot, row, history.get(row["workspace_id"]), has_method=row["workspace_id"] in with_method
+            snapshot, row, history.get(row["workspace_id"]), has_method=row["workspace_id"] in chargeable
         )
         for row in rows
     }
@@ -284,5 +284,5 @@ def _require_within(snapshot: Snapshot, threshold: int | None, amount: int | Non
 async def _require_method(conn: PoolConnection, billing: Billing, workspace_id: UUID) -> None:
     if not billing.payments.configured:
         raise PaymentsNotConfigured
-    if not await conn.fetchval(HAS_METHOD, workspace_id):
+    if not await has_method(conn, workspace_id):
         raise PaymentMethodRequired

@@ -5,23 +5,19 @@ from typing import Final
 from uuid import UUID
 
 from billing.errors import PaymentMethodRequired, UnknownPayment, UnknownWorkspace
-from billing.payment_port import Charge, Checkout
-from billing.payment_rows import OPEN, note_payment, open_payment, payment_by_id, payment_view
-from billing.payments import settle_charge
+from billing.paying import charge_method, has_method, open_page
+from billing.payment_port import Checkout
+from billing.payment_rows import OPEN, open_payment, payment_by_id, payment_view
 from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
 from billing.views import PaymentView
 from kit import clock
 from kit.money import usd_micro_text
 from metering.idempotency import run_once
-from models.database import connection, transaction
+from models.database import connection
 from models.enums import PaymentPurpose, PaymentStatus
 from models.pool import PoolConnection
 
-HAS_METHOD: Final = (
-    "SELECT true FROM payment_methods WHERE workspace_id = $1 AND is_default AND removed_at IS NULL LIMIT 1"
-)
-HAVE_METHOD: Final = "SELECT DISTINCT workspace_id FROM payment_methods WHERE workspace_id = ANY ($1) AND is_default AND removed_at IS NULL"
 _GRANT: Final = "SELECT id FROM credit_grants WHERE payment_id = $1 ORDER BY created_at, id LIMIT 1"
 
 
@@ -56,7 +52,7 @@ async def buy(
     async def effect(conn: PoolConnection) -> dict[str, object]:
         if await lock_wallet(conn, workspace_id) is None:
             raise UnknownWorkspace
-        if not checkout and not await conn.fetchval(HAS_METHOD, workspace_id):
+        if not checkout and not await has_method(conn, workspace_id):
             raise PaymentMethodRequired
         now = clock.now()
         opened = await open_payment(conn, workspace_id, purpose, amount_usd_micro, now, pack_id=pack_id)
@@ -70,16 +66,7 @@ async def buy(
     if payment.status is PaymentStatus.PENDING and checkout:
         payment = await _page(billing, payment, pack_id, return_url)
     elif payment.status is PaymentStatus.PENDING:
-        charge = Charge(
-            key=f"topup:{payment_id}",
-            workspace_id=workspace_id,
-            purpose=purpose,
-            payment_id=payment_id,
-            amount_usd_micro=payment.amount_usd_micro,
-            off_session=False,
-            return_url=return_url,
-        )
-        payment = await settle_charge(billing, payment_id, await billing.payments.charge(charge))
+        payment = await charge_method(billing, payment, f"topup:{payment_id}", return_url)
     return Purchase(payment, None if payment.status in OPEN else await _grant_id(billing, payment_id))
 
 
@@ -87,20 +74,16 @@ async def _page(billing: Billing, payment: PaymentView, pack_id: UUID | None, re
     """The hosted page, opened once; a repeat gives its address again."""
     if payment.action_url is not None:
         return payment
-    url = await billing.payments.open_checkout(
-        Checkout(
-            key=f"checkout:{payment.id}",
-            workspace_id=payment.workspace_id,
-            purpose=payment.purpose,
-            payment_id=payment.id,
-            amount_usd_micro=payment.amount_usd_micro,
-            pack_id=pack_id,
-            success_url=return_url,
-        )
+    order = Checkout(
+        key=f"checkout:{payment.id}",
+        workspace_id=payment.workspace_id,
+        purpose=payment.purpose,
+        payment_id=payment.id,
+        amount_usd_micro=payment.amount_usd_micro,
+        pack_id=pack_id,
+        success_url=return_url,
     )
-    async with transaction(billing.database) as conn:
-        await note_payment(conn, payment.id, clock.now(), action_url=url)
-    return replace(payment, action_url=url)
+    return replace(payment, action_url=await open_page(billing, order))
 
 
 async def _payment(billing: Billing, payment_id: UUID) -> PaymentView:

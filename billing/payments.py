@@ -22,13 +22,13 @@ from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay
 from billing.purchases import give_pack, give_top_up
 from billing.recharge_rows import note_recharge_declined, note_recharge_paid, suspend_recharge
 from billing.services import Billing
-from billing.subscription_rows import lock_wallet, subscription_by_id
+from billing.subscription_rows import lock_wallet, price_by_id, subscription_by_id
 from billing.views import PaymentView
 from kit import clock
 from kit.ids import encode_id
 from kit.money import usd_micro_text
 from models.database import transaction
-from models.enums import PaymentPurpose, PaymentStatus
+from models.enums import PaymentPurpose, PaymentStatus, PricePeriod
 from models.pool import PoolConnection
 
 DECIDED: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
@@ -57,7 +57,7 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
         changed = await _effect(conn, billing, payment, wallet_id, at)
         if changed:
             await mark_applied(conn, payment.id, now)
-            if payment.purpose is not PaymentPurpose.SUBSCRIPTION:
+            if payment.purpose is not PaymentPurpose.SUBSCRIPTION or await _is_bought(billing, payment):
                 await note_invoice_due(conn, payment, now)
             await give_due_grants(conn, billing, payment)
         else:
@@ -149,6 +149,13 @@ async def _effect(conn: PoolConnection, billing: Billing, payment: Payment, wall
             await give_top_up(conn, billing, payment, wallet_id, at)
             await note_recharge_paid(conn, payment.workspace_id, clock.now())
     return True
+
+
+async def _is_bought(billing: Billing, payment: Payment) -> bool:
+    """A lifetime, which no subscription at the provider writes an invoice of."""
+    return (
+        payment.price_id is not None and (await price_by_id(billing, payment.price_id)).period is PricePeriod.LIFETIME
+    )
 
 
 async def _locked(conn: PoolConnection, payment_id: UUID) -> tuple[Payment, UUID]:

@@ -10,6 +10,7 @@ from billing.errors import NoSubscription, UnknownWorkspace
 from billing.payment_port import PriceChange
 from billing.rules.proration import ChangeKind, Offer, change_kind, credits_due_micro, money_due_micro
 from billing.rules.subscription_states import ENDED, TRIALING
+from billing.rules.subscription_steps import Life
 from billing.services import Billing
 from billing.subscribing import offer_of
 from billing.subscription_rows import live_subscription, lock_wallet
@@ -41,7 +42,6 @@ async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -
     """What `change_plan` to this price would do now. Raises UnknownPrice, UnknownWorkspace, NoSubscription, Unavailable."""
     snapshot = billing.catalog.current
     offer = offer_of(snapshot, workspace_id, price_id)
-    now = clock.now().replace(microsecond=0)
     async with transaction(billing.database) as conn:
         if await lock_wallet(conn, workspace_id) is None:
             raise UnknownWorkspace
@@ -52,26 +52,30 @@ async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -
     life = live.life
     if life.status in ENDED:
         raise NoSubscription
+    at = moment_of_change(life, None)
     kind = change_kind(Offer(snapshot.plans_by_id[life.price.plan_id], life.price), offer)
     amount = offer.price.amount_usd_micro
     if kind is ChangeKind.CHECKOUT:
         granted = 0 if offer.price.credits is None else offer.price.credits.amount_micro
-        return ChangePreview(kind, now, amount, granted, None, amount)
+        return ChangePreview(kind, at, amount, granted, None, amount)
     if kind is not ChangeKind.AT_ONCE:
-        return ChangePreview(kind, now, 0, 0, life.period_end, amount)
-    due = money_due_micro(life.anchor_at, life.price, offer.price, now, trial=life.status is TRIALING)
+        return ChangePreview(kind, at, 0, 0, life.period_end, amount)
+    due = money_due_micro(life.anchor_at, life.price, offer.price, at, trial=life.status is TRIALING)
     if due and billing.payments.configured:
-        order = PriceChange("preview", workspace_id, live.id, live.id, price_id, due, now)
+        order = PriceChange("preview", workspace_id, live.id, live.id, price_id, due, at)
         due = await billing.payments.preview_price(order)
-    added = credits_due_micro(life.anchor_at, life.price, offer.price, now, life.period_end)
-    return ChangePreview(kind, now, due, added, life.period_end, amount)
+    added = credits_due_micro(life.anchor_at, life.price, offer.price, at, life.period_end)
+    return ChangePreview(kind, at, due, added, life.period_end, amount)
 
 
-def require_recent(at: datetime | None) -> datetime:
-    """The instant of a change: that of its preview, or now. InvalidInput for another one."""
+def moment_of_change(life: Life, previewed_at: datetime | None) -> datetime:
+    """The instant of a change's proration, for its preview and its deed alike: that of the preview, or now.
+
+    In whole seconds, as payment providers count, and not before the period under way. InvalidInput for an instant that
+    no preview of the last ten minutes can have shown.
+    """
     now = clock.now()
-    if at is None:
-        return now
-    if not now - PREVIEW_LIFE <= at <= now:
+    latest = max(now, life.period_start)
+    if previewed_at is not None and not now - PREVIEW_LIFE <= previewed_at <= latest:
         raise InvalidInput("this preview is older than ten minutes; ask for another", field=["proratedAt"])
-    return at
+    return max((previewed_at or now).replace(microsecond=0), life.period_start)

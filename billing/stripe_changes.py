@@ -1,10 +1,11 @@
 """Raises a subscription's price at Stripe now, for the prorated difference, and tells beforehand what that will be."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Declined, Pending, PriceChange
-from billing.rules.stripe_values import entries, id_of, instant, part, required_id, text, usd_micro
+from billing.rules.stripe_values import entries, id_of, instant, number, part, required_id, text, usd_micro
 from billing.stripe_charges import charge, failure_of, is_old, read_intent
 from billing.stripe_client import StripeAway, StripeDeclined, StripeJson, StripeRefused
 from billing.stripe_link import StripeLink, customer_of
@@ -14,8 +15,12 @@ from kit import clock
 from models.database import connection
 from models.enums import PaymentPurpose
 
-_STRIPE_ID: Final = "SELECT stripe_subscription_id FROM subscriptions WHERE id = $1"
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+"""By so much at most a period begins later at Stripe than here; one that begins later still is another one."""
+
+_AT_STRIPE: Final = "SELECT stripe_subscription_id, current_period_start FROM subscriptions WHERE id = $1"
 _AMOUNT: Final = "UPDATE payments SET amount_usd_micro = $2 WHERE id = $1 AND applied_at IS NULL AND $2 > 0"
+_MOMENT: Final = "UPDATE payments SET created_at = $2 WHERE id = $1 AND applied_at IS NULL"
 _EXPAND: Final = ["latest_invoice.payments"]
 
 
@@ -29,10 +34,10 @@ async def change_price(link: StripeLink, order: PriceChange) -> ChargeResult:
         if order.payment_id is None:
             await tell_subscription(link, order.subscription_id)
             return Pending()
-        stripe_id = await _stripe_id(link, order.subscription_id)
+        stripe_id, begun_at = await _at_stripe(link, order.subscription_id)
         if stripe_id is None:
             return await charge(link, _as_charge(order, order.payment_id))
-        return await _raise(link, order, order.payment_id, stripe_id)
+        return await _raise(link, order, order.payment_id, stripe_id, begun_at)
     except StripeAway:
         return Pending()
     except StripeDeclined as declined:
@@ -43,13 +48,14 @@ async def change_price(link: StripeLink, order: PriceChange) -> ChargeResult:
 
 async def preview_change(link: StripeLink, order: PriceChange) -> int:
     """What `change_price` would charge for the same order, in micro-dollars. Raises StripeAway, StripeRefused."""
-    stripe_id = await _stripe_id(link, order.subscription_id)
+    stripe_id, begun_at = await _at_stripe(link, order.subscription_id)
     if stripe_id is None:
         return order.amount_usd_micro
     customer = await customer_of(link, order.workspace_id)
     price = await price_id_of(link, order.price_id)
     found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
-    item_id = required_id(item_of(found))
+    item = item_of(found)
+    item_id, moment = required_id(item), _moment(order, begun_at, item)
     preview = await link.stripe.call(
         lambda v1: v1.invoices.create_preview_async(
             {
@@ -58,7 +64,7 @@ async def preview_change(link: StripeLink, order: PriceChange) -> int:
                 "subscription_details": {
                     "items": [{"id": item_id, "price": price}],
                     "proration_behavior": "always_invoice",
-                    "proration_date": int(order.at.timestamp()),
+                    "proration_date": moment,
                 },
             }
         )
@@ -107,13 +113,19 @@ def intent_of(invoice: StripeJson) -> str | None:
     return None
 
 
-async def _raise(link: StripeLink, order: PriceChange, payment_id: UUID, stripe_id: str) -> ChargeResult:
+async def _raise(
+    link: StripeLink, order: PriceChange, payment_id: UUID, stripe_id: str, begun_at: datetime
+) -> ChargeResult:
     if await is_old(link, payment_id):
         return Pending()  # the reconciler finds out what became of it
     price = await price_id_of(link, order.price_id)
     found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
     await release_schedule(link, found)
-    item_id = required_id(item_of(found))
+    item = item_of(found)
+    item_id, moment = required_id(item), _moment(order, begun_at, item)
+    if moment > int(order.at.timestamp()):  # before it is asked for: its invoice is found by this instant
+        async with connection(link.database) as conn:
+            await conn.execute(_MOMENT, payment_id, datetime.fromtimestamp(moment, UTC))
     changed = await link.stripe.call(
         lambda v1: v1.subscriptions.update_async(
             stripe_id,
@@ -121,13 +133,24 @@ async def _raise(link: StripeLink, order: PriceChange, payment_id: UUID, stripe_
                 "items": [{"id": item_id, "price": price}],
                 "proration_behavior": "always_invoice",
                 "payment_behavior": "pending_if_incomplete",
-                "proration_date": int(order.at.timestamp()),
+                "proration_date": moment,
                 "expand": _EXPAND,
             },
             {"idempotency_key": order.key},
         )
     )
     return await result_of_change(link, payment_id, part(changed, "latest_invoice"))
+
+
+def _moment(order: PriceChange, begun_at: datetime, item: StripeJson) -> int:
+    """Of the proration: the order's; where our clock is behind Stripe's, the beginning of the same period there.
+
+    For another period, which has begun meanwhile, the order stays as it was agreed to, and Stripe refuses it.
+    """
+    at, begun = int(order.at.timestamp()), int(begun_at.timestamp())
+    start = number(item, "current_period_start") or 0
+    same = begun <= at and start - begun <= _CLOCKS_DIFFER.total_seconds()
+    return max(at, start) if same else at
 
 
 def _as_charge(order: PriceChange, payment_id: UUID) -> Charge:
@@ -141,6 +164,9 @@ def _as_charge(order: PriceChange, payment_id: UUID) -> Charge:
     )
 
 
-async def _stripe_id(link: StripeLink, subscription_id: UUID) -> str | None:
+async def _at_stripe(link: StripeLink, subscription_id: UUID) -> tuple[str | None, datetime]:
+    """Its id there, if Stripe renews it, and since when the period under way is ours."""
     async with connection(link.database) as conn:
-        return await conn.fetchval(_STRIPE_ID, subscription_id)
+        row = await conn.fetchrow(_AT_STRIPE, subscription_id)
+    assert row is not None, "subscriptions are never deleted"
+    return row["stripe_subscription_id"], row["current_period_start"]

@@ -6,10 +6,12 @@ from uuid import UUID
 
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Declined, Pending
 from billing.rules.stripe_values import cents_of, id_of, instant, our_id, part, required_id, text
-from billing.stripe_client import StripeAway, StripeDeclined, StripeJson, StripeRefused
+from billing.stripe_client import ChargeParams, StripeAway, StripeDeclined, StripeJson, StripeRefused
+from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
 from kit import clock
 from models.database import connection
+from models.enums import PaymentPurpose
 
 _METHOD: Final = """SELECT stripe_payment_method_id, kind FROM payment_methods
     WHERE workspace_id = $1 AND is_default AND removed_at IS NULL"""
@@ -34,6 +36,8 @@ async def charge(link: StripeLink, order: Charge) -> ChargeResult:
             return await _already(link, customer, order, "no_payment_method")
         if await is_old(link, order.payment_id):
             return await _already(link, customer, order, "never_sent")
+        if order.purpose is PaymentPurpose.SUBSCRIPTION:
+            await close_others(link, order.workspace_id, order.payment_id)
         intent = await _create(link, order, customer, method["stripe_payment_method_id"], method["kind"])
     except StripeDeclined as declined:
         return await _declined(link, order, declined)
@@ -115,41 +119,21 @@ async def give_back(link: StripeLink, payment_id: UUID | None, intent: StripeJso
 
 async def _create(link: StripeLink, order: Charge, customer: str, method: str, kind: str) -> StripeJson:
     metadata = {"payment_id": str(order.payment_id), "workspace_id": str(order.workspace_id)}
-    amount = cents_of(order.amount_usd_micro)
+    params: ChargeParams = {
+        "amount": cents_of(order.amount_usd_micro),
+        "currency": "usd",
+        "customer": customer,
+        "payment_method": method,
+        "allowed_payment_method_types": [kind],
+        "confirm": True,
+        "metadata": metadata,
+        "expand": ["latest_charge"],
+    }
     if order.off_session:
-        return await link.stripe.call(
-            lambda v1: v1.payment_intents.create_async(
-                {
-                    "amount": amount,
-                    "currency": "usd",
-                    "customer": customer,
-                    "payment_method": method,
-                    "allowed_payment_method_types": [kind],
-                    "confirm": True,
-                    "off_session": True,
-                    "error_on_requires_action": True,
-                    "metadata": metadata,
-                    "expand": ["latest_charge"],
-                },
-                {"idempotency_key": order.key},
-            )
-        )
-    return await link.stripe.call(
-        lambda v1: v1.payment_intents.create_async(
-            {
-                "amount": amount,
-                "currency": "usd",
-                "customer": customer,
-                "payment_method": method,
-                "allowed_payment_method_types": [kind],
-                "confirm": True,
-                "return_url": order.return_url or link.return_url,
-                "metadata": metadata,
-                "expand": ["latest_charge"],
-            },
-            {"idempotency_key": order.key},
-        )
-    )
+        params["off_session"] = params["error_on_requires_action"] = True
+    else:
+        params["return_url"] = order.return_url or link.return_url
+    return await link.stripe.call(lambda v1: v1.payment_intents.create_async(params, {"idempotency_key": order.key}))
 
 
 async def _declined(link: StripeLink, order: Charge, declined: StripeDeclined) -> ChargeResult:

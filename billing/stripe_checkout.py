@@ -6,33 +6,33 @@ from uuid import UUID
 from billing.errors import UnknownPack
 from billing.payment_port import Checkout
 from billing.rules.stripe_values import cents_of, required_id, text
-from billing.stripe_client import StripeAway, StripeJson, StripeRefused
+from billing.stripe_client import PageParams, StripeAway, StripeJson
+from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
 from billing.stripe_prices import RECURRING, pack_price_id_of, price_id_of
 from kit import clock
-from models.database import connection, transaction
+from models.database import transaction
 from models.enums import PaymentPurpose
 
 _SAVE_PAGE: Final = "UPDATE payments SET stripe_checkout_id = $2, updated_at = $3 WHERE id = $1"
-_OTHER_PAGES: Final = """SELECT stripe_checkout_id FROM payments WHERE workspace_id = $1 AND purpose = 'SUBSCRIPTION'
-    AND stripe_checkout_id IS NOT NULL AND applied_at IS NULL AND status IN ('PENDING', 'ACTION_REQUIRED')
-    AND id IS DISTINCT FROM $2"""
 
 
 async def open_checkout(link: StripeLink, order: Checkout) -> str:
-    """The page for a payment, or for a trial's card. A subscription's earlier pages are closed: one of them is paid.
+    """The page for a payment, or for a trial's card. A subscription's earlier ones are closed: one is paid.
 
     Raises StripeAway; StripeRefused where the request is wrong.
     """
     customer = await customer_of(link, order.workspace_id)
     if order.purpose is PaymentPurpose.SUBSCRIPTION:
-        await _close_other_pages(link, order)
-    metadata = _metadata(order)
-    success, cancel = order.success_url or link.paid_url, order.cancel_url or order.success_url or link.return_url
+        await close_others(link, order.workspace_id, order.payment_id)
+    params = _common(link, order, customer)
     if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
-        session = await _subscription_page(link, order, customer, metadata, success, cancel)
+        params |= await _of_subscription(link, order)
     else:
-        session = await _payment_page(link, order, customer, metadata, success, cancel)
+        params |= await _of_payment(link, order)
+    session = await link.stripe.call(
+        lambda v1: v1.checkout.sessions.create_async(params, {"idempotency_key": order.key})
+    )
     if order.payment_id is not None:
         async with transaction(link.database) as conn:
             await conn.execute(_SAVE_PAGE, order.payment_id, required_id(session), clock.now())
@@ -69,68 +69,52 @@ async def open_portal(link: StripeLink, workspace_id: UUID, return_url: str) -> 
     return _url(session)
 
 
-async def _subscription_page(
-    link: StripeLink, order: Checkout, customer: str, metadata: dict[str, str], success: str, cancel: str
-) -> StripeJson:
+def _common(link: StripeLink, order: Checkout, customer: str) -> PageParams:
+    """What every page has on which something is bought."""
+    return {
+        "customer": customer,
+        "client_reference_id": str(order.workspace_id),
+        "success_url": order.success_url or link.paid_url,
+        "cancel_url": order.cancel_url or order.success_url or link.return_url,
+        "ui_mode": "hosted_page",
+        "metadata": _metadata(order),
+        "customer_update": {"name": "auto", "address": "auto"},
+        "tax_id_collection": {"enabled": True},
+    }
+
+
+async def _of_subscription(link: StripeLink, order: Checkout) -> PageParams:
     assert order.price_id is not None, "a subscription has a price"
-    price = await price_id_of(link, order.price_id)
-    return await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(
-            {
-                "mode": "subscription",
-                "customer": customer,
-                "client_reference_id": str(order.workspace_id),
-                "line_items": [{"price": price, "quantity": 1}],
-                "success_url": success,
-                "cancel_url": cancel,
-                "ui_mode": "hosted_page",
-                "metadata": metadata,
-                "customer_update": {"name": "auto", "address": "auto"},
-                "tax_id_collection": {"enabled": True},
-                "payment_method_collection": "always",
-                "subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}
-                if order.trial_days
-                else {"metadata": metadata},
-            },
-            {"idempotency_key": order.key},
-        )
-    )
+    metadata = _metadata(order)
+    return {
+        "mode": "subscription",
+        "line_items": [{"price": await price_id_of(link, order.price_id), "quantity": 1}],
+        "payment_method_collection": "always",
+        "subscription_data": {"metadata": metadata, "trial_period_days": order.trial_days}
+        if order.trial_days
+        else {"metadata": metadata},
+    }
 
 
-async def _payment_page(
-    link: StripeLink, order: Checkout, customer: str, metadata: dict[str, str], success: str, cancel: str
-) -> StripeJson:
-    price = await _single_price(link, order)
-    return await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(
-            {
-                "mode": "payment",
-                "customer": customer,
-                "client_reference_id": str(order.workspace_id),
-                "line_items": [
-                    {"price": price, "quantity": 1}
-                    if price is not None
-                    else {
-                        "price_data": {
-                            "currency": "usd",
-                            "unit_amount": cents_of(order.amount_usd_micro),
-                            "product_data": {"name": "Credits"},
-                        },
-                        "quantity": 1,
-                    }
-                ],
-                "success_url": success,
-                "cancel_url": cancel,
-                "ui_mode": "hosted_page",
-                "metadata": metadata,
-                "customer_update": {"name": "auto", "address": "auto"},
-                "tax_id_collection": {"enabled": True},
-                "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
-                "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
-            },
-            {"idempotency_key": order.key},
-        )
-    )
+async def _of_payment(link: StripeLink, order: Checkout) -> PageParams:
+    price, metadata = await _single_price(link, order), _metadata(order)
+    return {
+        "mode": "payment",
+        "line_items": [
+            {"price": price, "quantity": 1}
+            if price is not None
+            else {
+                "price_data": {
+                    "currency": "usd",
+                    "unit_amount": cents_of(order.amount_usd_micro),
+                    "product_data": {"name": "Credits"},
+                },
+                "quantity": 1,
+            }
+        ],
+        "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
+        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
+    }
 
 
 async def _single_price(link: StripeLink, order: Checkout) -> str | None:
@@ -152,17 +136,6 @@ async def _recurs(link: StripeLink, price_id: UUID | None) -> bool:
     if price_id is not None and price_id not in snapshot.prices_by_id:
         snapshot = await link.catalog.reload()
     return price_id is not None and snapshot.prices_by_id[price_id].period in RECURRING
-
-
-async def _close_other_pages(link: StripeLink, order: Checkout) -> None:
-    """What cannot be closed is paid or over already; then the payment of the page says so itself."""
-    async with connection(link.database) as conn:
-        pages = [row[0] for row in await conn.fetch(_OTHER_PAGES, order.workspace_id, order.payment_id)]
-    for page in pages:
-        try:
-            await link.stripe.call(lambda v1, page=page: v1.checkout.sessions.expire_async(page))
-        except StripeRefused:
-            continue
 
 
 def _metadata(order: Checkout) -> dict[str, str]:

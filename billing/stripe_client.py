@@ -8,12 +8,17 @@ import aiohttp
 import orjson
 import stripe
 from stripe._v1_services import V1Services
+from stripe.params import PaymentIntentCreateParams
+from stripe.params.checkout import SessionCreateParams
 
 from billing.rules.stripe_values import StripeJson, part, text
 from kit.errors import Unavailable
 
 V1 = V1Services
 """The services of Stripe's API, for the types of requests built in other files."""
+
+ChargeParams = PaymentIntentCreateParams
+PageParams = SessionCreateParams
 
 RETRIES: Final = 2
 """The library's own repeats after a lost connection or a 409; it sends the same idempotency key again."""

@@ -8,8 +8,10 @@ from uuid import UUID
 from billing.advance import advance, change
 from billing.catalog import Snapshot
 from billing.errors import AlreadySubscribed, NoSubscription, PaymentsNotConfigured, UnknownPrice, UnknownWorkspace
+from billing.lifetimes import charge_lifetime, require_chargeable, require_lifetime
+from billing.paying import open_page
 from billing.payment_port import Checkout
-from billing.payment_rows import note_payment, open_payment, payment_by_id
+from billing.payment_rows import open_payment, payment_by_id
 from billing.rules.proration import Offer
 from billing.rules.subscription_states import INCOMPLETE, TRIALING, Event, target_of
 from billing.rules.subscription_steps import Life, begin_period, begin_trial, ended
@@ -58,28 +60,36 @@ async def subscribe(
     idempotency_key: str,
     success_url: str | None = None,
     cancel_url: str | None = None,
+    saved_method: bool = False,
     note: Note = unnoted,
 ) -> Subscribed:
     """Subscribe a workspace to a price (A1, B8, C1). A checkout that was not paid makes room for this one.
 
-    Raises UnknownPrice, UnknownWorkspace, AlreadySubscribed, PaymentsNotConfigured, IdempotencyKeyReused.
+    `saved_method`: charge a lifetime to the saved method at once, in the place of a page; a decline is in the payment's
+    view. Raises UnknownPrice, UnknownWorkspace, AlreadySubscribed, PaymentsNotConfigured, IdempotencyKeyReused;
+    PaymentMethodRequired, ChangeRefused and InvalidInput for a saved method.
     """
     offer = offer_of(billing.catalog.current, workspace_id, price_id)
+    if saved_method:
+        require_lifetime(offer.price)
     if offer.price.period is not PricePeriod.FREE and not billing.payments.configured:
         raise PaymentsNotConfigured
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        begun = await _begin(conn, billing, workspace_id, offer)
+        begun = await _begin(conn, billing, workspace_id, offer, saved_method=saved_method)
         subject = UUID(str(begun["subscription_id"]))
         await note(conn, "subscription.begin", "subscription", subject, {"price": code_of(offer)})
         return begun
 
-    digest = input_digest(price_id, success_url, cancel_url)
+    digest = input_digest(price_id, success_url, cancel_url, *(("saved",) if saved_method else ()))
     answer = await run_once(billing.database, workspace_id, idempotency_key, SUBSCRIBE, digest, effect)
     subscription_id = UUID(str(answer["subscription_id"]))
+    payment_id = UUID(str(answer["payment_id"])) if answer["payment_id"] else None
+    if saved_method and payment_id is not None:
+        payment = await charge_lifetime(billing, payment_id, success_url)
+        return Subscribed(await view_of(billing, subscription_id), payment.action_url, payment)
     url = None
-    if answer["trial_days"] or answer["payment_id"]:
-        payment_id = UUID(str(answer["payment_id"])) if answer["payment_id"] else None
+    if answer["trial_days"] or payment_id is not None:
         url = await _page(billing, workspace_id, subscription_id, offer.price, payment_id, success_url, cancel_url)
     return Subscribed(await view_of(billing, subscription_id), url)
 
@@ -113,7 +123,7 @@ async def begin_free(
 async def open_price_payment(
     conn: PoolConnection, workspace_id: UUID, subscription_id: UUID, price: PriceView, now: datetime
 ) -> UUID:
-    """The payment of the first period of a price, to be made in a checkout."""
+    """The payment of the first period of a price, to be made in a checkout, or a lifetime's with the saved method."""
     return await open_payment(
         conn,
         workspace_id,
@@ -167,7 +177,9 @@ async def view_of(billing: Billing, subscription_id: UUID) -> SubscriptionView:
     return subscription_view(found)
 
 
-async def _begin(conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer) -> dict[str, object]:
+async def _begin(
+    conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer, *, saved_method: bool
+) -> dict[str, object]:
     wallet_id = await lock_wallet(conn, workspace_id)
     if wallet_id is None:
         raise UnknownWorkspace
@@ -180,6 +192,8 @@ async def _begin(conn: PoolConnection, billing: Billing, workspace_id: UUID, off
     if not paid:
         subscription = await begin_free(conn, billing, snapshot, workspace_id, wallet_id, price)
         return {"subscription_id": str(subscription.id), "payment_id": None, "trial_days": 0}
+    if saved_method:
+        await require_chargeable(conn, workspace_id, now)
     if live is not None:  # the free plan stays until the other one is paid
         payment_id = await open_price_payment(conn, workspace_id, live.id, price, now)
         return {"subscription_id": str(live.id), "payment_id": str(payment_id), "trial_days": 0}
@@ -228,21 +242,16 @@ async def _page(
         return payment.action_url
     if payment is None and (subscription is None or subscription.life.status is TRIALING):
         return None
-    url = await billing.payments.open_checkout(
-        Checkout(
-            key=f"checkout:{payment_id or subscription_id}",
-            workspace_id=workspace_id,
-            purpose=PaymentPurpose.SUBSCRIPTION,
-            payment_id=payment_id,
-            amount_usd_micro=price.amount_usd_micro if payment_id else 0,
-            subscription_id=subscription_id,
-            price_id=price.id,
-            trial_days=0 if payment_id else price.trial_days,
-            success_url=success_url,
-            cancel_url=cancel_url,
-        )
+    order = Checkout(
+        key=f"checkout:{payment_id or subscription_id}",
+        workspace_id=workspace_id,
+        purpose=PaymentPurpose.SUBSCRIPTION,
+        payment_id=payment_id,
+        amount_usd_micro=price.amount_usd_micro if payment_id else 0,
+        subscription_id=subscription_id,
+        price_id=price.id,
+        trial_days=0 if payment_id else price.trial_days,
+        success_url=success_url,
+        cancel_url=cancel_url,
     )
-    if payment_id is not None:
-        async with transaction(billing.database) as conn:
-            await note_payment(conn, payment_id, clock.now(), action_url=url)
-    return url
+    return await open_page(billing, order)

@@ -10,11 +10,13 @@ from billing.advance import advance, change
 from billing.catalog import Snapshot
 from billing.errors import ChangeRefused, NoSubscription, NothingToResume, PaymentsNotConfigured, UnknownWorkspace
 from billing.grants import take_back_cycle
+from billing.lifetimes import charge_lifetime, require_chargeable, require_lifetime
+from billing.paying import open_page
 from billing.payment_port import Checkout, PriceChange
-from billing.payment_rows import note_payment, open_payment, payment_by_id, payment_view
+from billing.payment_rows import open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
-from billing.previews import require_recent
+from billing.previews import moment_of_change
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
 from billing.rules.subscription_steps import ended, with_cancel
@@ -42,6 +44,7 @@ RESUME: Final = "resume_subscription"
 _OPEN_CHANGE: Final = """SELECT true FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
     AND status IN ('PENDING', 'ACTION_REQUIRED') AND created_at > $2 LIMIT 1"""
 _CHANGE_LIFE: Final = timedelta(hours=23)
+_LIFETIME: Final = "LIFETIME"  # a kind of change: bought with the saved method
 _NO_INPUT: Final = b""
 
 
@@ -70,23 +73,29 @@ async def change_plan(
     *,
     idempotency_key: str,
     prorated_at: datetime | None = None,
+    saved_method: bool = False,
     note: Note = unnoted,
 ) -> Subscribed:
     """Another price: an upgrade at once for the difference, anything else at the period's end (B8).
 
     Asking for the present price takes back what was scheduled. A decline is in the payment's view: its status and
-    failure code. `prorated_at`: the instant of a preview, for its money. Raises UnknownPrice, NoSubscription,
-    ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused; InvalidInput for a preview that is too old.
+    failure code. `prorated_at`: the instant of a preview, for its money. `saved_method`: charge a lifetime to the saved
+    method at once, in the place of a page. Raises UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured,
+    PaymentMethodRequired, IdempotencyKeyReused; InvalidInput for a preview that is too old, and for a saved method
+    with another price than a lifetime.
     """
     offer = offer_of(billing.catalog.current, workspace_id, price_id)
+    if saved_method:
+        require_lifetime(offer.price)
 
     async def effect(conn: PoolConnection) -> dict[str, object]:
-        decided = await _change(conn, billing, workspace_id, offer, require_recent(prorated_at))
+        decided = await _change(conn, billing, workspace_id, offer, prorated_at, saved_method=saved_method)
         facts = {"price": code_of(offer), "change": str(decided.kind)}
         await note(conn, "subscription.change", "subscription", decided.subscription_id, facts)
         return decided.stored()
 
-    digest = input_digest(price_id) if prorated_at is None else input_digest(price_id, prorated_at)
+    told = [prorated_at] if prorated_at is not None else []
+    digest = input_digest(price_id, *told, *(("saved",) if saved_method else ()))
     stored = await run_once(billing.database, workspace_id, idempotency_key, CHANGE_PLAN, digest, effect)
     payment_id = UUID(str(stored["payment_id"])) if stored["payment_id"] else None
     subscription_id = UUID(str(stored["subscription_id"]))
@@ -160,10 +169,19 @@ async def end_now(billing: Billing, subscription_id: UUID) -> SubscriptionView:
     return await view_of(billing, subscription_id)
 
 
-async def _change(conn: PoolConnection, billing: Billing, workspace_id: UUID, offer: Offer, at: datetime) -> _Answer:
+async def _change(
+    conn: PoolConnection,
+    billing: Billing,
+    workspace_id: UUID,
+    offer: Offer,
+    previewed_at: datetime | None,
+    *,
+    saved_method: bool,
+) -> _Answer:
     current, snapshot = await _current(conn, billing, workspace_id)
     await require_on_offer(conn, offer.price)
     life, now = current.life, clock.now()
+    at = moment_of_change(life, previewed_at)
     if life.status in {INCOMPLETE, PAST_DUE}:
         raise ChangeRefused("pay for the present plan first, or cancel it")
     if life.cancel_at_period_end:
@@ -181,12 +199,14 @@ async def _change(conn: PoolConnection, billing: Billing, workspace_id: UUID, of
     if kind is ChangeKind.IMPOSSIBLE:
         raise ChangeRefused("a lifetime plan can only be changed to a higher lifetime plan")
     if kind is ChangeKind.CHECKOUT:
+        if saved_method:
+            await require_chargeable(conn, workspace_id, now)
         payment_id = await open_price_payment(conn, workspace_id, current.id, offer.price, now)
-        return _Answer(current.id, kind, payment_id, offer.price.amount_usd_micro)
+        return _Answer(current.id, _LIFETIME if saved_method else kind, payment_id, offer.price.amount_usd_micro)
     if kind is ChangeKind.SCHEDULED:
         await change(conn, billing, snapshot, current, current.with_life(replace(life, scheduled=offer.price)))
         return _Answer(current.id, kind, None, 0)
-    return await _upgrade(conn, billing, snapshot, current, offer, max(at, life.period_start))
+    return await _upgrade(conn, billing, snapshot, current, offer, at)
 
 
 async def _upgrade(
@@ -233,14 +253,13 @@ async def _tell_provider(
         return None
     if payment.applied_at is not None or payment.status is PaymentStatus.FAILED or payment.action_url is not None:
         return payment_view(payment)
+    if answer.kind == _LIFETIME:
+        return await charge_lifetime(billing, payment.id)
     if answer.kind == ChangeKind.CHECKOUT:
         key = f"checkout:{payment.id}"
         purpose, amount = PaymentPurpose.SUBSCRIPTION, payment.amount_usd_micro
         page = Checkout(key, workspace_id, purpose, payment.id, amount, answer.subscription_id, price.id)
-        url = await billing.payments.open_checkout(page)
-        async with transaction(billing.database) as conn:
-            await note_payment(conn, payment.id, clock.now(), action_url=url)
-        return replace(payment_view(payment), action_url=url)
+        return replace(payment_view(payment), action_url=await open_page(billing, page))
     order = PriceChange(
         f"change:{payment.id}",
         workspace_id,

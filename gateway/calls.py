@@ -5,7 +5,7 @@ given only after its settlement is committed, or journalled on local disk where 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -98,24 +98,33 @@ class Calls:
             refusals=((refusal.code, refusal.message, refusal.field),),
         )
 
-    async def call(self, caller: Caller, request: CallRequest) -> CallResult:
-        """The settled answer.
+    async def call(
+        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
+    ) -> CallResult:
+        """The settled answer. `passed` is awaited before anything is held: what else must let the call pass.
 
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free, StorageFull
         where there is no room for files that are to be kept.
         """
-        admitted = await self.admitted(caller, request)
+        admitted = await self.admitted(caller, request, passed)
         return await self._in_flight.answer_of(self._run(admitted))
 
-    async def admitted(self, caller: Caller, request: CallRequest) -> Admitted:
-        """The call's terms, see gateway.offers.Offers.admit; one that is to fit is told what its wallet can pay."""
+    async def admitted(
+        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
+    ) -> Admitted:
+        """The call's terms, see gateway.offers.Offers.admit; one that is to fit is told what its wallet can pay.
+
+        `passed`: see `call`.
+        """
         at, spendable = now(), None
         if request.fit:
             spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
             if request.max_credits_micro is not None:
                 spendable = min(spendable, request.max_credits_micro)
-        return await self.offers.admit_traced(self.tracing, caller, request, at, spendable_micro=spendable)
+        return await self.offers.admit_traced(
+            self.tracing, caller, request, at, spendable_micro=spendable, passed=passed
+        )
 
     async def earlier(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
         """The answer of an earlier call of this caller, waited for while it runs; None where there is none to give.

@@ -1,6 +1,6 @@
 """Everything that can be called by name: the catalog's models, published ones, and chains of either, with their terms."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -72,12 +72,15 @@ class Offers:
         at: datetime,
         *,
         spendable_micro: int | None = None,
+        passed: Callable[[], Awaitable[None]] | None = None,
     ) -> Admitted:
-        """As `admit`, and the call's trace begins; whoever runs the call enters it."""
+        """As `admit`, and the call's trace begins; whoever runs the call enters it. `passed` is awaited at the end."""
         trace = tracing.begin(caller, request)
         try:
             with trace.step(Step.ADMISSION):
                 admitted = await self.admit(caller, request, at, trace, spendable_micro=spendable_micro)
+            if passed is not None:
+                await passed()
         except BaseException as error:
             trace.__exit__(type(error), error, None)
             raise

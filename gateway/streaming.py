@@ -7,6 +7,7 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -93,13 +94,15 @@ class Streams:
         self._followable: dict[UUID, CallStream] = {}
         """Running calls with an idempotency key, by call."""
 
-    async def open(self, caller: Caller, request: CallRequest) -> CallStream:
+    async def open(
+        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
+    ) -> CallStream:
         """The stream, once the provider has sent its first chunk: until then a failure is an ordinary refusal.
 
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
-        Raises what gateway.calls.Calls.call raises.
+        `passed` and what is raised: see gateway.calls.Calls.call.
         """
-        admitted = await self._calls.admitted(caller, request)
+        admitted = await self._calls.admitted(caller, request, passed)
         stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, Protocol
@@ -74,6 +74,13 @@ class ScriptLink(Protocol):
         """The script's answer; LinkDown when there is none in time."""
         ...
 
+    def begin(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Awaitable[list[int]]:
+        """The same, asked for at once, so that other work is done until the answer is awaited, once.
+
+        Raises LinkDown where it cannot be asked.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Give back what it holds open."""
         ...
@@ -133,7 +140,7 @@ class _Wire(asyncio.Protocol):
 class PipelineLink:
     """Runs scripts over one connection of its own, opened with the client's settings.
 
-    Calls made in one tick of the event loop go out together; the next may leave while their answers are awaited. A script
+    The first call goes out at once, and those of one tick of the event loop together while others are awaited. A script
     that the server does not know (it restarted) is loaded and the call repeated in the same breath.
     """
 
@@ -151,6 +158,10 @@ class PipelineLink:
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> list[int]:
         """The script's answer; LinkDown when there is none within the timeout."""
+        return await self.begin(script, keys, arguments)
+
+    def begin(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> asyncio.Future[list[int]]:
+        """See ScriptLink."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._adopt(loop)
@@ -160,7 +171,7 @@ class PipelineLink:
         command = _packed(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
         call = _Call(command, loop.create_future(), script, now_s + self._timeout_s)
         self._enqueue(loop, call)
-        return await call.answered
+        return call.answered
 
     async def aclose(self) -> None:
         """Close the connection; calls under way end in LinkDown."""
@@ -207,8 +218,8 @@ class PipelineLink:
         if outstanding >= MAX_OUTSTANDING:
             raise LinkDown("too many calls wait for Redis")
         self._waiting.append(call)
-        if len(self._waiting) >= BATCH and self._wire is not None:
-            self._write(self._wire)
+        if self._wire is not None and (outstanding == 0 or len(self._waiting) >= BATCH):
+            self._write(self._wire)  # where nothing is under way, nothing is won by waiting for the others of this tick
         elif not self._flush_due:
             self._flush_due = True
             loop.call_soon(self._flush)

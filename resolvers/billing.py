@@ -93,8 +93,12 @@ async def subscribe(
     idempotency_key: str,
     success_url: str | None,
     cancel_url: str | None,
+    saved_method: bool,
 ) -> Subscribed:
-    """Subscribe to a price. UnknownPrice, AlreadySubscribed, PaymentsNotConfigured, IdempotencyKeyReused."""
+    """Subscribe to a price. UnknownPrice, AlreadySubscribed, PaymentsNotConfigured, IdempotencyKeyReused.
+
+    With the saved method PaymentMethodRequired, ChangeRefused, InvalidInput.
+    """
     key = await _payer(context, workspace_id, idempotency_key)
     return await subscribing.subscribe(
         context.services.billing,
@@ -103,6 +107,7 @@ async def subscribe(
         idempotency_key=idempotency_key,
         success_url=checked_url(success_url, "success_url"),
         cancel_url=checked_url(cancel_url, "cancel_url"),
+        saved_method=saved_method,
         note=Noting(context.actor, key),
     )
 
@@ -114,8 +119,12 @@ async def change_plan(
     price_id: str,
     idempotency_key: str,
     prorated_at: datetime | None,
+    saved_method: bool,
 ) -> Subscribed:
-    """Another price. UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused."""
+    """Another price. UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused.
+
+    With the saved method PaymentMethodRequired, InvalidInput.
+    """
     key = await _payer(context, workspace_id, idempotency_key)
     return await subscriptions.change_plan(
         context.services.billing,
@@ -123,6 +132,7 @@ async def change_plan(
         price_key(price_id),
         idempotency_key=idempotency_key,
         prorated_at=prorated_at,
+        saved_method=saved_method,
         note=Noting(context.actor, key),
     )
 

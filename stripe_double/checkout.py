@@ -6,7 +6,7 @@ from stripe_double.customers import get_customer
 from stripe_double.endpoint import PAGE, Call, Endpoint, matching, page
 from stripe_double.errors import invalid, require_url
 from stripe_double.offered import only_offered
-from stripe_double.products import get_price, make_price, product_name
+from stripe_double.products import price_given, product_name
 from stripe_double.setup_intents import make_setup
 from stripe_double.subscription_creation import OFFERED
 from stripe_double.values import Json, part
@@ -113,11 +113,8 @@ def _line_items(world: World, params: Json) -> list[Json]:
     for position, wanted in enumerate(params.get("line_items") or []):
         where = f"line_items[{position}]"
         only_offered(wanted, "price", "price_data", "quantity", where=where)
-        if "price" in wanted:
-            price = get_price(world, wanted["price"], param=f"{where}[price]")
-        elif "price_data" in wanted:
-            price = make_price(world, wanted["price_data"])
-        else:
+        price = price_given(world, wanted, where=where)
+        if price is None:
             raise invalid("You must specify a price or price_data.", code="parameter_missing", param=f"{where}[price]")
         if price["type"] == "recurring" and params["mode"] == "payment":
             raise invalid("You specified `payment` mode but passed a recurring price. Either switch to `subscription` mode or"

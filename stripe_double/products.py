@@ -115,6 +115,20 @@ def get_price(world: World, key: str, *, param: str) -> Json:
     return price
 
 
+def price_given(world: World, wanted: Json, *, where: str) -> Json | None:
+    """The price of an item of a request, made on the spot where the item describes one; None where it names none."""
+    if "price" in wanted:
+        return get_price(world, wanted["price"], param=f"{where}[price]")
+    return make_price(world, wanted["price_data"]) if "price_data" in wanted else None
+
+
+def require_recurring(price: Json, *, where: str) -> None:
+    """ApiError 400 for a price that is paid once, as an item of a subscription."""
+    if price["type"] != "recurring":
+        raise invalid("The price specified is set to `type=one_time` but this field only accepts prices with"
+                      " `type=recurring`.", param=f"{where}[price]")  # fmt: skip
+
+
 def product_name(world: World, price: Json) -> str:
     """What the customer calls it."""
     name: str = world.get("product", price["product"])["name"]

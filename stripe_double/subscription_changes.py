@@ -6,7 +6,7 @@ from stripe_double.errors import invalid
 from stripe_double.invoice_lines import Line, date_text, period_line
 from stripe_double.offered import only_offered
 from stripe_double.periods import after, prorated
-from stripe_double.products import get_price, make_price, product_name
+from stripe_double.products import price_given, product_name, require_recurring
 from stripe_double.subscription_objects import items_of, period_of
 from stripe_double.values import Json
 from stripe_double.world import World
@@ -93,15 +93,9 @@ def _items(world: World, subscription: Json, wanted: list[Json]) -> tuple[NewIte
 
 
 def _price(world: World, wanted: Json, where: str) -> Json | None:
-    if "price" in wanted:
-        price = get_price(world, wanted["price"], param=f"{where}[price]")
-    elif "price_data" in wanted:
-        price = make_price(world, wanted["price_data"])
-    else:
-        return None
-    if price["type"] != "recurring":
-        raise invalid("The price specified is set to `type=one_time` but this field only accepts prices with"
-                      " `type=recurring`.", param=f"{where}[price]")  # fmt: skip
+    price = price_given(world, wanted, where=where)
+    if price is not None:
+        require_recurring(price, where=where)
     return price
 
 

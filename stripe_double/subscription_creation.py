@@ -9,7 +9,7 @@ from stripe_double.invoices import draft, finalize
 from stripe_double.offered import only_offered
 from stripe_double.payment_methods import require_attached
 from stripe_double.periods import after, prorated
-from stripe_double.products import get_price, make_price
+from stripe_double.products import price_given, require_recurring
 from stripe_double.subscription_billing import PENDING_FOR_S, period_lines
 from stripe_double.subscription_objects import TRIAL_WARNING_S, blank, make_item, set_period
 from stripe_double.values import Json, part
@@ -82,15 +82,10 @@ def _chosen(world: World, params: Json) -> list[tuple[Json, int]]:
     for position, wanted in enumerate(params.get("items") or []):
         where = f"items[{position}]"
         only_offered(wanted, "price", "price_data", "quantity", where=where)
-        if "price" in wanted:
-            price = get_price(world, wanted["price"], param=f"{where}[price]")
-        elif "price_data" in wanted:
-            price = make_price(world, wanted["price_data"])
-        else:
+        price = price_given(world, wanted, where=where)
+        if price is None:
             raise invalid("You must specify a price.", code="parameter_missing", param=f"{where}[price]")
-        if price["type"] != "recurring":
-            raise invalid("The price specified is set to `type=one_time` but this field only accepts prices with"
-                          " `type=recurring`.", param=f"{where}[price]")  # fmt: skip
+        require_recurring(price, where=where)
         chosen.append((price, wanted.get("quantity", 1)))
     if not chosen:
         raise invalid("Missing required param: items.", code="parameter_missing", param="items")

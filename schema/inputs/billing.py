@@ -9,6 +9,7 @@ from schema.scalars import Usd
 _WORKSPACE = "Which workspace"
 _KEY = "Your name for this request: sent again with it, it is done once"
 _BACK = "Where the hosted page leads back to"
+_SAVED = "Charge a lifetime price to the saved method at once; else it is paid on a hosted page"
 
 
 @strawberry.input(description="A price to subscribe to")
@@ -20,6 +21,7 @@ class SubscribeInput:
     idempotency_key: str = strawberry.field(description=_KEY)
     success_url: str | None = strawberry.field(default=strawberry.UNSET, description=f"{_BACK} when it is paid")
     cancel_url: str | None = strawberry.field(default=strawberry.UNSET, description=f"{_BACK} when it is not")
+    saved_method: bool = strawberry.field(default=False, description=_SAVED)
 
 
 @strawberry.input(description="Another price for a subscription")
@@ -35,6 +37,7 @@ class ChangePlanInput:
         default=strawberry.UNSET,
         description="The `proratedAt` of a `previewPlanChange` of the last ten minutes, to pay what it said",
     )
+    saved_method: bool = strawberry.field(default=False, description=_SAVED)
 
 
 @strawberry.input(description="A subscription to end with its period")

@@ -12,6 +12,7 @@ from billing.stripe_link import StripeLink
 from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
+from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan
 from billing.top_ups import add_credits
 from billing.transfers import request_transfer
@@ -28,9 +29,20 @@ async def page(billing: Billing, link: StripeLink, workspace_id: UUID, key: str)
     await add_credits(billing, workspace_id, 25 * MICRO, idempotency_key=key, checkout=True)
 
 
+async def lifetime(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    await subscribe(
+        billing, workspace_id, _price(billing, "studio", "lifetime"), idempotency_key=key, saved_method=True
+    )
+
+
+async def lifetime_over(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    price = _price(billing, "studio", "lifetime")
+    await change_plan(billing, workspace_id, price, idempotency_key=key, saved_method=True)
+    await inbox(billing, link, workspace_id, key)
+
+
 async def upgrade(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
-    price = next(price for price in billing.catalog.current.plans_by_code["business"].prices if price.code == "monthly")
-    await change_plan(billing, workspace_id, price.id, idempotency_key=key)
+    await change_plan(billing, workspace_id, _price(billing, "business", "monthly"), idempotency_key=key)
 
 
 async def end(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
@@ -62,9 +74,15 @@ async def transfer(billing: Billing, link: StripeLink, workspace_id: UUID, key: 
     await move_transfers(billing, link)
 
 
+def _price(billing: Billing, plan: str, code: str) -> UUID:
+    return next(price.id for price in billing.catalog.current.plans_by_code[plan].prices if price.code == code)
+
+
 ACTS: Mapping[str, Act] = {
     "top_up": top_up,
     "page": page,
+    "lifetime": lifetime,
+    "lifetime_over": lifetime_over,
     "upgrade": upgrade,
     "end": end,
     "recharge": recharge,

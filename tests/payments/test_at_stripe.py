@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.auto_recharge import auto_recharge_of
 from billing.errors import PaymentMethodRequired
 from billing.packs import buy_pack
 from billing.previews import preview_change
@@ -21,6 +21,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_inbox import sweep
 from billing.stripe_link import customer_of
 from billing.stripe_prices import tell_catalog, what_to_make
+from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
@@ -148,6 +149,45 @@ async def test_C3_a_pack_is_bought_with_the_saved_method(open_place):
         await place.agree()
 
 
+async def test_A7_a_lifetime_is_charged_to_the_saved_method_and_ends_the_monthly_plan(open_place):
+    async with open_place("team-workspaces") as place:
+        guest = await place.workspace()
+        before = await place.subscribe(guest, "studio")
+        await place.turn_to(guest, "pm_card_visa")
+        price = place.price("studio", "lifetime")
+        for _ in range(2):
+            made = await change_plan(place.billing, guest.id, price.id, idempotency_key="once", saved_method=True)
+            assert (made.payment.status, made.payment.amount_usd_micro) == ("SUCCEEDED", price.amount_usd_micro)
+
+        async def ended():
+            found = await place.v1.subscriptions.retrieve_async(before["stripe_subscription_id"])
+            return found.status == "canceled"
+
+        await place.until(ended)
+        row = await guest.subscription()
+        assert (row["status"], row["price_id"], row["current_period_end"]) == ("ACTIVE", price.id, None)
+        assert len(await guest.payments()) == 2
+        await place.agree()
+
+
+async def test_a_lifetime_to_be_confirmed_is_given_up_at_stripe_when_a_page_is_opened(open_place):
+    async with open_place("team-workspaces") as place:
+        guest = await place.workspace()
+        await place.turn_to(guest, ASKS_ITS_HOLDER)
+        price = place.price("team", "lifetime")
+        made = await subscribe(place.billing, guest.id, price.id, idempotency_key=key(), saved_method=True)
+        assert made.payment.status == "ACTION_REQUIRED"
+        assert made.checkout_url.startswith("http")
+        page = await guest.page("team", "lifetime")
+        [waiting, _] = await guest.payments()
+        assert (await place.v1.payment_intents.retrieve_async(waiting["stripe_object_id"])).status == "canceled"
+        await place.pay_page(page.checkout_url)
+        await place.until(is_so(guest, status="SUCCEEDED"))
+        assert [row["status"] for row in await guest.payments()] == ["FAILED", "SUCCEEDED"]
+        assert (await guest.subscription())["status"] == "ACTIVE"
+        await place.agree()
+
+
 async def test_a_plan_that_was_paid_has_begun_once_and_cannot_be_told_twice(open_place):
     async with open_place(CATALOG) as place:
         guest = await place.workspace()
@@ -236,14 +276,15 @@ async def test_D5_a_refund_by_the_operator_and_one_made_at_stripe_take_the_credi
         guest = await place.workspace()
         await place.save(guest)
         made = await guest.top_up(20)
+        await guest.spend(5 * MICRO)
         for _ in range(2):
             total = await place.billing.payments.refund(made.payment.id, 5 * MICRO, "sorry")
             await refund_payment(place.billing, made.payment.id, total)
-        assert await guest.available() == 15
+        assert await guest.available() == 10
         [payment] = await guest.payments()
         await place.v1.refunds.create_async({"payment_intent": payment["stripe_object_id"], "amount": 1_000})
         await place.until(is_so(guest, refunded_usd_micro=15 * MICRO))
-        assert await guest.available() == 5
+        assert await guest.available() == 0
         await place.agree()
 
 
@@ -257,21 +298,10 @@ async def test_D5_a_dispute_takes_what_is_unspent(open_place):
         await place.agree()
 
 
-async def with_recharge(place):
-    guest = await place.workspace()
-    await place.save(guest)
-    await guest.top_up(25)
-    await update_auto_recharge(
-        place.billing, guest.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
-    )
-    return guest
-
-
 async def test_B4_few_credits_left_are_filled_up_off_session(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await guest.spend(10 * MICRO)
-        await recharge_due(place.billing)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="SUCCEEDED"))
         await place.work()
         assert await guest.available() == 25
@@ -280,7 +310,7 @@ async def test_B4_few_credits_left_are_filled_up_off_session(open_place):
 
 async def test_a_recharge_that_is_declined_is_counted_and_not_repeated(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await place.turn_to(guest, DECLINES_WHEN_CHARGED)
         await guest.spend(10 * MICRO)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="FAILED"))
@@ -294,7 +324,7 @@ async def test_a_recharge_that_is_declined_is_counted_and_not_repeated(open_plac
 
 async def test_a_recharge_that_needs_the_customer_stands_still_and_has_a_link(open_place):
     async with open_place(CATALOG) as place:
-        guest = await with_recharge(place)
+        guest = await place.with_recharge()
         await place.turn_to(guest, ASKS_ITS_HOLDER)
         await guest.spend(10 * MICRO)
         await place.until(is_so(guest, purpose="AUTO_RECHARGE", status="ACTION_REQUIRED"))

@@ -18,6 +18,7 @@ from tests.payments.kill_scenarios import ACTS
 from tests.payments.test_transfers import publisher
 
 CATALOG = "usd-balance"
+WITH_LIFETIMES = "team-workspaces"
 EVERY_STEP = bool(os.environ.get("TOLLGATE_TEST_EVERY_KILL"))
 
 
@@ -26,7 +27,9 @@ async def ready_for(act: str, house: House) -> Guest:
     if act == "transfer":
         return await publisher(house)
     guest = await house.workspace()
-    if act in {"upgrade", "end"}:
+    if act == "lifetime_over":
+        await guest.subscribe_and_pay("studio")
+    elif act in {"upgrade", "end"}:
         await guest.subscribe_and_pay("pro")
     elif act == "inbox":
         await guest.save_card()
@@ -66,6 +69,18 @@ async def as_it_should_be(act: str, house: House, guest: Guest) -> None:
         case "top_up" | "page":
             assert payments == [("TOP_UP", "SUCCEEDED")]
             assert await guest.available() == 25
+        case "lifetime" | "lifetime_over":
+            before = [("SUBSCRIPTION", "SUCCEEDED")] if act == "lifetime_over" else []
+            assert payments == [*before, ("SUBSCRIPTION", "SUCCEEDED")]
+            assert (row["status"], row["price_id"]) == ("ACTIVE", house.price("studio", "lifetime").id)
+            assert row["stripe_subscription_id"] is None
+            [customer] = [
+                found for found in (await house.double.books())["customers"].items()
+                if found[1]["metadata"]["workspace_id"] == str(guest.id)
+            ]  # fmt: skip
+            of_it = await house.double.v1.subscriptions.list_async({"customer": customer[0], "status": "all"})
+            assert [one.status for one in of_it.data] == ["canceled"] * len(before)
+            assert len(await guest.invoices()) == len(payments)
         case "upgrade":
             assert payments == [("SUBSCRIPTION", "SUCCEEDED"), ("PLAN_CHANGE", "SUCCEEDED")]
             assert row["price_id"] == house.price("business").id
@@ -118,7 +133,8 @@ async def killed_at(step: int, act: str, house: House, database_url: str) -> tup
 @pytest.mark.parametrize("act", list(ACTS))
 @pytest.mark.timeout(0 if EVERY_STEP else 180)
 async def test_killed_at_a_step_it_is_done_once(database, pg, double, database_url, act):
-    async with open_house(database, pg, double, CATALOG) as house:
+    catalog = WITH_LIFETIMES if act.startswith("lifetime") else CATALOG
+    async with open_house(database, pg, double, catalog) as house:
         code, steps = await killed_at(0, act, house, database_url)
         assert code == FINISHED
         assert steps >= 4, "requests and commits are watched"

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from billing.payment_port import PriceChange
+from billing.previews import preview_change
 from billing.stripe_charges import PREPAID
 from billing.stripe_inbox import sweep, work_inbox
 from billing.subscribing import subscribe
@@ -331,4 +332,41 @@ async def test_an_upgrade_worth_less_than_half_a_cent_costs_nothing_and_is_told(
         assert found["items"]["data"][0]["price"]["unit_amount"] * CENT == price.amount_usd_micro
         await house.go(days=2)
         assert (await guest.payments())[-1]["amount_usd_micro"] == price.amount_usd_micro
+        await house.agree()
+
+
+async def test_B8_an_upgrade_right_after_the_purchase_is_as_previewed_though_our_clock_is_behind(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        await double.advance(int(house.now.timestamp()) + 40)
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("team", "yearly")
+        price = house.price("studio", "yearly")
+        preview = await preview_change(house.billing, guest.id, price.id)
+        house.counter.go(seconds=3)
+        made = await change_plan(house.billing, guest.id, price.id, idempotency_key=key(), prorated_at=preview.at)
+        assert (made.payment.status, made.payment.amount_usd_micro) == ("SUCCEEDED", preview.due_usd_micro)
+        assert (await guest.subscription())["price_id"] == price.id
+        await house.work()
+        await house.agree()
+
+
+async def test_an_upgrade_whose_request_was_lost_is_not_charged_for_the_period_after_it(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("team", "yearly")
+        house.counter.go(to=row["current_period_end"] - timedelta(minutes=5))
+        await double.advance(int(house.now.timestamp()))
+        await house.work()
+        await double.fault("error_before", "/v1/subscriptions/.*", method="POST", times=3)
+        price = house.price("studio", "yearly")
+        made = await change_plan(house.billing, guest.id, price.id, idempotency_key="k")
+        assert made.payment.status == "PENDING"
+        await house.go(minutes=10, work=False)
+        again = await change_plan(house.billing, guest.id, price.id, idempotency_key="k")
+        assert again.payment.status == "FAILED"
+        await house.go(hours=2)
+        assert (await guest.subscription())["price_id"] == row["price_id"]
+        assert [each["amount_usd_micro"] for each in await guest.payments() if each["status"] == "SUCCEEDED"] == [
+            house.price("team", "yearly").amount_usd_micro
+        ] * 2
         await house.agree()

@@ -182,6 +182,23 @@ async def test_a_change_upwards_is_paid_at_once_or_leaves_the_plan_as_it_was(til
     assert "subscription.change" in await till.audited()
 
 
+@pytest.mark.parametrize("catalog", ["team-workspaces"])
+async def test_A7_a_lifetime_is_charged_to_the_saved_method_where_that_is_asked_for(till: Till) -> None:
+    asked = {"priceId": till.price("team", "lifetime"), "savedMethod": True}
+    assert await till.refused("subscribe", **asked) == "PAYMENT_METHOD_REQUIRED"
+    await till.set_method()
+    assert await till.refused("subscribe", priceId=till.price("studio", "monthly"), savedMethod=True) == "INVALID_INPUT"
+    till.provider.result = Declined("insufficient_funds")
+    assert await till.refused("subscribe", **asked) == "PAYMENT_DECLINED"
+    till.provider.result = None
+    made = await till.do("subscribe", **asked, idempotencyKey="once", successUrl="https://a.example/")
+    assert (made["userErrors"], made["checkoutUrl"]) == ([], None)
+    assert made["subscription"]["price"]["period"] == "LIFETIME"
+    assert await till.do("subscribe", **asked, idempotencyKey="once", successUrl="https://a.example/") == made
+    assert [order.return_url for order in till.provider.charges] == [None, "https://a.example/"]
+    assert till.provider.checkouts == []
+
+
 async def test_a_change_downwards_waits_for_the_period_and_can_be_taken_back(till: Till) -> None:
     await till.do("subscribe", priceId=till.price("pro", "monthly"))
     await till.pay()

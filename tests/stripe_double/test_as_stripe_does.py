@@ -118,6 +118,17 @@ async def test_an_upgrade_costs_what_its_preview_said(v1: Any, customer: Any) ->
     assert changed.pending_update is None
 
 
+async def test_a_proration_before_the_period_is_refused(v1: Any, customer: Any) -> None:
+    pro, business = await price(v1, 2000), await price(v1, 10_000)
+    subscription = await v1.subscriptions.create_async({"customer": customer.id, "items": [{"price": pro.id}]})
+    too_early = subscription["items"].data[0].current_period_start - 1
+    change = {"items": to_price(subscription, business), "proration_date": too_early}
+    with pytest.raises(stripe.InvalidRequestError):
+        await v1.subscriptions.update_async(subscription.id, change)
+    with pytest.raises(stripe.InvalidRequestError):
+        await v1.invoices.create_preview_async({"subscription": subscription.id, "subscription_details": change})
+
+
 async def test_a_declined_upgrade_waits(v1: Any, customer: Any) -> None:
     pro, business = await price(v1, 2000), await price(v1, 10_000)
     subscription = await v1.subscriptions.create_async({"customer": customer.id, "items": [{"price": pro.id}]})

@@ -1,0 +1,84 @@
+"""A command of the gateway that notes when a streamed call passes each of its steps: `python -m bench.stamped FILE serve`.
+
+Used by bench.first_token, with one stream at a time. FILE is written at the end: of each stream the seconds that each of
+STEPS took, on the clock that all processes share. A stamp costs half a microsecond.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from app import http_protocol
+from app.cli import main
+from app.throttle import Passing
+from gateway.settling import Settling
+from metering.redis_pipeline import PipelineLink
+from providers.http_connection import HttpConnection
+
+STEPS = {
+    "request": "request read: HTTP, key, body, until Redis is asked",
+    "limiter": "limiter: one round trip to Valkey, and the call's admission meanwhile",
+    "place": "from both to the hold",
+    "hold": "one hold's commit, as the stream waits for it",
+    "provider": "from the hold's commit until the provider is asked",
+    "answer": "the provider's answer begins (direct: the whole of it)",
+    "output": "from it until the first output is written to the client",
+}
+
+_passed: list[float] = []
+_streams: list[list[float]] = []
+
+
+def _stamp(number: int) -> None:
+    """The step of this number begins; a stream that skips one is not counted."""
+    if number == 0:
+        _passed.clear()
+    if len(_passed) == number:
+        _passed.append(time.perf_counter())
+    if len(_passed) > len(STEPS):
+        _streams.append([after - before for before, after in pairwise(_passed)])
+        _passed.clear()
+
+
+def _before(cls: type, name: str, number: int) -> None:
+    """Stamp each call of a method as it begins."""
+    inner: Callable[..., Any] = getattr(cls, name)
+
+    def stamped(*args: Any, **named: Any) -> Any:
+        _stamp(number)
+        return inner(*args, **named)
+
+    setattr(cls, name, stamped)
+
+
+def _after(cls: type, name: str, number: int) -> None:
+    """Stamp each call of a coroutine as it has its answer."""
+    inner: Callable[..., Awaitable[Any]] = getattr(cls, name)
+
+    async def stamped(*args: Any, **named: Any) -> Any:
+        answer = await inner(*args, **named)
+        _stamp(number)
+        return answer
+
+    setattr(cls, name, stamped)
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv.pop(1))
+    _before(http_protocol.HttpProtocol, "data_received", 0)
+    _before(PipelineLink, "begin", 1)
+    _after(Passing, "passed", 2)
+    _before(Settling, "hold", 3)
+    _after(Settling, "hold", 4)
+    _before(HttpConnection, "start", 5)
+    _before(HttpConnection, "data_received", 6)
+    _before(http_protocol._Cycle, "_send_body", 7)
+    try:
+        code = main()
+    finally:
+        file.write_text(json.dumps(_streams))
+    sys.exit(code)
