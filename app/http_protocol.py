@@ -22,6 +22,8 @@ _INVALID: Final = "Invalid HTTP request received."
 _MOST_NAMES: Final = 1_000
 BEFORE_BODY: Final = "tollgate.before_body"
 """Set in a response's start: its first body follows soon, so that the head may wait for it."""
+BREAK_OFF: Final = "http.disconnect"
+"""Sent as a message it closes the connection before the response's end, so that its client sees that it is not whole."""
 _MOST_KEPT_BACK: Final = 1024 * 1024
 """A larger body is not worth being copied behind its head."""
 _names: Final[dict[bytes, bytes]] = {}
@@ -143,6 +145,10 @@ class _Cycle(RequestResponseCycle):
                 self.transport.write(head)
             return
         if message["type"] != "http.response.body" or not self.response_started or self.response_complete:
+            if message["type"] == BREAK_OFF and self.response_started:
+                self.disconnected = True
+                self.transport.close()
+                return
             kind = ResponseStarted if message["type"] == "http.response.start" else RuntimeError
             raise kind(f"{message['type']} has no place here")
         self._send_body(message.get("body", b""), more_body=message.get("more_body", False))

@@ -224,7 +224,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         pauses = Pauses(link)
         stack.push_async_callback(pauses.close)
         router = Router(providers, breakers, pauses)
-        published = PublishedModels(database)
+        published = PublishedModels(database, catalog)
         publishers = Publishers(sealer, settings.egress_allow)
         stack.push_async_callback(publishers.aclose)
         providers.others, providers.others_policy = publishers.get, POLICY

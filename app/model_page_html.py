@@ -57,7 +57,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Who looks, and what was typed. `csrf` and `workspaces` (slug, name) are set for a signed-in visitor."""
+    """Who looks, and what was typed. `csrf` and `workspaces` (slug, name) are set for a signed-in visitor.
+
+    `not_served`: why the model cannot be called now; then there is no form to try it.
+    """
 
     once: str
     csrf: str | None = None
@@ -65,6 +68,7 @@ class Visit:
     typed: Mapping[str, str] = field(default_factory=dict[str, str])
     problem: str | None = None
     answer: Answer | None = None
+    not_served: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,11 @@ def model_page(
     style = STYLE + _MORE_STYLE + (f"button{{background:{colour}}}h1{{color:{colour}}}" if colour else "")
     model, publisher = published.model, published.model.publisher
     assert publisher is not None, "a published model has one"
-    robots = "" if published.visibility is Visibility.PUBLIC else '<meta name="robots" content="noindex">'
+    robots = (
+        ""
+        if published.visibility is Visibility.PUBLIC and visit.not_served is None
+        else '<meta name="robots" content="noindex">'
+    )
     image = (
         ""
         if logo is None
@@ -103,7 +111,7 @@ def model_page(
         f"<title>{escape(model.name)} – {escape(product)}</title><style>{style}</style></head><body><main>"
         f"<header>{image}<h1>{escape(model.name)}</h1>"
         f'<p class="note">by {escape(publisher.name)} · <code>{escape(published.slug)}</code></p></header>'
-        f"{description}{_prices(published, credits_per_usd)}{problem}{_answer(visit.answer)}{_form(published, visit)}"
+        f"{description}{_prices(published, credits_per_usd)}{problem}{_answer(visit.answer)}{_trying(published, visit)}"
         f"{_session_form(visit)}</main></body></html>\n"
     ).encode("utf-8", "replace")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -157,6 +165,12 @@ def _answer(answer: Answer | None) -> str:
     return (
         f'<section class="answer"><h2>Answer</h2>{"".join(parts)}<p class="note">{escape(answer.charged)}</p></section>'
     )
+
+
+def _trying(published: Published, visit: Visit) -> str:
+    if visit.not_served is None:
+        return _form(published, visit)
+    return f'<p class="problem">Not available now: {escape(visit.not_served)}.</p>'
 
 
 def _form(published: Published, visit: Visit) -> str:

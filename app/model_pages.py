@@ -234,11 +234,12 @@ class ModelPages:
             workspaces = tuple(
                 (each.slug, each.name) for each in own.items if role_may(each.viewer_role, Action.CALLS_MAKE)
             )
+        refusal = await self._calls.offers.not_served(published)
         typed = {name: value for name, value in given.items() if name.startswith("in.")}
         return model_page(
             self._accounts.product_name,
             published,
-            Visit(uuid7().hex, csrf, workspaces, typed, problem, answer),
+            Visit(uuid7().hex, csrf, workspaces, typed, problem, answer, None if refusal is None else refusal.message),
             branded=facts.plan.entitlements.branding,
             credits_per_usd=self._calls.snapshot.credits_per_usd,
         )

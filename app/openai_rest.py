@@ -126,15 +126,14 @@ class OpenAIRest:
         offers = self._door.calls.offers
         if path == "/v1/models":
             if not test:
-                offered += [model for model in await offers.own(facts.workspace_id) if _may(principal, model.slug)]
+                offered += [model for model in await offers.own(facts) if _may(principal, model.slug)]
             page = {"object": "list", "data": [shown(model) for model in offered], **(_ONE_PAGE if anthropic else {})}
             await send_json(send, 200, page, headers)
             return
         slug = path.removeprefix("/v1/models/")
         found = next((model for model in offered if model.slug == slug), None)
         if found is None and not test and _may(principal, slug):
-            published = await offers.model(facts.workspace_id, slug)
-            found = published if published is not None and published.publisher is not None else None
+            found = await offers.by_key(facts.workspace_id, slug)
         if found is None:
             raise ModelNotFound(slug)
         await send_json(send, 200, shown(found), headers)

@@ -27,7 +27,7 @@ from app.openapi_schemas import SCHEMAS, ref
 from providers.base import JsonObject
 
 PATH: Final = "/openapi.json"
-VENDORS_OWN: Final = frozenset({"/v1/messages", "/v1/responses", "/v1/audio/speech", "/v1/audio/transcriptions"})
+VENDORS_OWN: Final = frozenset({"/v1/messages", "/v1/responses"})
 """Paths in a vendor's whole form, which that vendor specifies: their SDKs are the tests, this document does not repeat it."""
 
 _CALL_PARAMETERS: Final = [
@@ -63,10 +63,18 @@ _CALL_PARAMETERS: Final = [
 ]
 
 
-def _call(summary: str, asked: str, answer: str, example: JsonObject, *, streams: bool = False) -> JsonObject:
-    content: JsonObject = {JSON: {"schema": {"anyOf": [ref(answer), ref("Repeat")]}}}
-    if streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+def _call(
+    summary: str,
+    asked: str,
+    answers: tuple[str, ...],
+    example: JsonObject,
+    *texts: str,
+    form: str = JSON,
+) -> JsonObject:
+    """`answers` are the schemas of a whole answer, `texts` the media types of what is no JSON; `form`, the request's."""
+    content: JsonObject = {JSON: {"schema": {"anyOf": [ref(answer) for answer in (*answers, "Repeat")]}}}
+    content |= {media_type: {"schema": {"type": "string"}} for media_type in texts}
+    body: JsonObject = {"schema": ref(asked), **({"example": example} if example else {})}
     told: dict[str, JsonObject] = {
         name: {"$ref": f"#/components/headers/{name}"}
         for name in ("X-Tollgate-Call-Id", "Idempotent-Replayed", "X-Tollgate-Cache")
@@ -78,7 +86,7 @@ def _call(summary: str, asked: str, answer: str, example: JsonObject, *, streams
             "tags": ["calls"],
             "description": "Scope CALLS_WRITE. The most that it can cost is held first, and what it did cost is charged.",
             "parameters": _CALL_PARAMETERS,
-            "requestBody": {"required": True, "content": {JSON: {"schema": ref(asked), "example": example}}},
+            "requestBody": {"required": True, "content": {form: body}},
             "responses": {
                 "200": answered(content, "The answer, with its charge", **told),
                 **failed(*OF_CALLS),
@@ -104,20 +112,36 @@ def _export(name: str, scope: str, form: str, media_type: str) -> JsonObject:
     )
 
 
+_EVENTS: Final = "text/event-stream"
 _HELLO: Final = [{"role": "user", "content": "Hello"}]
 PATHS: Final[JsonObject] = {
     "/v1/chat/completions": _call(
         "Call a chat model",
         "ChatRequest",
-        "ChatCompletion",
+        ("ChatCompletion",),
         {"model": "sandbox-chat", "max_tokens": 20, "messages": _HELLO},
-        streams=True,
+        _EVENTS,
     ),
     "/v1/embeddings": _call(
-        "Make embeddings", "EmbeddingRequest", "Embeddings", {"model": "sandbox-embedding", "input": "a text"}
+        "Make embeddings", "EmbeddingRequest", ("Embeddings",), {"model": "sandbox-embedding", "input": "a text"}
     ),
     "/v1/images/generations": _call(
-        "Make pictures", "ImageRequest", "Images", {"model": "sandbox-image", "prompt": "a gate", "n": 1}
+        "Make pictures", "ImageRequest", ("Images",), {"model": "sandbox-image", "prompt": "a gate", "n": 1}
+    ),
+    "/v1/audio/speech": _call(
+        "Speak a text; the sound comes piece by piece, its charge in the headers, or as events",
+        "SpeechRequest",
+        (),
+        {"model": "sandbox-audio", "voice": "alloy", "input": "Hello"},
+        *("audio/mpeg", "audio/opus", "audio/aac", "audio/flac", "audio/wav", "audio/pcm", _EVENTS),
+    ),
+    "/v1/audio/transcriptions": _call(
+        "Write a recording down, whole or as events",
+        "TranscriptionRequest",
+        ("Transcription",),
+        {},
+        *("text/plain", "application/x-subrip", "text/vtt", _EVENTS),
+        form="multipart/form-data",
     ),
     "/v1/models": read("models", "The models that this key may call", "CALLS_READ", json_of("Models")),
     "/v1/models/{model}": read(

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.rules.audio import FORMATS, MAX_SPOKEN_CHARACTERS, STREAM_FORMATS
 from gateway.rules.requests import MAX_CHOICES, MAX_EMBEDDING_INPUTS, MAX_IMAGES, MAX_MESSAGES, MAX_OUTPUT_TOKENS
 from providers.base import JsonObject
 
@@ -103,6 +104,28 @@ SCHEMAS: Final[JsonObject] = {
         {"model": _MODEL, "prompt": {"type": "string", "minLength": 1}, "n": _whole(MAX_IMAGES)}, "model", "prompt"
     ),
     "Images": _object({"data": {"type": "array", "items": {"type": "object"}}, "usage": ref("Usage")}, "data", "usage"),
+    "SpeechRequest": _object(
+        {
+            "model": _MODEL,
+            "input": {"type": "string", "minLength": 1, "maxLength": MAX_SPOKEN_CHARACTERS},
+            "stream_format": {"enum": [*STREAM_FORMATS], "description": "`sse`: events, with the usage in the last"},
+        },
+        *("model", "input"),
+        description="OpenAI's; fields that are not listed here travel on to the provider",
+    ),
+    "TranscriptionRequest": _object(
+        {
+            "model": _MODEL,
+            "file": {"type": "string", "contentMediaType": "application/octet-stream", "minLength": 1},
+            "response_format": {"enum": [*FORMATS], "description": "Of a stream `json`"},
+            "stream": {"type": "boolean"},
+        },
+        *("model", "file"),
+        description="OpenAI's form; fields that are not listed here travel on to the provider",
+    ),
+    "Transcription": _object(
+        {"text": {"type": "string"}, "usage": _object({**_CHARGE, **_CACHED}, *_CHARGE)}, "text", "usage"
+    ),
     "Repeat": _object(
         {
             "id": {"type": "string"},

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final, Protocol
+from uuid import UUID
 
 from accounts.rules.roles import ApiScope
 from accounts.views import Principal
@@ -15,13 +16,14 @@ from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_bod
 from app.credentials import Credentials
 from app.http_protocol import BEFORE_BODY
 from app.rest_admission import of_scope
-from app.sdk_retries import SdkRetries
+from app.rest_sound import send_sound, unwatched
+from app.sdk_retries import SdkRetries, Sending
 from app.throttle import Passing, Throttle
 from gateway.callers import WorkspaceFacts, Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.streaming import CallStream, Streams
 from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
-from kit.errors import BadRequest, RequestFailure
+from kit.errors import BadRequest, Refusal, RequestFailure
 from kit.ids import encode_id
 from kit.money import format_micro, usd_text
 from providers.base import JsonObject, Operation
@@ -144,12 +146,43 @@ class RestDoor:
                     async with watched(receive, self._streams.open(caller, request, passing.passed)) as stream:
                         await _stream(stream, writer, send, headers)
                     return
-                result = await sending.result(self.calls, caller, request, passing.passed)
-            except RequestFailure:
+                if request.flows and not (caller.cache_answers if request.cache is None else request.cache):
+                    asked = (caller, request, passing.passed)
+                    result = await self._sound(asked, writer, sending, receive, send, headers)
+                    if result is None:
+                        return
+                else:
+                    result = await sending.result(self.calls, caller, request, passing.passed)
+            except (Refusal, RequestFailure):
                 await passing.passed()  # a request that is over a limit hears of that before anything else
                 raise
         told = call_headers(result, self.calls)
         await send_bytes(send, 200, writer.answer(result), writer.content_type, [*headers, *told])
+
+    async def _sound(
+        self,
+        asked: tuple[Caller, CallRequest, Callable[[], Awaitable[None]]],
+        writer: Writer,
+        sending: Sending,
+        receive: Receive,
+        send: Send,
+        headers: Headers,
+    ) -> CallResult | None:
+        """Sound as it comes, its charge told before it: it depends on the text alone. The answer, where there is an earlier one.
+
+        `asked`: what gateway.streaming.Streams.open is given.
+        """
+        caller, request, passed = asked
+        earlier = await sending.earlier(self.calls, caller, request)
+        if earlier is not None:
+            return earlier
+        request = sending.own(request)
+        opening = self._streams.open(caller, request, passed)
+        asked_again = request.idempotency_key is not None or request.call_id is not None
+        async with unwatched(opening) if asked_again else watched(receive, opening) as stream:
+            rate = self.calls.snapshot.credits_per_usd
+            told = _call_headers(stream.call_id, stream.bound_micro, rate)
+            return await send_sound(stream, writer, send, [*told, *headers])
 
 
 @lru_cache(maxsize=1_024)
@@ -160,17 +193,21 @@ def charge_texts(charged_micro: int, credits_per_usd: Decimal) -> tuple[str, str
 
 def call_headers(result: CallResult, calls: Calls) -> Headers:
     """The call's id and charge, and whether this answer was given before."""
-    credits_text, usd = charge_texts(result.charged_micro, calls.snapshot.credits_per_usd)
-    headers: Headers = [
-        (b"x-tollgate-call-id", encode_id("call", result.call_id).encode("ascii")),
-        (b"x-tollgate-credits", credits_text.encode("ascii")),
-        (b"x-tollgate-usd", usd.encode("ascii")),
-    ]
+    headers = _call_headers(result.call_id, result.charged_micro, calls.snapshot.credits_per_usd)
     if result.repeated:
         headers.append((b"idempotent-replayed", b"true"))
     if result.cached is not None:
         headers.append((b"x-tollgate-cache", b"hit" if result.cached else b"miss"))
     return headers
+
+
+def _call_headers(call_id: UUID, charged_micro: int, credits_per_usd: Decimal) -> Headers:
+    credits_text, usd = charge_texts(charged_micro, credits_per_usd)
+    return [
+        (b"x-tollgate-call-id", encode_id("call", call_id).encode("ascii")),
+        (b"x-tollgate-credits", credits_text.encode("ascii")),
+        (b"x-tollgate-usd", usd.encode("ascii")),
+    ]
 
 
 async def _stream(stream: CallStream, writer: Writer, send: Send, headers: Headers) -> None:

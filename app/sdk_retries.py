@@ -47,15 +47,22 @@ class Sending:
 
         Raises what gateway.calls.Calls.call raises.
         """
-        if self._attempt is None:
-            return await calls.call(caller, request, passed)
-        if self._repeats is not None:
-            earlier = await calls.earlier(caller, request, self._repeats)
-            if earlier is not None:
-                return earlier
+        earlier = await self.earlier(calls, caller, request)
+        return await calls.call(caller, self.own(request), passed) if earlier is None else earlier
+
+    async def earlier(self, calls: Calls, caller: Caller, request: CallRequest) -> CallResult | None:
+        """The answer of the call that this one repeats; None where it repeats none, or that has none to give."""
+        if self._attempt is None or self._repeats is None:
+            return None
+        earlier = await calls.earlier(caller, request, self._repeats)
+        if earlier is None:
             await self._retries.attempts.instead(self._attempt, self._repeats)
             self._repeats = None
-        return await calls.call(caller, replace(request, call_id=self._attempt.call_id), passed)
+        return earlier
+
+    def own(self, request: CallRequest) -> CallRequest:
+        """The request as a call of its own, known by the attempt's id."""
+        return request if self._attempt is None else replace(request, call_id=self._attempt.call_id)
 
     def __enter__(self) -> Self:
         return self

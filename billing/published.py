@@ -4,16 +4,20 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from time import monotonic
 from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
 
+from billing.catalog import CatalogHolder, Snapshot
 from billing.catalog_rows import chain_of, model_views
+from billing.plans import plans_of
 from billing.rules.publishing import MeterPrice, PublishedTerms
 from billing.rules.templates import Template, parse_template
-from billing.views import ModelView, PublisherView, RouteView
+from billing.views import ModelView, PlanView, PublisherView, RouteView
+from kit.clock import now
 from kit.json_values import JsonObject
 from kit.pages import MAX_PAGE_SIZE, Page, PageRequest, decode_cursor, encode_cursor
 from models.database import Database, connection
@@ -31,10 +35,37 @@ _SELECT: Final = """
         p.logo_url, p.colour, p.updated_at AS changed_at, w.slug AS workspace_slug, w.name AS workspace_name
     FROM published_models p JOIN models m ON m.id = p.model_id JOIN workspaces w ON w.id = p.workspace_id
     WHERE p.unpublished_at IS NULL AND w.deleted_at IS NULL"""
+_IS_PRICED: Final = """EXISTS (SELECT FROM model_prices x WHERE x.model_id = p.model_id AND x.retired_at IS NULL
+        AND x.credits_micro > 0)"""
 _PUBLIC: Final = f"""{_SELECT} AND p.visibility = 'PUBLIC' AND m.enabled AND ($1::text IS NULL OR m.modality = $1)
+    AND NOT (p.workspace_id = ANY ($5) AND {_IS_PRICED}) AND NOT (p.workspace_id = ANY ($6) AND p.chain IS NOT NULL)
     AND ($2::timestamptz IS NULL OR (p.created_at, p.model_id) < ($2, $3))
     ORDER BY p.created_at DESC, p.model_id DESC LIMIT $4"""
+_PUBLISHERS: Final = """
+    SELECT DISTINCT workspace_id FROM published_models WHERE unpublished_at IS NULL AND visibility = 'PUBLIC'"""
 _PRICES: Final = "SELECT * FROM model_prices WHERE model_id = ANY ($1) AND retired_at IS NULL ORDER BY id"
+
+
+@dataclass(frozen=True, slots=True)
+class MayOffer:
+    """What a publisher may offer now: models with a price, chains. Others need no plan."""
+
+    priced: bool
+    chains: bool
+
+    @staticmethod
+    def of(snapshot: Snapshot, plan: PlanView) -> "MayOffer":
+        """By its plan (B12, B14), where the catalog lets anybody charge."""
+        allowed = plan.entitlements
+        return MayOffer(snapshot.settings.publishing is not None and allowed.monetization, allowed.chained_models)
+
+
+class Withheld(StrEnum):
+    """Why a published model is not served now."""
+
+    DISABLED = "disabled"
+    PRICED = "priced"
+    CHAIN = "chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +97,14 @@ class Published:
         """Whether its use costs anything."""
         return any(price.credits_micro for price in self.model.prices)
 
+    def withheld(self, may: MayOffer) -> Withheld | None:
+        """Why nobody may call it now; None where it is served. The list of public models says the same in SQL (_PUBLIC)."""
+        if not self.model.enabled:
+            return Withheld.DISABLED
+        if self.is_priced and not may.priced:
+            return Withheld.PRICED
+        return Withheld.CHAIN if self.model.chain is not None and not may.chains else None
+
     def visible_to(self, workspace_ids: Iterable[UUID]) -> bool:
         """Whether it exists for these workspaces."""
         return self.visibility is Visibility.PUBLIC or self.workspace_id in workspace_ids
@@ -95,9 +134,12 @@ class Published:
 class PublishedModels:
     """Reads published models. `find` keeps what it read for FRESH_S; `forget` drops it at once."""
 
-    def __init__(self, database: Database) -> None:
-        """One per process."""
+    def __init__(self, database: Database, catalog: CatalogHolder) -> None:
+        """One per process. `catalog` says what publishers' plans allow."""
         self._database = database
+        self._catalog = catalog
+        self._barred: tuple[float, tuple[list[UUID], list[UUID]]] | None = None
+        """Since when which publishers may have no models with a price, and which no chains."""
         self._kept: OrderedDict[str, tuple[float, Published]] = OrderedDict()
         self._own: OrderedDict[UUID, tuple[float, tuple[Published, ...]]] = OrderedDict()
 
@@ -123,11 +165,13 @@ class PublishedModels:
         for slug in [slug for slug, (_, found) in self._kept.items() if found.workspace_id == workspace_id]:
             del self._kept[slug]
         self._own.pop(workspace_id, None)
+        self._barred = None
 
     def forget_all(self) -> None:
         """After invalidations may have been missed."""
         self._kept.clear()
         self._own.clear()
+        self._barred = None
 
     async def own(self, workspace_id: UUID) -> tuple[Published, ...]:
         """The first hundred models that a workspace publishes, kept as long."""
@@ -161,11 +205,28 @@ class PublishedModels:
         return _page(found, request)
 
     async def page_of_public(self, request: PageRequest, modality: str | None = None) -> Page[Published]:
-        """What everybody may call, of all workspaces, the newest first; what is disabled or private is not among it."""
+        """What everybody may call, of all workspaces, the newest first.
+
+        What is private or withheld is not among it; plans are read anew after FRESH_S.
+        """
         at, key = _position(request)
+        not_priced, no_chains = await self._barred_publishers()
         async with connection(self._database) as conn:
-            found = await published_rows(conn, _PUBLIC, modality, at, key, request.first + 1)
+            found = await published_rows(conn, _PUBLIC, modality, at, key, request.first + 1, not_priced, no_chains)
         return _page(found, request)
+
+    async def _barred_publishers(self) -> tuple[list[UUID], list[UUID]]:
+        kept = self._barred
+        if kept is not None and monotonic() - kept[0] < FRESH_S:
+            return kept[1]
+        async with connection(self._database) as conn:
+            publishers = [row[0] for row in await conn.fetch(_PUBLISHERS)]
+        snapshot = self._catalog.current
+        plans = await plans_of(self._database, snapshot, publishers, now())
+        may = {key: MayOffer.of(snapshot, plan) for key, plan in plans.items()}
+        barred = [key for key in may if not may[key].priced], [key for key in may if not may[key].chains]
+        self._barred = monotonic(), barred
+        return barred
 
     async def _one(self, query: str, key: object) -> Published | None:
         async with connection(self._database) as conn:

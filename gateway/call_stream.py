@@ -5,6 +5,7 @@ from collections import deque
 from typing import Final
 from uuid import UUID
 
+from gateway.audio_so_far import SoundSoFar, TranscriptSoFar
 from gateway.events_so_far import EventsSoFar
 from gateway.so_far import SoFar
 from gateway.views import StreamedEnd, StreamedEvent, StreamedFailure
@@ -12,18 +13,23 @@ from providers.base import JsonObject
 
 QUEUE_CHUNKS: Final = 64
 """Chunks that wait for a slow reader before the provider is made to wait."""
+CHUNK_BYTES: Final = 16 * 1024
+"""A larger chunk, of sound, counts as several."""
 
-Gathered = SoFar | EventsSoFar
-"""What a stream's events are put together in."""
+Gathered = SoFar | EventsSoFar | SoundSoFar | TranscriptSoFar
+"""What has come so far, by the operation's form."""
 Event = StreamedEvent | StreamedEnd | StreamedFailure
 
 
 class CallStream:
     """The events of one streamed call, in order; ends after StreamedEnd or StreamedFailure. `leave` it when you go."""
 
-    def __init__(self, call_id: UUID, so_far: Gathered | None = None) -> None:
-        """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed."""
+    def __init__(self, call_id: UUID, so_far: Gathered | None = None, *, bound_micro: int = 0) -> None:
+        """Made by Streams.open. `so_far` gathers what comes; with it the stream can be followed. `bound_micro`: the most
+        that the call can cost, in micro-credits.
+        """
         self.call_id = call_id
+        self.bound_micro = bound_micro
         self.so_far = so_far
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._room = asyncio.Semaphore(QUEUE_CHUNKS)
@@ -42,7 +48,8 @@ class CallStream:
             raise StopAsyncIteration
         event = await self._events.get()
         if isinstance(event, StreamedEvent):
-            self._room.release()
+            for _ in range(_weight(event)):
+                self._room.release()
         else:
             self._ended = True
         return event
@@ -81,9 +88,13 @@ class CallStream:
             self.so_far.add(event.parsed)
             for follower in self._followers:
                 follower.take(event)
-        if not self._left:
+        if self._left:
+            return
+        for _ in range(_weight(event)):
             await self._room.acquire()
-            self._events.put_nowait(event)
+            if self._left:
+                return
+        self._events.put_nowait(event)
 
     def end(self, event: StreamedEnd | StreamedFailure) -> None:
         """Hand on the last event; never waits."""
@@ -96,12 +107,18 @@ class CallStream:
             self._producing.cancel()
 
 
+def _weight(event: StreamedEvent) -> int:
+    """How much of the queue's room an event takes."""
+    data = event.data
+    return 1 if data is None else min(1 + len(data) // CHUNK_BYTES, QUEUE_CHUNKS)
+
+
 class Follower(CallStream):
     """Reads a call that another reader began. What it has not read yet is merged: it slows nobody."""
 
     def __init__(self, followed: CallStream, so_far: Gathered) -> None:
         """Made by CallStream.follow."""
-        super().__init__(followed.call_id)
+        super().__init__(followed.call_id, bound_micro=followed.bound_micro)
         self._followed = followed
         self._unread = so_far
         self._next: deque[JsonObject] = deque()

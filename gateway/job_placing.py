@@ -76,7 +76,7 @@ class JobPlacing:
                 bound=job.terms.bound,
                 trace=trace,
             )
-            provider, prediction = await self._router.place(asked, placement.routed, placement.ask)
+            provider, prediction = await self._router.first(asked, placement.routed, placement.ask)
             trace.answered(None)
         return Made(provider, prediction, tuple(placement.routed.tries))
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from billing.catalog import CatalogHolder, Snapshot
-from billing.published import Published, PublishedModels
+from billing.published import MayOffer, Published, PublishedModels, Withheld
 from billing.rules.chains import MAX_DEPTH, MAX_STEPS
 from billing.views import ModelView
 from gateway.admission import Admitted, admit, admitted_as, check_operation, find_model
@@ -29,7 +29,7 @@ from gateway.rules.inputs import history_of, input_values, last_text, with_input
 from gateway.terms import CallTerms, Payee
 from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
 from gateway.views import Caller, CallRequest
-from kit.errors import InvalidInput, NotFound
+from kit.errors import InvalidInput, NotFound, Refusal
 from kit.json_values import JsonObject, is_list
 from metering.rules.rating import NO_RATES, Rates
 from providers.base import Operation
@@ -125,9 +125,25 @@ class Offers:
         found = await self._published.find(slug)
         return found.model if found is not None and found.visible_to([workspace_id]) else None
 
-    async def own(self, workspace_id: UUID) -> Sequence[ModelView]:
-        """The first hundred models that a workspace publishes itself."""
-        return [found.model for found in await self._published.own(workspace_id)]
+    async def own(self, workspace: WorkspaceFacts) -> Sequence[ModelView]:
+        """The first hundred models that a workspace publishes itself, those among them that are served now."""
+        may = MayOffer.of(self._catalog.current, workspace.plan)
+        return [found.model for found in await self._published.own(workspace.workspace_id) if not found.withheld(may)]
+
+    async def by_key(self, workspace_id: UUID, slug: str) -> ModelView | None:
+        """The published model of this name, where a key of a workspace could call it now."""
+        found = await self._published.find(slug)
+        if found is None or not found.visible_to([workspace_id]):
+            return None
+        publisher = await self._publisher(found)
+        served = found.withheld(MayOffer.of(self._catalog.current, publisher.plan)) is None
+        return found.model if served and publisher.plan.entitlements.api_access else None
+
+    async def not_served(self, found: Published) -> Refusal | None:
+        """What everybody who calls this published model is told now; None where it is served."""
+        snapshot, publisher = self._catalog.current, await self._publisher(found)
+        may = MayOffer.of(snapshot, publisher.plan)
+        return _withheld(found, may, charging=snapshot.settings.publishing is not None)
 
     async def _asked(self, snapshot: Snapshot, caller: Caller, slug: str) -> tuple[CallTerms, UUID | None]:
         """The terms of what the caller named itself, and the workspace that publishes it."""
@@ -160,13 +176,9 @@ class Offers:
         Its own workspace pays no price, so that credits cannot go in a circle and come out as earnings.
         """
         publishing = snapshot.settings.publishing
-        if not found.model.enabled or (found.is_priced and publishing is None):
-            raise ModelDisabled(found.slug)
-        allowed = publisher.plan.entitlements
-        if found.is_priced and not allowed.monetization:
-            raise PublisherPlanTooSmall(found.slug, "charging for its models (B12)")
-        if found.model.chain is not None and not allowed.chained_models:
-            raise PublisherPlanTooSmall(found.slug, "chained models (B14)")
+        refusal = _withheld(found, MayOffer.of(snapshot, publisher.plan), charging=publishing is not None)
+        if refusal is not None:
+            raise refusal
         if caller.test and found.model.chain is None:
             raise ModelNotForTestKeys(found.slug)
         self._publishers.prepare(found)
@@ -240,6 +252,19 @@ class Offers:
         if found is None or not found.visible_to(walk.owners):
             raise ModelNotFound(slug)
         return self._terms(snapshot, caller, found, await self._publisher(found)), found.workspace_id
+
+
+def _withheld(found: Published, may: MayOffer, *, charging: bool) -> Refusal | None:
+    """`charging`: whether the catalog lets anybody charge for a model."""
+    match found.withheld(may):
+        case None:
+            return None
+        case Withheld.PRICED if charging:
+            return PublisherPlanTooSmall(found.slug, "charging for its models (B12)")
+        case Withheld.CHAIN:
+            return PublisherPlanTooSmall(found.slug, "chained models (B14)")
+        case Withheld.DISABLED | Withheld.PRICED:
+            return ModelDisabled(found.slug)
 
 
 def _rates(caller: Caller, model: ModelView) -> Rates:

@@ -59,7 +59,7 @@ class Router:
         """The whole answer. Raises the last ProviderError when no route answers; `routed` says where it has been."""
         if admitted.chain is not None:
             return await admitted.chain.answer(routed)
-        answer = await self._first(admitted, routed, lambda provider, request: provider.complete(request))
+        answer = await self.first(admitted, routed, lambda provider, request: provider.complete(request))
         admitted.trace.answered(answer.usage)
         return answer
 
@@ -67,7 +67,7 @@ class Router:
         """The stream from its first output on; likewise."""
         if admitted.chain is not None:
             return await admitted.chain.stream(routed)
-        return await self._first(admitted, routed, _begun)
+        return await self.first(admitted, routed, _begun)
 
     def broke(self, routed: Routed, error: ProviderError) -> None:
         """A stream that had begun broke off: nobody else can go on with it."""
@@ -77,13 +77,10 @@ class Router:
         if is_providers_fault(error):
             self._breakers.failed(last.provider)
 
-    async def place(self, asked: Asked, routed: Routed, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]) -> T:
-        """What `ask` gets of the first route that answers it, by the same rules; likewise. It ends the trace's asking."""
-        return await self._first(asked, routed, ask)
-
-    async def _first(
+    async def first(
         self, admitted: Asked, routed: Routed, ask: Callable[[Provider, ProviderRequest], Awaitable[T]]
     ) -> T:
+        """What `ask` gets of the first route that answers it; likewise. `ask` ends the trace's asking."""
         routes = admitted.model.routes
         if len(routes) > 1:
             routes = drawn(routes, self._chance)

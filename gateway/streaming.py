@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from gateway.admission import Admitted
+from gateway.audio_so_far import SoundSoFar, TranscriptSoFar
 from gateway.call_stream import CallStream, Gathered
 from gateway.calls import Calls, called, released, result_of
 from gateway.errors import CallInterrupted, ClientLeft
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 _GATHERERS: Final = {
     Operation.MESSAGES: MessageSoFar,
     Operation.RESPONSES: ResponseSoFar,
+    Operation.SPEECH: SoundSoFar,
+    Operation.TRANSCRIPTION: TranscriptSoFar,
 }
 
 
@@ -101,7 +104,7 @@ class Streams:
         `passed` and what is raised: see gateway.calls.Calls.call.
         """
         admitted = await self._calls.admitted(caller, request, passed)
-        stream = CallStream(admitted.call_id, _gatherer(admitted))
+        stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
         task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))

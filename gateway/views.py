@@ -46,7 +46,7 @@ class CallRequest:
     `vendor_headers` go on to a provider whose own form it is, such as `anthropic-beta`. `upload` is the
     recording to be written down; the body names it by its digest.
     `way`: "call" is answered whole or streamed, "job" is followed. `keeps_assets`: files of the answer are stored, and
-    the answer refers to them.
+    the answer refers to them. `flows`: its answer is sound, sent on as it comes with nothing around it.
     """
 
     model: str
@@ -62,6 +62,7 @@ class CallRequest:
     upload: Upload | None = None
     way: Literal["call", "job"] = "call"
     keeps_assets: bool = False
+    flows: bool = False
 
 
 @record

@@ -8,12 +8,16 @@ from typing import Final
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Upload, Usage
 from providers.errors import UpstreamGarbage
+from providers.openai_content import text_bytes
 from providers.openai_usage import usage_of_openai
 
 MAX_SECONDS: Final = 7 * 86_400
 """No recording is longer; a larger number is a provider's mistake."""
 USUAL_BYTES_PER_SECOND: Final = 8_000
 """Of compressed sound (64 kbit/s): the ground for seconds that nobody reported."""
+USUAL_BYTES_PER_TOKEN: Final = 4
+HEARD_TOKENS_PER_SECOND: Final = 10
+"""Likewise for tokens: of the written text, and of a second of a recording."""
 
 _JSON: Final = ("json", "verbose_json", "diarized_json")
 _AS_TEXT: Final = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
@@ -24,10 +28,15 @@ def speech_shown(sound: bytes, media_type: str) -> JsonObject:
     return {"object": "audio.speech", "content_type": media_type, "b64_audio": base64.b64encode(sound).decode()}
 
 
-def speech_usage(body: JsonObject) -> Usage:
-    """What a spoken text is counted by: its characters, which the answer shows to have been spoken."""
+def speech_usage(body: JsonObject, answer: JsonObject) -> Usage:
+    """What a spoken text is counted by: its characters, which the answer shows to have been spoken; and tokens, where told."""
     text = body.get("input")
-    return Usage(characters=len(text) if isinstance(text, str) else 0)
+    tokens = usage_of_openai(answer.get("usage"))
+    return Usage(
+        input_tokens=tokens.input_tokens if tokens else 0,
+        output_tokens=tokens.output_tokens if tokens else 0,
+        characters=len(text) if isinstance(text, str) else 0,
+    )
 
 
 def transcription_asked(body: JsonObject) -> JsonObject:
@@ -54,9 +63,9 @@ def transcription_shown(body: JsonObject, answer: JsonObject) -> JsonObject:
 
 
 def transcription_usage(answer: JsonObject, upload: Upload) -> Usage:
-    """Seconds as the provider reports them, or as the recording itself shows, else estimated; and tokens, where told.
+    """Seconds as the provider reports them, or tokens, or both. Of what reports neither all is estimated here.
 
-    Seconds are whole, rounded up.
+    Seconds are whole, rounded up; a recording that says itself how long it plays is believed.
     """
     told = answer.get("usage")
     tokens = usage_of_openai(told) if is_object(told) and told.get("type") == "tokens" else None
@@ -65,17 +74,24 @@ def transcription_usage(answer: JsonObject, upload: Upload) -> Usage:
         seconds = _seconds(told.get("seconds"))
     if seconds is None:
         seconds = _seconds(answer.get("duration"))
-    known = seconds is not None
+    known = seconds is not None or tokens is not None
     if seconds is None:
-        measured = wav_seconds(upload.content)
-        known = measured is not None
-        seconds = ceil(Fraction(len(upload.content), USUAL_BYTES_PER_SECOND) if measured is None else measured)
+        seconds = likely_seconds(upload.content)
+    if not known:
+        of_text = -(-text_bytes(str(answer.get("text", ""))) // USUAL_BYTES_PER_TOKEN)
+        tokens = Usage(input_tokens=seconds * HEARD_TOKENS_PER_SECOND, output_tokens=of_text)
     return Usage(
         input_tokens=tokens.input_tokens if tokens else 0,
         output_tokens=tokens.output_tokens if tokens else 0,
-        seconds=min(seconds, MAX_SECONDS),
+        seconds=seconds,
         reported=known,
     )
+
+
+def likely_seconds(content: bytes) -> int:
+    """How long a recording probably plays, rounded up."""
+    played = wav_seconds(content)
+    return min(ceil(Fraction(len(content), USUAL_BYTES_PER_SECOND) if played is None else played), MAX_SECONDS)
 
 
 def wav_seconds(content: bytes) -> Fraction | None:

@@ -1,6 +1,5 @@
 """The adapter for any provider that speaks OpenAI's REST form."""
 
-import secrets
 from typing import Final
 
 from providers.base import (
@@ -13,32 +12,24 @@ from providers.base import (
     Timeouts,
     Usage,
 )
-from providers.errors import UpstreamGarbage, UpstreamRejected
-from providers.multipart import write_form
-from providers.openai_audio import (
-    speech_shown,
-    speech_usage,
-    transcription_asked,
-    transcription_shown,
-    transcription_usage,
-)
-from providers.openai_content import generated_bytes, text_bytes
+from providers.errors import UpstreamGarbage
+from providers.openai_audio_calls import OpenAIAudio
+from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
 from providers.openai_responses_calls import OpenAIResponses
 from providers.openai_usage import usage_of_answer, usage_of_openai
 from providers.over_chat import OTHER_FORMS, answer_over_chat, stream_over_chat
 from providers.transport import USER_AGENT, Headers, HttpAnswer, HttpTransport, endpoint_of
-from providers.wire import EventStream, Wire, event_of, media_type_of, read_all, upstream_request_id
+from providers.wire import EventStream, Wire, event_of, read_all, upstream_request_id
 
 PATHS: Final = {
     Operation.CHAT: "/chat/completions",
     Operation.EMBEDDING: "/embeddings",
     Operation.IMAGE: "/images/generations",
 }
-SPEECH_PATH: Final = "/audio/speech"
-TRANSCRIPTION_PATH: Final = "/audio/transcriptions"
 
 _LIST_FIELDS: Final = {Operation.CHAT: "choices", Operation.EMBEDDING: "data", Operation.IMAGE: "data"}
+_AUDIO: Final = frozenset({Operation.SPEECH, Operation.TRANSCRIPTION})
 _END_MARK: Final = b"[DONE]"
 
 
@@ -71,11 +62,8 @@ class OpenAICompatibleProvider:
         if api_key:
             fixed = (*fixed, ("Authorization", f"Bearer {api_key}"))
         self._responses = OpenAIResponses(self._wire, base_url, fixed)
-        self._boundary = secrets.token_hex(24)
-        form = ("Content-Type", f"multipart/form-data; boundary={self._boundary}")
-        self._forms = endpoint_of(base_url, TRANSCRIPTION_PATH, (*fixed, form, ("Accept", "application/json")))
+        self._audio = OpenAIAudio(self._wire, base_url, fixed)
         fixed = (*fixed, ("Content-Type", "application/json"))
-        self._speech = endpoint_of(base_url, SPEECH_PATH, (*fixed, ("Accept", "*/*")))
         self._whole = {
             operation: endpoint_of(base_url, path, (*fixed, ("Accept", "application/json")))
             for operation, path in PATHS.items()
@@ -91,10 +79,8 @@ class OpenAICompatibleProvider:
             return await answer_over_chat(self, request)
         if request.operation is Operation.RESPONSES:
             return await self._responses.complete(request)
-        if request.operation is Operation.SPEECH:
-            return await self._spoken(request)
-        if request.operation is Operation.TRANSCRIPTION:
-            return await self._heard(request)
+        if request.operation in _AUDIO:
+            return await self._audio.complete(request)
         body = {key: value for key, value in request.body.items() if key not in ("stream", "stream_options")}
         body["model"] = request.upstream_model
         answer = await self._wire.send(self._whole[request.operation], request, body)
@@ -114,6 +100,8 @@ class OpenAICompatibleProvider:
             return await stream_over_chat(self, request)
         if request.operation is Operation.RESPONSES:
             return await self._responses.stream(request)
+        if request.operation in _AUDIO:
+            return await self._audio.stream(request)
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {
@@ -128,28 +116,6 @@ class OpenAICompatibleProvider:
 
     async def aclose(self) -> None:
         """Nothing to do: the transport is closed by its owner."""
-
-    async def _spoken(self, request: ProviderRequest) -> ProviderAnswer:
-        answer = await self._wire.send(self._speech, request, {**request.body, "model": request.upstream_model})
-        sound = await read_all(answer)
-        media_type = media_type_of(answer)
-        if media_type == "application/json":
-            self._wire.parsed(sound)
-        if not sound or not media_type.startswith(("audio/", "application/octet-stream")):
-            raise UpstreamGarbage("the provider's answer is no sound")
-        shown = speech_shown(sound, media_type)
-        return ProviderAnswer(shown, None, speech_usage(request.body), upstream_request_id(answer))
-
-    async def _heard(self, request: ProviderRequest) -> ProviderAnswer:
-        if request.upload is None:
-            raise UpstreamRejected(400, "a transcription needs a file")
-        fields: JsonObject = {**transcription_asked(request.body), "model": request.upstream_model}
-        form = write_form(fields, request.upload, self._boundary)
-        answer = await self._wire.send_bytes(self._forms, request, form)
-        parsed = self._wire.parsed(await read_all(answer))
-        shown = transcription_shown(request.body, parsed)
-        usage = transcription_usage(parsed, request.upload)
-        return ProviderAnswer(shown, None, usage, upstream_request_id(answer), text_bytes(str(parsed["text"])))
 
     def _whole_answer(self, operation: Operation, text: bytes) -> JsonObject:
         body = self._wire.parsed(text)

@@ -1,7 +1,8 @@
 """The simulated provider inside the process: what the sandbox server does, without a socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -25,6 +26,7 @@ from providers.openai_audio import (
     transcription_shown,
     transcription_usage,
 )
+from providers.openai_audio_stream import reader_for, sound_of
 from providers.openai_content import generated_bytes
 from providers.openai_errors import error_in, error_of_status, retry_after_s
 from providers.openai_responses import ResponseReader
@@ -92,7 +94,7 @@ class SandboxProvider:
             await _wait(None if hanging else behaviour.delay_ms / 1000, timeouts, first=True)
         asked = request.body if request.operation is not Operation.TRANSCRIPTION else transcription_asked(request.body)
         body: JsonObject = {**asked, "model": request.upstream_model}
-        if streamed:
+        if streamed and request.operation is Operation.CHAT:
             body["stream_options"] = {"include_usage": True}
         try:
             reply = reply_to(
@@ -108,7 +110,7 @@ class SandboxProvider:
 
 def _shown(request: ProviderRequest, reply: SandboxReply) -> tuple[JsonObject, Usage | None]:
     if reply.sound is not None:
-        return speech_shown(reply.sound, "audio/wav"), speech_usage(request.body)
+        return speech_shown(reply.sound, "audio/wav"), speech_usage(request.body, {})
     if request.operation is Operation.TRANSCRIPTION and request.upload is not None:
         usage = transcription_usage(reply.body, request.upload)
         return transcription_shown(request.body, reply.body), usage
@@ -127,7 +129,8 @@ class SandboxStream:
     ) -> None:
         assert reply.chunks is not None
         self.upstream_request_id: str | None = f"sandbox-{request.request_id}"
-        self._read = _chat_chunk if request.operation is Operation.CHAT else ResponseReader(None).read
+        self._read = _reader_for(request)
+        self._plain = reply.plain
         self._behaviour = behaviour
         self._chunks = reply.chunks
         self._timeouts = timeouts
@@ -169,7 +172,17 @@ class SandboxStream:
         chunk = self._read(orjson.dumps(event), event)
         self._produced = self._produced or chunk.content_bytes > 0
         self._ended = chunk.done
-        return chunk
+        return replace(chunk, data=sound_of(event)) if self._plain and chunk.content_bytes else chunk
+
+
+def _reader_for(request: ProviderRequest) -> Callable[[bytes, JsonObject], StreamChunk]:
+    match request.operation:
+        case Operation.CHAT:
+            return _chat_chunk
+        case Operation.RESPONSES:
+            return ResponseReader(None).read
+        case _:
+            return reader_for(request)
 
 
 def _chat_chunk(data: bytes, event: JsonObject) -> StreamChunk:

@@ -5,7 +5,7 @@ from typing import Final
 
 from providers.base import JsonObject, Operation, Upload
 from providers.sandbox_artifacts import embeddings, images
-from providers.sandbox_audio import speech, transcription
+from providers.sandbox_audio import speech, speech_stream, transcription, transcription_stream
 from providers.sandbox_behaviour import SandboxBehaviour
 from providers.sandbox_model import SandboxChunk, SandboxRefusal, SandboxUsage, chat, chat_stream
 from providers.sandbox_responses import response, response_stream
@@ -17,7 +17,7 @@ _NOTHING: Final = SandboxUsage(0, 0)
 class SandboxReply:
     """A status with either an answer or the chunks of a stream (`chunks` is None for an answer).
 
-    `sound` is the answer where it is a WAV file.
+    `sound` is the answer where it is a WAV file. `plain`: of the chunks the sound is sent, with no events around it.
     """
 
     status: int
@@ -25,6 +25,7 @@ class SandboxReply:
     chunks: list[SandboxChunk] | None
     usage: SandboxUsage
     sound: bytes | None = None
+    plain: bool = False
 
 
 def reply_to(
@@ -50,9 +51,15 @@ def reply_to(
             answer, usage = embeddings(body, behaviour)
         elif operation is Operation.IMAGE:
             answer, usage = images(body, behaviour, created)
+        elif operation is Operation.SPEECH and streamed:
+            chunks, usage = speech_stream(body, behaviour)
+            return SandboxReply(200, {}, chunks, usage, plain=body.get("stream_format") != "sse")
         elif operation is Operation.SPEECH:
             sound, usage = speech(body)
             return SandboxReply(200, {}, None, usage, sound)
+        elif operation is Operation.TRANSCRIPTION and streamed:
+            chunks, usage = transcription_stream(body, upload, behaviour)
+            return SandboxReply(200, {}, chunks, usage)
         elif operation is Operation.TRANSCRIPTION:
             answer, usage = transcription(body, upload, behaviour)
         elif operation is Operation.RESPONSES and streamed:

@@ -12,6 +12,7 @@ import orjson
 
 from kit.clock import now
 from providers.base import JsonObject, Operation
+from providers.openai_audio_stream import SOUND_DELTA, sound_of
 from providers.sandbox_behaviour import Fault, SandboxBehaviour, behaviour_of
 from providers.sandbox_call import SandboxReply, reply_to
 from providers.sandbox_jobs_http import SandboxJobServer
@@ -29,9 +30,10 @@ _OPERATIONS: Final = {
 }
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _CLOSE: Final = b"Connection: close\r\n"
+_EVENTS: Final = b"text/event-stream; charset=utf-8"
 _STREAM_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
-    b"Transfer-Encoding: chunked\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n"
+    b"X-Request-Id: sandbox-%b\r\n\r\n"
 )
 
 
@@ -212,12 +214,9 @@ class SandboxProtocol(asyncio.Protocol):
         if fault in (Fault.CLOSE, Fault.RESET, Fault.HTML, Fault.EMPTY):
             self._break_before(fault)
         elif serving.reply.chunks is not None:
-            self._write(_STREAM_HEAD + b"X-Request-Id: sandbox-" + serving.request.request_id + b"\r\n\r\n")
+            media_type = b"audio/wav" if serving.reply.plain else _EVENTS
+            self._write(_STREAM_HEAD % (media_type, serving.request.request_id))
             self._stream()
-        elif serving.reply.sound is not None and fault is Fault.NONE:
-            self._record(complete=True)
-            self._write(_head(200, len(serving.reply.sound), "audio/wav") + serving.reply.sound)
-            self._next(keep_alive=serving.request.keep_alive)
         elif fault is Fault.NONE or serving.reply.status != 200:
             self._record(complete=serving.reply.status == 200)
             self._finish(serving.request, serving.reply.status, serving.reply.body, serving.behaviour.retry_after)
@@ -238,14 +237,19 @@ class SandboxProtocol(asyncio.Protocol):
                 self._break_stream(behaviour.fault)
                 return
             chunk = chunks[serving.position]
-            pieces.append(_event(orjson.dumps(chunk.event), chunk.event.get("type")))
+            event = chunk.event
+            named = event.get("type") if serving.operation is Operation.RESPONSES else None
+            pieces.append(_sound(event) if serving.reply.plain else _event(orjson.dumps(event), named))
             serving.position += 1
             serving.streamed_tokens += chunk.tokens
             if behaviour.chunk_delay_ms:
                 self._write(b"".join(pieces))
                 self._after(behaviour.chunk_delay_ms, self._stream)
                 return
-        if serving.operation is Operation.CHAT:  # a response's last event says that it is the last
+        if serving.operation in (
+            Operation.CHAT,
+            Operation.TRANSCRIPTION,
+        ):  # the others' last event says that it is the last
             pieces.append(_event(b"[DONE]"))
         pieces.append(b"0\r\n\r\n")
         self._record(complete=True)
@@ -278,8 +282,11 @@ class SandboxProtocol(asyncio.Protocol):
     def _break_stream(self, fault: Fault) -> None:
         if fault is Fault.HANG:
             return
+        plain = self._serving is not None and self._serving.reply.plain
         self._record(complete=False)
-        if fault is Fault.GARBAGE:
+        if plain:  # sound has no way of saying that something went wrong
+            pass
+        elif fault is Fault.GARBAGE:
             self._write(_event(b"{'oops': nil"))
         elif fault is Fault.SHAPE:
             self._write(_event(b'["hello"]'))
@@ -366,7 +373,21 @@ def _error(message: str) -> JsonObject:
 
 
 def _is_streamed(operation: Operation, body: JsonObject) -> bool:
-    return operation in (Operation.CHAT, Operation.RESPONSES) and body.get("stream") is True
+    """Sound always is: piece by piece, or as events. A form says with a text that it wants a stream."""
+    stream = body.get("stream")
+    return (
+        operation is Operation.SPEECH
+        or (operation in (Operation.CHAT, Operation.RESPONSES) and stream is True)
+        or (operation is Operation.TRANSCRIPTION and stream == "true")
+    )
+
+
+def _sound(event: JsonObject) -> bytes:
+    """A piece of sound as one HTTP chunk; nothing for the event that ends it."""
+    if event.get("type") != SOUND_DELTA:
+        return b""
+    sound = sound_of(event)
+    return b"%x\r\n%b\r\n" % (len(sound), sound)
 
 
 def _event(data: bytes, kind: object = None) -> bytes:

@@ -67,8 +67,8 @@ class Running:
         self.process.send_signal(signal.SIGKILL)
         return await self._ended()
 
-    async def _ended(self) -> int:
-        code = await asyncio.wait_for(self.process.wait(), 30)
+    async def _ended(self, within_s: float = 30) -> int:
+        code = await asyncio.wait_for(self.process.wait(), within_s)
         await asyncio.gather(*self.reading)
         return code
 

@@ -23,7 +23,10 @@ MESSAGE_OVERHEAD_TOKENS: Final = 16
 
 @record
 class RequestShape:
-    """What the bound of a call's cost is made from. `output_tokens` None: the caller set no limit."""
+    """What the bound of a call's cost is made from. `output_tokens` None: the caller set no limit.
+
+    `seconds` is how long a recording may play at most, `likely_seconds` how long it probably does.
+    """
 
     input_bytes: int
     messages: int
@@ -34,6 +37,7 @@ class RequestShape:
     stream: bool
     characters: int = 0
     seconds: int = 0
+    likely_seconds: int = 0
 
 
 def read_shape(operation: Operation, body: JsonObject) -> RequestShape:

@@ -13,6 +13,7 @@ from gateway.rules.requests import RequestShape
 from kit.records import record
 from metering.operations import EndStatus, UsageFacts
 from providers.base import Usage
+from providers.openai_audio import HEARD_TOKENS_PER_SECOND
 
 ESTIMATED_BYTES_PER_TOKEN: Final = 4
 """The usual length of a token of English text; the ground for usage that no provider reported."""
@@ -109,12 +110,14 @@ def _as_reported(reported: Usage, provider: str) -> UsageFacts:
 
 
 def _counted(seen: Seen, shape: RequestShape, bound: UsageFacts, provider: str) -> UsageFacts:
+    """A text to be spoken counts whole, for providers charge it so; a recording as long as it probably plays."""
+    heard_tokens = shape.likely_seconds * HEARD_TOKENS_PER_SECOND
     return UsageFacts(
-        input_tokens=min(_tokens_of(shape.input_bytes), bound.input_tokens),
+        input_tokens=min(_tokens_of(shape.input_bytes) + heard_tokens, bound.input_tokens),
         output_tokens=min(_tokens_of(seen.content_bytes), bound.output_tokens),
         requests=1,
         images=bound.images,
-        seconds=bound.seconds,
+        seconds=min(shape.likely_seconds, bound.seconds) or bound.seconds,
         characters=bound.characters,
         estimated=True,
         provider=provider,
@@ -130,6 +133,9 @@ def _topped(reported: Usage, seen: Seen, bound: UsageFacts, provider: str) -> Us
         output_tokens=output_tokens,
         reasoning_tokens=min(reported.reasoning_tokens, output_tokens),
         requests=reported.requests,
+        images=_at_most(reported.images, bound.images),
+        seconds=_at_most(reported.seconds, bound.seconds),
+        characters=_at_most(reported.characters, bound.characters),
         estimated=True,
         provider=provider,
     )

@@ -1,5 +1,6 @@
 """The list of public models, over GraphQL and as a page: everybody's, page by page, and nothing that is not public."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ import pytest
 
 from accounts.views import ANONYMOUS
 from app import model_index
+from gateway.errors import ModelDisabled, PublisherPlanTooSmall
 from kit.ids import encode_id
 from tests.app.test_pages import Reader, Shown
 from tests.gateway.market import Market, key_of, open_market
@@ -84,6 +86,55 @@ async def test_what_is_private_disabled_taken_back_or_of_a_deleted_workspace_is_
     )
     assert await slugs(market) == []
     assert "There are none here" in (await shown(market)).html
+
+
+async def test_what_its_publishers_plan_no_longer_allows_is_not_listed_until_the_plan_is_back(market: Market) -> None:
+    part = await market.part("part")
+    step = {"name": "one", "model": part, "prompt": "{{ input.text }}", "max_tokens": 9}
+    await market.publish(slug="priced", prices=PRICES)
+    await market.publish(slug="of-nothing", prices=[{"meter": "OUTPUT_TOKENS", "credits": "0", "per": "1000"}])
+    await market.chain("chain", step)
+    await market.chain("priced-chain", step, prices=PRICES)
+    every = ["priced-chain", "chain", "of-nothing", "priced", "part"]
+    assert await slugs(market) == every
+    assert await slugs(market, first=2) == every[:2]
+    for plan, told in (("personal", ["of-nothing", "part"]), ("pro", every)):
+        await market.on_plan(market.maker.workspace_id, plan)
+        await until_listed(market, told)
+        assert [link.rpartition("/")[2] for link in links(await shown(market))] == told
+        assert [each.rpartition("/")[2] for each in await served(market)] == told
+
+
+async def served(market: Market) -> list[str]:
+    """What a person's call would not be refused, the newest first."""
+    found = await market.services.database.pool.fetch(
+        "SELECT m.slug FROM published_models p JOIN models m ON m.id = p.model_id ORDER BY p.created_at DESC"
+    )
+    good = []
+    for row in found:
+        try:
+            await market.call(row["slug"])
+        except (PublisherPlanTooSmall, ModelDisabled):
+            continue
+        good.append(row["slug"])
+    return good
+
+
+async def until_listed(market: Market, told: list[str]) -> None:
+    async with asyncio.timeout(5):
+        while await slugs(market) != told:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_model_of_a_plan_that_ends_by_itself_is_no_longer_listed_after_ten_seconds(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await market.publish(prices=PRICES)
+    assert await slugs(market) == ["writer"]
+    await market.services.database.pool.execute("UPDATE workspaces SET default_plan_id = NULL")  # nobody is told of it
+    assert await slugs(market) == ["writer"]
+    monkeypatch.setattr("billing.published.FRESH_S", 0.0)
+    assert await slugs(market) == []
 
 
 async def test_pages_meet_without_gap_or_repeat_while_models_come(market: Market) -> None:

@@ -110,6 +110,24 @@ async def test_B15_each_published_model_has_a_page_with_a_form_of_its_input(mark
     assert "1,000 output tokens" in shown.html
 
 
+async def test_a_model_that_is_not_served_now_has_a_page_that_says_so_and_no_form_to_try_it(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    slug, browser = made["model"]["slug"], Browser(market)
+    form = {"do": "try", "in.prompt": "hi", "key": market.buyer.api_key}
+    tried = hidden((await browser.ask(slug)).html, "once")
+    await market.on_plan(market.maker.workspace_id, "personal")
+    shown = await browser.ask(slug)
+    assert "Not available now: the model" in shown.html
+    assert "plan has no charging for its models" in shown.html
+    assert "noindex" in shown.html
+    assert not [each for each in Reader(shown.html).named("input") if each.get("name") == "once"]
+    assert (await browser.ask(slug, {**form, "once": tried})).status == 422
+    await market.on_plan(market.maker.workspace_id, "pro")
+    assert hidden((await browser.ask(slug)).html, "once")
+    await market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], enabled=False)
+    assert "Not available now" in (await browser.ask(slug)).html
+
+
 async def test_the_pages_policy_names_its_own_style_and_nothing_else(market: Market) -> None:
     made = await market.publish(colour="#aa0033", logoUrl="https://pictures.example/logo.png")
     slug = made["model"]["slug"]

@@ -1,6 +1,7 @@
 """A provider that repeats what it was asked: in answers, in streams and in its refusals."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,6 +86,14 @@ async def _stream(request: web.Request, body: dict, prompt: str) -> web.StreamRe
     return answer
 
 
+async def _events(request: web.Request, *events: dict) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await answer.prepare(request)
+    for event in events:
+        await answer.write(b"data: " + orjson.dumps(event) + b"\n\n")
+    return answer
+
+
 @asynccontextmanager
 async def echo_provider() -> AsyncIterator[Echo]:
     echo = Echo()
@@ -123,9 +132,34 @@ async def echo_provider() -> AsyncIterator[Echo]:
             return web.json_response({"data": data, "echo": prompt, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         return web.json_response({"created": 1, "data": [{"url": f"https://x/{prompt}", "revised_prompt": prompt}]})
 
+    async def spoken(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        prompt = _prompt(body)
+        if (failure := await _failure(body, prompt)) is not None:
+            return failure
+        if body.get("stream_format") == "sse":
+            sound = base64.b64encode(prompt.encode()).decode()
+            return await _events(request, {"type": "speech.audio.delta", "audio": sound}, {"type": "speech.audio.done"})
+        answer = web.StreamResponse(headers={"Content-Type": "audio/mpeg"})
+        await answer.prepare(request)
+        await answer.write(prompt.encode())
+        if (body.get("metadata") or {}).get("slow"):
+            await asyncio.sleep(5)
+        return answer
+
+    async def heard(request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        text = f"{form['prompt']} {form['file'].file.read().decode()}"
+        if "stream" not in form:
+            return web.json_response({"text": text})
+        delta = {"type": "transcript.text.delta", "delta": text}
+        return await _events(request, delta, {"type": "transcript.text.done", "text": text})
+
     app = web.Application(client_max_size=16 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_post("/v1/responses", responses)
+    app.router.add_post("/v1/audio/speech", spoken)
+    app.router.add_post("/v1/audio/transcriptions", heard)
     app.router.add_post("/v1/embeddings", listed)
     app.router.add_post("/v1/images/generations", listed)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

@@ -127,7 +127,7 @@ async def test_what_is_wrong_is_refused_by_its_field_and_costs_nothing(vendors: 
             ({"input": "x" * 5_000}, "input"),
             ({"model": HEARING}, "model"),
             ({"model": "sandbox-chat"}, "model"),
-            ({"stream_format": "sse"}, "stream_format"),
+            ({"stream_format": "odd"}, "stream_format"),
         ):
             with pytest.raises(openai.BadRequestError) as refused:
                 await client.audio.speech.create(**{"model": SPEECH, "voice": "alloy", "input": "x", **more})
@@ -136,6 +136,8 @@ async def test_what_is_wrong_is_refused_by_its_field_and_costs_nothing(vendors: 
             ({"file": ("a.wav", b"")}, "file"),
             ({"model": SPEECH}, "model"),
             ({"response_format": "odd"}, "response_format"),
+            ({"response_format": "srt", "stream": True}, "response_format"),
+            ({"extra_body": {"stream": "perhaps"}}, "stream"),
         ):
             with pytest.raises(openai.BadRequestError) as refused:
                 await client.audio.transcriptions.create(**{"model": HEARING, "file": ("a.wav", RECORDING), **more})

@@ -85,6 +85,6 @@ async def test_a_running_gateway_answers_as_its_document_says(served: tuple[Runn
         "--header", f"Authorization: Bearer {seeded.api_key}",
         "--report", "json", "--report-json-path", str(report), "--warnings", "off",
     )  # fmt: skip
-    code = await checked._ended()
+    code = await checked._ended(240)
     assert code == 0, "\n".join(checked.lines[-150:])
     assert len(json.dumps(json.loads(report.read_text()))) > 100

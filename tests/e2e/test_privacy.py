@@ -14,6 +14,8 @@ import pytest
 import redis.asyncio
 
 from models.database import Database
+from providers.base import Upload
+from providers.multipart import write_form
 from tests.e2e.collector import Collector, collector_double
 from tests.e2e.echo import echo_provider
 from tests.processes import Running, gateway_env, start, start_gateway
@@ -50,7 +52,7 @@ class Place:
     async def post(self, path: str, body: object, **headers: str) -> tuple[int, bytes]:
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         given = {"Authorization": f"Bearer {self.seeded.api_key}", "Content-Type": "application/json"}
-        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        given |= {name.replace("_", "-").title(): value for name, value in headers.items()}
         async with (
             aiohttp.ClientSession() as session,
             session.post(self.gateway.url + path, data=content, headers=given) as answer,
@@ -193,6 +195,29 @@ async def call_in_every_way(place: Place) -> None:
     await place.leave("/v1/chat/completions", {**chat(slow="1"), "stream": True})
 
 
+async def speak_and_hear(place: Place) -> None:
+    """Whole and streamed, kept for a repeat and not, to the end and left."""
+    spoken = {"model": "sandbox-audio", "voice": "alloy", "input": WORDS}
+    recording = Upload(f"{MARKER}.mp3", "audio/mpeg", WORDS.encode())
+    kind = "multipart/form-data; boundary=b"
+    for number in range(2):
+        for way, more in (("sound", {}), ("events", {"stream_format": "sse"})):
+            kept = {"Idempotency_Key": f"speak-{way}"} if number else {}
+            for _ in range(2):
+                status, sound = await place.post("/v1/audio/speech", {**spoken, **more}, **kept)
+                assert (status, MARKER.encode() in sound) == (200, way == "sound"), sound
+        for stream in (False, True):
+            kept = {"Idempotency_Key": f"hear-{stream}"} if number else {}
+            fields = {"model": "sandbox-transcription", "prompt": WORDS} | ({"stream": "true"} if stream else {})
+            for _ in range(2):
+                form = write_form(fields, recording, "b")
+                status, text = await place.post("/v1/audio/transcriptions", form, Content_Type=kind, **kept)
+                assert (status, MARKER in text.decode()) == (200, True), text
+    for failure in ({"status": "400"}, {"garbage": "1"}, {"error_in_answer": "500"}):
+        assert (await place.post("/v1/audio/speech", {**spoken, "metadata": failure}))[0] >= 400
+    await place.leave("/v1/audio/speech", {**spoken, "metadata": {"slow": "1"}})
+
+
 async def call_over_graphql(place: Place) -> None:
     payload = {"chat": {"messages": [{"role": "USER", "content": WORDS}]}}
     for number, model in enumerate(("sandbox-chat", "sandbox-image", "no-such-model")):
@@ -245,6 +270,7 @@ async def send_what_cannot_be(place: Place) -> None:
 
 async def test_D12_a_marker_in_prompts_is_in_no_log_table_trace_file_or_redis_value(place: Place) -> None:
     await call_in_every_way(place)
+    await speak_and_hear(place)
     await call_over_graphql(place)
     await send_what_cannot_be(place)
     await call_in_a_batch(place)

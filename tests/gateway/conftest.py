@@ -1,9 +1,10 @@
 """A gateway's services in this process, asked in OpenAI's form without a socket between."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 from uuid import UUID
@@ -90,9 +91,10 @@ class Gate:
 
     async def ask(
         self, body: object = None, *, key: str | None = None, path: str = "/v1/chat/completions", client: str = PROXY,
-        leave: asyncio.Event | None = None, method: str | None = None, **headers: str
+        leave: asyncio.Event | None = None, method: str | None = None, hear: Callable[[dict], object] | None = None,
+        **headers: str,
     ) -> Answer:  # fmt: skip
-        """One request; `headers` with underlines for dashes; the client goes away when `leave` is set."""
+        """One request; `headers` with underlines for dashes; the client goes away when `leave` is set, and hears each message."""
         sent: list[dict] = []
         raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         given = {"authorization": f"Bearer {key or self.seeded.api_key}", **headers}
@@ -116,6 +118,8 @@ class Gate:
 
         async def send(message: dict) -> None:
             sent.append(message)
+            if hear is not None:
+                hear(message)
 
         others = (self.services.partner_rest, self.services.batch_rest)
         await next((app for app in others if app.serves(path)), self.services.rest)(scope, receive, send)
@@ -171,17 +175,26 @@ async def prints(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     await sandbox.stop()
 
 
+OpenShop = Callable[..., AbstractAsyncContextManager[Shop]]
+
+
 @pytest.fixture
-async def shop(
+def open_shop_with(
     database_url: str,
     redis_url: str,
     tmp_path: Path,
     pg: asyncpg.Connection,
     prints: tuple[Running, Path],
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Shop]:
+) -> OpenShop:
+    """Opens a shop; what it is given stands in its catalog too."""
     sandbox, log = prints
     log.write_text("")
     set_environment(monkeypatch, sandbox)
-    async with open_shop(database_url, redis_url, tmp_path, pg, sandbox, log) as opened:
+    return partial(open_shop, database_url, redis_url, tmp_path, pg, sandbox, log)
+
+
+@pytest.fixture
+async def shop(open_shop_with: OpenShop) -> AsyncIterator[Shop]:
+    async with open_shop_with() as opened:
         yield opened

@@ -4,9 +4,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import asyncpg
 import orjson
 import pytest
 from prometheus_client import REGISTRY
@@ -14,10 +12,10 @@ from prometheus_client import REGISTRY
 from gateway.job_rows import claim
 from gateway.jobs import Jobs
 from kit.clock import now
-from tests.gateway.job_shop import Shop, open_shop, set_environment
+from tests.gateway.conftest import OpenShop
+from tests.gateway.job_shop import Shop
 from tests.gateway.test_provider_webhooks import post, signed
 from tests.gateway.upstream import Play, Stage, closing, failing, saying
-from tests.processes import Running
 from tests.providers.upstreams import Upstream, answer, scripted
 
 MORE = """
@@ -101,22 +99,10 @@ class Stand:
 
 
 @pytest.fixture
-async def stand(
-    database_url: str,
-    redis_url: str,
-    tmp_path: Path,
-    pg: asyncpg.Connection,
-    prints: tuple[Running, Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Stand]:
-    sandbox, log = prints
-    log.write_text("")
-    set_environment(monkeypatch, sandbox)
+async def stand(open_shop_with: OpenShop) -> AsyncIterator[Stand]:
     stage = Stage([failing("503 Busy")])
-    async with scripted(stage) as alpha:
-        more = MORE.format(url=alpha.url)
-        async with open_shop(database_url, redis_url, tmp_path, pg, sandbox, log, more) as shop:
-            yield Stand(shop, alpha, stage)
+    async with scripted(stage) as alpha, open_shop_with(MORE.format(url=alpha.url)) as shop:
+        yield Stand(shop, alpha, stage)
 
 
 def making(**more: object) -> Play:

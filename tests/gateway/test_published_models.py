@@ -137,6 +137,18 @@ async def test_B12_a_publisher_that_leaves_pro_no_longer_charges_and_is_not_call
     assert (await market.call(made["model"]["slug"])).charged_micro == COST
 
 
+async def test_what_a_key_could_not_call_is_not_among_the_models_that_it_is_told_of(market: Market) -> None:
+    made = await market.publish(prices=PRICES)
+    slug, offers, workspaces = made["model"]["slug"], market.services.calls.offers, market.services.workspaces
+    for plan, told in (("pro", slug), ("personal", None), ("pro", slug)):
+        await market.on_plan(market.maker.workspace_id, plan)
+        found = await offers.by_key(market.buyer.workspace_id, slug)
+        assert (found and found.slug) == told
+        own = await offers.own(await workspaces.facts(market.maker.workspace_id))
+        assert [model.slug for model in own] == ([told] if told else [])
+    assert await offers.by_key(market.buyer.workspace_id, "no/such") is None
+
+
 async def test_B13_the_api_of_a_published_model_needs_pro_of_its_publisher_and_its_caller(market: Market) -> None:
     made = await market.publish()
     slug = made["model"]["slug"]

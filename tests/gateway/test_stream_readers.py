@@ -8,7 +8,7 @@ import pytest
 
 from app.asgi import ClientGone
 from app.rest_door import watched
-from gateway.call_stream import CallStream
+from gateway.call_stream import CHUNK_BYTES, QUEUE_CHUNKS, CallStream
 from gateway.views import Caller, CallRequest, StreamedEvent
 from kit.ids import uuid7
 from providers.base import Operation
@@ -111,6 +111,28 @@ async def test_a_server_that_stops_is_no_client_that_left() -> None:
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, QUEUE_CHUNKS), (CHUNK_BYTES, QUEUE_CHUNKS // 2), (10 * 1024 * 1024, 1)])
+async def test_a_slow_reader_holds_up_the_provider_by_what_waits_for_it_and_one_that_leaves_does_not(
+    size, most
+) -> None:
+    stream, sent = CallStream(uuid7()), 0
+
+    async def produce() -> None:
+        nonlocal sent
+        for _ in range(3 * QUEUE_CHUNKS):
+            await stream.put(StreamedEvent(stream.call_id, b"x" * size, {}))
+            sent += 1
+
+    producing = asyncio.create_task(produce())
+    for read in range(3):
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert sent == most + read
+        await stream.__anext__()
+    stream.leave()
+    await asyncio.wait_for(producing, 5)
 
 
 async def test_a_client_that_disconnects_later_leaves_the_stream() -> None:

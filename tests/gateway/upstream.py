@@ -52,6 +52,22 @@ first_byte_timeout_s = 1
 idle_timeout_s = 1
 {more}
 """
+AUDIO = """
+[models.{name}]
+name = "{name}"
+modality = "AUDIO"
+max_output_tokens = 100
+max_characters = 1_000
+max_seconds = 600
+routes = [{routes}]
+prices = [{prices}]
+"""
+AUDIO_PRICES = {
+    "voice": {"CHARACTERS": 3, "REQUESTS": 7},
+    "ear": {"SECONDS": 5},
+    "token-ear": {"INPUT_TOKENS": 4, "OUTPUT_TOKENS": 10},
+}
+"""Credits a unit, of models for speech and transcription."""
 MODEL = """
 [models.{name}]
 name = "{name}"
@@ -104,18 +120,25 @@ class Theatre:
 
 _ENDED = """
 SELECT c.status, c.error_code, u.call_id, u.input_tokens, u.cached_input_tokens, u.output_tokens, u.reasoning_tokens,
-    u.estimated, u.provider, u.details::text AS details, u.charged_micro
+    u.seconds, u.characters, u.estimated, u.provider, u.details::text AS details, u.charged_micro
 FROM calls c LEFT JOIN usage_events u ON u.call_id = c.id ORDER BY c.id DESC LIMIT 1
 """
 
 
 def catalog(alpha: str, beta: str, factor: int = 1, more: str = "", alpha_more: str = "") -> str:
-    prices = ", ".join(f'{{ meter = "{meter}", credits = "{each * factor}" }}' for meter, each in PRICES.items())
+    def prices_of(prices: dict[str, int]) -> str:
+        return ", ".join(f'{{ meter = "{meter}", credits = "{each * factor}" }}' for meter, each in prices.items())
+
+    prices = prices_of(PRICES)
     route = '{{ provider = "{}", upstream_model = "up", order = {} }}'.format
     return (
         CATALOG.format(alpha=alpha, beta=beta, more=more, alpha_more=alpha_more)
         + MODEL.format(name="solo", routes=route("alpha", 0), prices=prices)
         + MODEL.format(name="duo", routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices)
+        + "".join(
+            AUDIO.format(name=name, routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices_of(each))
+            for name, each in AUDIO_PRICES.items()
+        )
     )
 
 

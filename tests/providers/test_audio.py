@@ -23,6 +23,7 @@ from providers.sandbox import SandboxProvider
 from providers.sandbox_audio import speech
 
 WAV, _ = speech({"model": "m", "input": "x" * 250})  # 2.5 s
+ESTIMATED = Usage(input_tokens=100, seconds=10, reported=False)
 MP3 = Upload("a.mp3", "audio/mpeg", b"x" * 80_000)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 names = st.text("abcdefghij_-", min_size=1, max_size=8).filter(lambda name: name != "file")
@@ -62,11 +63,13 @@ def test_a_form_of_too_many_fields_is_refused():
         ({"usage": {"type": "duration", "seconds": 12.1}}, Usage(seconds=13)),
         ({"duration": "12.0"}, Usage(seconds=12)),
         ({"duration": 0}, Usage(seconds=0)),
-        ({}, Usage(seconds=10, reported=False)),
-        ({"duration": -1}, Usage(seconds=10, reported=False)),
-        ({"duration": float("nan")}, Usage(seconds=10, reported=False)),
-        ({"duration": MAX_SECONDS + 1}, Usage(seconds=10, reported=False)),
-        ({"usage": {"type": "duration", "seconds": True}}, Usage(seconds=10, reported=False)),
+        ({}, ESTIMATED),
+        ({"text": "twelve bytes"}, Usage(input_tokens=100, output_tokens=3, seconds=10, reported=False)),
+        ({"duration": -1}, ESTIMATED),
+        ({"duration": float("nan")}, ESTIMATED),
+        ({"duration": MAX_SECONDS + 1}, ESTIMATED),
+        ({"usage": {"type": "duration", "seconds": True}}, ESTIMATED),
+        ({"usage": {"type": "tokens", "input_tokens": 20, "output_tokens": 3}}, Usage(20, output_tokens=3, seconds=10)),
         (
             {"usage": {"type": "tokens", "input_tokens": 20, "output_tokens": 3, "total_tokens": 23}, "duration": 2},
             Usage(input_tokens=20, output_tokens=3, seconds=2),
@@ -79,7 +82,7 @@ def test_seconds_are_believed_or_estimated(answer, expected):
 
 def test_a_wav_file_says_itself_how_long_it_plays():
     assert wav_seconds(WAV) == Fraction(5, 2)
-    assert transcription_usage({}, Upload("a", "b", WAV)) == Usage(seconds=3)
+    assert transcription_usage({}, Upload("a", "b", WAV)) == Usage(input_tokens=30, seconds=3, reported=False)
     odd = b"RIFF____WAVE" + b"LIST" + struct.pack("<I", 3) + b"abc\x00" + WAV[12:]
     assert wav_seconds(odd) == Fraction(5, 2)
     assert wav_seconds(WAV[:30]) is None
