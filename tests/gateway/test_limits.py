@@ -122,3 +122,23 @@ async def test_a_body_that_cannot_be_read_counts_as_a_request(gate: Gate) -> Non
     key = await gate.key(requests_per_hour=2)
     statuses = [(await gate.ask([], key=key)).status for _ in range(3)]
     assert statuses == [400, 400, 429]
+
+
+@pytest.mark.parametrize("body", [chat(n=129), chat(n=129, stream=True), chat(model="no-such-model")])
+async def test_a_refused_call_counts_tells_what_is_left_and_hears_of_a_limit_before_all_else(
+    gate: Gate, body: dict
+) -> None:
+    key = await gate.key(requests_per_hour=2)
+    answers = [await gate.ask(body, key=key) for _ in range(3)]
+    assert [answer.status for answer in answers][:2] in ([400, 400], [404, 404])
+    assert [answer.headers["ratelimit"].split(";")[1] for answer in answers[:2]] == ["r=1", "r=0"]
+    assert (answers[2].status, answers[2].code) == (429, "rate_limit_exceeded")
+    assert [name for name in answers[2].headers if name == "ratelimit"] == ["ratelimit"]
+
+
+async def test_a_call_over_its_limit_holds_nothing_and_asks_no_provider(gate: Gate) -> None:
+    key = await gate.key(requests_per_hour=1)
+    assert [(await gate.ask(chat(), key=key)).status for _ in range(2)] == [200, 429]
+    assert (await gate.ask(chat(stream=True), key=key)).status == 429
+    assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 1
+    assert await gate.services.database.pool.fetchval("SELECT count(*) FROM holds") == 0
