@@ -115,6 +115,7 @@ def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[Me
         routes=_routes(section),
         limits=ModelLimits(
             bytes_per_token=section.integer("bytes_per_token", 1, 64, default=1),
+            tokenizer=section.optional_text("tokenizer"),
             image_input_tokens=section.optional_integer("image_input_tokens", 1, MAX_TOKENS),
             max_images=section.optional_integer("max_images", 1, 1_000),
             max_seconds=section.optional_integer("max_seconds", 1, 86_400),

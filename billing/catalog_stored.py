@@ -191,6 +191,7 @@ def limits_of(row: JsonObject) -> ModelLimits:
     """The limits in a model's row."""
     return ModelLimits(
         bytes_per_token=row.get("bytes_per_token") or 1,
+        tokenizer=row.get("tokenizer"),
         image_input_tokens=row.get("image_input_tokens"),
         max_images=row.get("max_images"),
         max_seconds=row.get("max_seconds"),

@@ -99,13 +99,14 @@ class ModelLimits:
     """Bounds of one call, for the estimate: what the catalog knows about the most that a call can use.
 
     `bytes_per_token`: a token covers at least so many bytes of text, so input of n bytes has at most n divided by it
-    tokens. `image_input_tokens`: the most tokens that one image in a message counts. `requests_per_hour`: how often
+    tokens. `tokenizer`: who counts them instead, where it is installed. `image_input_tokens`: the most tokens that one image in a message counts. `requests_per_hour`: how often
     one workspace may call the model. `cache_percent`: what an answer from the cache costs, in percent of the call's price.
     `job_deadline_s`: how long a job may take. `asset_bytes`: the most that one image, second of video or spoken character takes as a
     stored file.
     """
 
     bytes_per_token: int = 1
+    tokenizer: str | None = None
     image_input_tokens: int | None = None
     max_images: int | None = None
     max_seconds: int | None = None

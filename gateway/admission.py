@@ -27,7 +27,9 @@ from gateway.rules.estimate import bound_usage, fitted_output, likely_input_toke
 from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.rules.responses import responses_shape
+from gateway.rules.text_tokens import spared_bytes
 from gateway.terms import CallTerms, ChainedCall, Payee
+from gateway.tokenizers import INSTALLED
 from gateway.tracing import NO_TRACE, CallTrace
 from gateway.views import Caller, CallRequest
 from kit.errors import InvalidInput
@@ -161,8 +163,8 @@ def admitted_as(
     `bound`: usage and cost, where they are known already; then `spendable_micro` (see `admit`) lowers nothing.
     """
     sent = request if body is request.body else replace(request, body=body)
-    shape = _shape(sent)
     model = terms.model
+    shape = _counted(_shape(sent), sent, model)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
         most = terms.rates.highest_micro(usage, terms.discount_percent)
@@ -203,6 +205,13 @@ def _fitted(
     named = [name for name in names if request.body.get(name) is not None] or names[:1]
     body = {**request.body, **dict.fromkeys(named, each)}
     return replace(request, body=body), replace(bound, output_tokens=each * choices)
+
+
+def _counted(shape: RequestShape, request: CallRequest, model: ModelView) -> RequestShape:
+    """The shape with what the model's tokenizer says of its texts, where it names one that is installed."""
+    name = model.limits.tokenizer
+    count = None if name is None else INSTALLED.get(name)
+    return shape if count is None else replace(shape, spared_bytes=spared_bytes(request.body, count))
 
 
 def _shape(request: CallRequest) -> RequestShape:

@@ -1,7 +1,8 @@
-"""The most that a call can cost, from its request, the model's limits and its prices, without a tokenizer.
+"""The most that a call can cost, from its request, the model's limits and its prices. It needs no tokenizer.
 
 A byte-level tokenizer makes at most one token of a byte, so bytes bound tokens; a catalog may state a larger number of
-bytes per token for a model (`limits.bytes_per_token`) where its operator has measured one.
+bytes per token for a model (`limits.bytes_per_token`) where its operator has measured one, or name a tokenizer that is
+installed beside the gateway (gateway.tokenizers).
 """
 
 from dataclasses import replace
@@ -83,11 +84,8 @@ def likely_input_tokens(shape: RequestShape, model: ModelView) -> int:
 
 def _input_bound(shape: RequestShape, model: ModelView) -> int:
     media_tokens = model.limits.image_input_tokens or DEFAULT_MEDIA_PART_TOKENS
-    tokens = (
-        -(-shape.input_bytes // model.limits.bytes_per_token)
-        + shape.messages * MESSAGE_OVERHEAD_TOKENS
-        + shape.media_parts * media_tokens
-    )
+    text_tokens = min(-(-shape.input_bytes // model.limits.bytes_per_token), shape.input_bytes - shape.spared_bytes)
+    tokens = text_tokens + shape.messages * MESSAGE_OVERHEAD_TOKENS + shape.media_parts * media_tokens
     return min(tokens, model.context_tokens) if model.context_tokens else tokens
 
 

@@ -25,7 +25,8 @@ MESSAGE_OVERHEAD_TOKENS: Final = 16
 class RequestShape:
     """What the bound of a call's cost is made from. `output_tokens` None: the caller set no limit.
 
-    `seconds` is how long a recording may play at most, `likely_seconds` how long it probably does.
+    `seconds` is how long a recording may play at most, `likely_seconds` how long it probably does. `spared_bytes`: so much
+    less than a byte each count the tokens of its texts, where a tokenizer says so.
     """
 
     input_bytes: int
@@ -38,6 +39,7 @@ class RequestShape:
     characters: int = 0
     seconds: int = 0
     likely_seconds: int = 0
+    spared_bytes: int = 0
 
 
 def read_shape(operation: Operation, body: JsonObject) -> RequestShape:
