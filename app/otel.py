@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.asgi import Scope
-from gateway.tracing import CallTrace, JobFacts, JobPart, Step
+from gateway.tracing import GEN_AI_OPERATIONS, CallTrace, JobFacts, JobPart, Step
 from gateway.views import Caller, CallRequest
 from kit.errors import Refusal, RequestFailure
 from kit.ids import encode_id
@@ -34,16 +34,6 @@ TRACES_PATH: Final = "/v1/traces"
 EXPORT_TIMEOUT_S: Final = 5
 """How long one export may take; what cannot be sent is dropped, calls are not touched by it."""
 
-_OPERATIONS: Final = {
-    Operation.CHAT: "chat",
-    Operation.EMBEDDING: "embeddings",
-    Operation.IMAGE: "generate_content",
-    Operation.MESSAGES: "chat",
-    Operation.RESPONSES: "chat",
-    Operation.SPEECH: "generate_content",
-    Operation.TRANSCRIPTION: "generate_content",
-    Operation.VIDEO: "generate_content",
-}
 _OUTPUT_TYPES: Final = {Operation.IMAGE: "image", Operation.VIDEO: "video"}
 _NUMBERS: Final = {
     "max_tokens": "gen_ai.request.max_tokens",
@@ -85,7 +75,7 @@ class OtelTracing:
 
     def begin(self, caller: Caller, request: CallRequest) -> CallTrace:
         """See Tracing."""
-        operation = _operation_of(request.operation)
+        operation = GEN_AI_OPERATIONS[request.operation]
         shared = _asked(operation, request)
         span = self._tracer.start_span(operation, kind=SpanKind.SERVER, attributes=shared)
         _identify(span, caller.request_id, caller.workspace_id)
@@ -93,7 +83,7 @@ class OtelTracing:
 
     def resume(self, part: JobPart, facts: JobFacts) -> CallTrace:
         """See Tracing. A span of a consumer, as what it goes on with was handed over by way of the database."""
-        operation = _operation_of(facts.operation)
+        operation = GEN_AI_OPERATIONS[facts.operation]
         shared = _kind_of(operation, facts.operation)
         parent = _PROPAGATOR.extract(dict(facts.carried), otel_context.Context())
         span = self._tracer.start_span(f"tollgate.job.{part}", parent, kind=SpanKind.CONSUMER, attributes=shared)
@@ -197,10 +187,6 @@ class OtelCallTrace:
     def failed(self, refusal: Refusal) -> None:
         """See CallTrace."""
         _fail(self._span, refusal.code.value)
-
-
-def _operation_of(operation: Operation) -> str:
-    return _OPERATIONS.get(operation, operation.lower())
 
 
 def _identify(span: Span, request_id: str, workspace_id: UUID) -> None:

@@ -185,7 +185,7 @@ class Calls:
         operation = self.settlement(admitted, told, ended.usage, ended.cost_micro, body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.counted_as, told, operation.cost_micro)
+        note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, told, operation.cost_micro)
         result = result_of(admitted, body, told.usage, operation, settled, now())
         admitted.trace.settled(told.usage, result.charged_micro)
         if not admitted.wants_cache:
@@ -199,12 +199,12 @@ class Calls:
         ended = metered(admitted, end, Seen(), routed)
         if ended.usage is None:
             await self._settling.release(released(admitted, ended.told, refusal))
-            note_end(admitted.counted_as, ended.told, 0)
+            note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, ended.told, 0)
             return
         operation = self.settlement(admitted, ended.told, ended.usage, ended.cost_micro, None, refusal)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.counted_as, ended.told, ended.cost_micro)
+        note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, ended.told, ended.cost_micro)
         admitted.trace.settled(ended.usage, ended.cost_micro if settled is None else settled.charged_micro)
 
     async def _answer_again(self, admitted: Admitted, known: CachedAnswer, keeping: Keeping | None) -> CallResult:
@@ -218,7 +218,7 @@ class Calls:
         operation = self.settlement(admitted, told, usage, admitted.bound_micro, body)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.counted_as, told, operation.cost_micro)
+        note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, told, operation.cost_micro)
         result = result_of(admitted, body, known.usage, operation, settled, now())
         admitted.trace.settled(known.usage, result.charged_micro)
         return replace(result, cached=True)

@@ -102,7 +102,7 @@ class JobEnding:
         )
         trace.failed(refusal)
         if await self._end(job, operation, (), trace) is not None:
-            note_end(job.model_slug, Verdict(status, Ground.NOTHING, None), 0)
+            note_end(job.model_slug, job.operation, job.created_at, Verdict(status, Ground.NOTHING, None), 0)
 
     async def _settled(
         self,
@@ -132,7 +132,7 @@ class JobEnding:
             trace.failed(reason)
         settled = await self._end(job, operation, rows, trace)
         if isinstance(settled, Settled):
-            note_end(job.model_slug, told, cost_micro)
+            note_end(job.model_slug, job.operation, job.created_at, told, cost_micro)
             trace.settled(usage, settled.charged_micro)
 
     def _sealed(self, job: Job, rows: Sequence[AssetRow]) -> SealedOutput | None:

@@ -64,7 +64,8 @@ UPDATE jobs SET due_at = $3, poked_at = $3 WHERE provider = $1 AND prediction_id
 """
 _LOCK_WALLET: Final = "SELECT FROM wallets WHERE id = $1 FOR NO KEY UPDATE"
 _LOCK_JOB: Final = """
-SELECT workspace_id, submitting_at, prediction_id, ended_at, cancel_requested_at, model_slug, operation, request_id, terms
+SELECT workspace_id, submitting_at, prediction_id, ended_at, cancel_requested_at, created_at, model_slug, operation, request_id,
+    terms
 FROM jobs WHERE call_id = $1 FOR UPDATE
 """
 _OF_CALL: Final = "SELECT workspace_id, wallet_id FROM jobs WHERE call_id = $1"
@@ -165,6 +166,7 @@ class Locked:
     prediction_id: str | None
     ended_at: datetime | None
     cancel_requested_at: datetime | None
+    created_at: datetime
     traced: JobFacts
 
 
@@ -255,7 +257,14 @@ async def lock(conn: PoolConnection, wallet_id: UUID, call_id: UUID) -> Locked |
     terms = _terms_of(row["terms"])
     operation = Operation(row["operation"])
     traced = JobFacts(call_id, row["workspace_id"], row["request_id"], row["model_slug"], operation, terms.trace)
-    return Locked(row["submitting_at"], row["prediction_id"], row["ended_at"], row["cancel_requested_at"], traced)
+    return Locked(
+        row["submitting_at"],
+        row["prediction_id"],
+        row["ended_at"],
+        row["cancel_requested_at"],
+        row["created_at"],
+        traced,
+    )
 
 
 async def wallet_of(database: Database, call_id: UUID) -> UUID | None:

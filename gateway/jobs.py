@@ -154,7 +154,8 @@ class Jobs:
             await job_rows.end(conn, call_id, at)
         with self._tracing.resume(JobPart.END, job.traced) as trace:
             trace.failed(canceled)
-        note_end(job.traced.model, Verdict("CANCELED", Ground.NOTHING, None), 0)
+        verdict = Verdict("CANCELED", Ground.NOTHING, None)
+        note_end(job.traced.model, job.traced.operation, job.created_at, verdict, 0)
 
     async def poke(self, provider: str, prediction_id: str) -> bool:
         """A provider says that something became of a prediction: it is looked at anew. False where no job waits for it."""

@@ -6,7 +6,9 @@ ten microseconds of each call.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import accumulate
 from typing import Final, get_args
 
 from prometheus_client import REGISTRY, Counter, Gauge
@@ -16,13 +18,20 @@ from prometheus_client.registry import Collector
 from billing.published import ROUTE_PREFIX
 from gateway.failures import Outcome
 from gateway.rules.truth import Ground, Verdict
+from gateway.tracing import GEN_AI_OPERATIONS
+from kit.clock import now
 from kit.money import MICRO
 from metering.operations import EndStatus
+from providers.base import Operation
 
 COUNTED_PUBLISHED: Final = "published"
 """All models of publishers, and all their providers."""
 SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds of the histogram of providers' times."""
+
+DURATIONS_S: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+"""Bounds of the GenAI semantic conventions."""
 
 CIRCUIT: Final = Gauge(
     "tollgate_provider_circuit", "Whether a provider is left alone: 0 no, 1 trials may pass, 2 yes.", ["provider"]
@@ -60,6 +69,37 @@ class _Model:
         self.input = self.cached = self.output = self.reasoning = self.cost_micro = 0
 
 
+class _Histogram:
+    """Plain numbers of one."""
+
+    __slots__ = ("bounds", "sum", "within")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.within = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def note(self, value: float) -> None:
+        self.within[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add_to(self, family: HistogramMetricFamily, labels: list[str]) -> None:
+        """As one of the family's series."""
+        totals = zip((*(repr(float(each)) for each in self.bounds), "+Inf"), accumulate(self.within), strict=True)
+        family.add_metric(labels, [(bound, float(total)) for bound, total in totals], self.sum)
+
+
+class _Kind:
+    """The numbers of one kind of call: its operation, model and provider, in the words of the GenAI conventions."""
+
+    __slots__ = ("durations", "input", "output")
+
+    def __init__(self) -> None:
+        self.durations: dict[EndStatus, _Histogram] = {}
+        self.input, self.output = _Histogram(TOKENS), _Histogram(TOKENS)
+
+
+_kinds: Final[dict[tuple[Operation, str, str], _Kind]] = {}
 _providers: Final[dict[str, _Provider]] = {}
 _models: Final[dict[str, _Model]] = {}
 
@@ -80,13 +120,19 @@ def note_failure(provider: str, outcome: Outcome) -> None:
     found.attempts[outcome] += 1
 
 
-def note_end(model: str, told: Verdict, cost_micro: int) -> None:
-    """A call ended with this verdict, at this cost."""
+def note_end(model: str, operation: Operation, began_at: datetime, told: Verdict, cost_micro: int) -> None:
+    """A call of this operation ended with this verdict, at this cost."""
     found = _models.get(model) or _models.setdefault(model, _Model())
     found.ended[told.status] += 1
     usage = told.usage
+    key = operation, model, "" if usage is None else usage.provider
+    kind = _kinds.get(key) or _kinds.setdefault(key, _Kind())
+    durations = kind.durations.get(told.status) or kind.durations.setdefault(told.status, _Histogram(DURATIONS_S))
+    durations.note((now() - began_at).total_seconds())
     if usage is None:
         return
+    kind.input.note(usage.input_tokens)
+    kind.output.note(usage.output_tokens)
     found.cost_micro += cost_micro
     found.input += usage.input_tokens
     found.cached += usage.cached_input_tokens
@@ -119,6 +165,7 @@ class _Numbers(Collector):
         """When /metrics is asked."""
         yield from _of_providers()
         yield from _of_models()
+        yield from _of_kinds()
 
 
 def _of_providers() -> Iterator[Metric]:
@@ -161,6 +208,26 @@ def _of_models() -> Iterator[Metric]:
     yield calls
     yield tokens
     yield cost
+
+
+def _of_kinds() -> Iterator[Metric]:
+    of_call = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"]
+    durations = HistogramMetricFamily(
+        "gen_ai_server_request_duration_seconds",
+        "From a call's admission to its settlement; error_type is the status of one that did not succeed.",
+        labels=[*of_call, "error_type"],
+    )
+    tokens = HistogramMetricFamily(
+        "gen_ai_client_token_usage", "Tokens that a call used, input or output.", labels=[*of_call, "gen_ai_token_type"]
+    )
+    for (operation, model, provider), found in _kinds.items():
+        labels = [GEN_AI_OPERATIONS[operation], _label(provider), model]
+        for status, histogram in found.durations.items():
+            histogram.add_to(durations, [*labels, "" if status == "SUCCEEDED" else status])
+        found.input.add_to(tokens, [*labels, "input"])
+        found.output.add_to(tokens, [*labels, "output"])
+    yield durations
+    yield tokens
 
 
 REGISTRY.register(_Numbers())

@@ -199,7 +199,7 @@ class Streams:
         if ended.usage is None:
             assert refusal is not None, "a call that finished is charged"
             await self._settling.release(released(admitted, ended.told, refusal))
-            note_end(admitted.counted_as, ended.told, 0)
+            note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, ended.told, 0)
             stream.end(StreamedFailure(admitted.call_id, refusal, None))
             admitted.trace.failed(refusal)
             if not opened.done():
@@ -226,7 +226,7 @@ class Streams:
         operation = self._calls.settlement(admitted, ended.told, usage, ended.cost_micro, whole, refusal)
         with admitted.trace.step(Step.SETTLEMENT):
             settled = await self._settling.settle(operation)
-        note_end(admitted.counted_as, ended.told, operation.cost_micro)
+        note_end(admitted.counted_as, admitted.request.operation, admitted.created_at, ended.told, operation.cost_micro)
         result = result_of(admitted, None, usage, operation, settled, now())
         admitted.trace.settled(usage, result.charged_micro)
         return result

@@ -17,6 +17,19 @@ from providers.errors import ProviderError
 from providers.transport import Headers
 
 
+GEN_AI_OPERATIONS: Final = {
+    Operation.CHAT: "chat",
+    Operation.EMBEDDING: "embeddings",
+    Operation.IMAGE: "generate_content",
+    Operation.MESSAGES: "chat",
+    Operation.RESPONSES: "chat",
+    Operation.SPEECH: "generate_content",
+    Operation.TRANSCRIPTION: "generate_content",
+    Operation.VIDEO: "generate_content",
+}
+"""`gen_ai.operation.name` of the GenAI semantic conventions, for spans and metrics."""
+
+
 class Step(StrEnum):
     """The parts of a call besides the provider's own."""
 

@@ -211,7 +211,7 @@ def test_the_table_of_metrics_is_that_of_the_code() -> None:
     assert all(modules)
     made = {}
     for family in REGISTRY.collect():
-        if family.name.startswith("tollgate_"):
+        if family.name.startswith(("tollgate_", "gen_ai_")):
             name = f"{family.name}_total" if family.type == "counter" else family.name
             made[name] = (family.type, family.documentation)
     text = OPERATORS.read_text()

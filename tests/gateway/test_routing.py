@@ -308,6 +308,8 @@ async def test_the_operator_sees_the_route_of_a_call(stage: Theatre, database_ur
 
 
 async def test_metrics_tell_of_models_and_providers_and_of_nobody(stage: Theatre) -> None:
+    of_call = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "beta", "gen_ai_request_model": "duo"}
+
     def figures() -> list[float]:
         return [
             count("tollgate_calls_total", model="duo", status="SUCCEEDED"),
@@ -316,13 +318,18 @@ async def test_metrics_tell_of_models_and_providers_and_of_nobody(stage: Theatre
             count("tollgate_provider_attempts_total", provider="alpha", outcome="unavailable"),
             count("tollgate_provider_seconds_count", provider="beta"),
             count("tollgate_provider_seconds_bucket", provider="beta", le="+Inf"),
+            count("gen_ai_server_request_duration_seconds_count", **of_call, error_type=""),
+            count("gen_ai_server_request_duration_seconds_bucket", **of_call, error_type="", le="81.92"),
+            count("gen_ai_client_token_usage_sum", **of_call, gen_ai_token_type="output"),
+            count("gen_ai_client_token_usage_bucket", **of_call, gen_ai_token_type="output", le="4.0"),
+            count("gen_ai_client_token_usage_bucket", **of_call, gen_ai_token_type="output", le="16.0"),
         ]
 
     before = figures()
     stage.plays.plays = [failing()]
     body = asked("duo", messages=[{"role": "user", "content": "a secret word"}])
     assert (await stage.gate.ask(body)).status == 200
-    assert [after - was for after, was in zip(figures(), before, strict=True)] == [1, 5, 90, 3, 1, 1]
+    assert [after - was for after, was in zip(figures(), before, strict=True)] == [1, 5, 90, 3, 1, 1, 1, 1, 5, 0, 1]
     assert count("tollgate_calls_in_flight") == 0
     told = generate_latest().decode()
     for private in ("secret word", str(stage.gate.seeded.workspace_id), stage.gate.seeded.workspace_id.hex, "tg_live"):
