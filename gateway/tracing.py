@@ -16,7 +16,6 @@ from providers.base import Operation, Usage
 from providers.errors import ProviderError
 from providers.transport import Headers
 
-
 GEN_AI_OPERATIONS: Final = {
     Operation.CHAT: "chat",
     Operation.EMBEDDING: "embeddings",
