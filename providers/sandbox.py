@@ -177,12 +177,12 @@ class SandboxStream:
 
 def _reader_for(request: ProviderRequest) -> Callable[[bytes, JsonObject], StreamChunk]:
     match request.operation:
-        case Operation.CHAT:
-            return _chat_chunk
         case Operation.RESPONSES:
             return ResponseReader(None).read
-        case _:
+        case Operation.SPEECH | Operation.TRANSCRIPTION:
             return reader_for(request)
+        case _:
+            return _chat_chunk
 
 
 def _chat_chunk(data: bytes, event: JsonObject) -> StreamChunk:
