@@ -6,7 +6,7 @@ import orjson
 
 from kit.json_values import JsonObject, is_list, is_object
 from metering.operations import UsageFacts
-from providers.base import ProviderAnswer, ProviderStream, StreamChunk, Usage
+from providers.base import ProviderAnswer, ProviderStream, ReadyStream, StreamChunk, Usage
 from providers.openai_content import delta_of_message
 
 
@@ -22,7 +22,7 @@ class LastStream:
     @staticmethod
     def of_answer(answer: ProviderAnswer, slug: str, total: UsageFacts) -> ProviderStream:
         """The stream of an answer that is there already, in one chunk with its usage after it."""
-        return _Whole(answer, slug, total)
+        return ReadyStream(answer.upstream_request_id, _chunks(answer, slug, total))
 
     @property
     def upstream_request_id(self) -> str | None:
@@ -51,43 +51,26 @@ class LastStream:
         await self._upstream.aclose()
 
 
-class _Whole:
-    """Serves ProviderStream from a whole answer."""
-
-    upstream_request_id: str | None
-
-    def __init__(self, answer: ProviderAnswer, slug: str, total: UsageFacts) -> None:
-        self.upstream_request_id = answer.upstream_request_id
-        frame: JsonObject = {name: answer.body.get(name) for name in ("id", "created")}
-        frame |= {"object": "chat.completion.chunk", "model": slug}
-        choices = answer.body.get("choices")
-        deltas = [
-            {
-                "index": each.get("index", 0),
-                "delta": delta_of_message(each.get("message")),
-                "finish_reason": each.get("finish_reason"),
-            }
-            for each in (choices if is_list(choices) else ())
-            if is_object(each)
-        ]
-        spoken: JsonObject = {**frame, "choices": deltas}
-        counted: JsonObject = {**frame, "choices": [], "usage": _usage(None, total)}
-        self._chunks = [
-            StreamChunk(orjson.dumps(spoken), spoken, None, max(1, answer.content_bytes)),
-            StreamChunk(orjson.dumps(counted), counted, answer.usage or Usage(reported=False), 0),
-            StreamChunk(b"[DONE]", None, None, 0, done=True),
-        ]
-
-    def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        if not self._chunks:
-            raise StopAsyncIteration
-        return self._chunks.pop(0)
-
-    async def aclose(self) -> None:
-        self._chunks.clear()
+def _chunks(answer: ProviderAnswer, slug: str, total: UsageFacts) -> list[StreamChunk]:
+    frame: JsonObject = {name: answer.body.get(name) for name in ("id", "created")}
+    frame |= {"object": "chat.completion.chunk", "model": slug}
+    choices = answer.body.get("choices")
+    deltas = [
+        {
+            "index": each.get("index", 0),
+            "delta": delta_of_message(each.get("message")),
+            "finish_reason": each.get("finish_reason"),
+        }
+        for each in (choices if is_list(choices) else ())
+        if is_object(each)
+    ]
+    spoken: JsonObject = {**frame, "choices": deltas}
+    counted: JsonObject = {**frame, "choices": [], "usage": _usage(None, total)}
+    return [
+        StreamChunk(orjson.dumps(spoken), spoken, None, max(1, answer.content_bytes)),
+        StreamChunk(orjson.dumps(counted), counted, answer.usage or Usage(reported=False), 0),
+        StreamChunk(b"[DONE]", None, None, 0, done=True),
+    ]
 
 
 def _usage(given: object, total: UsageFacts) -> JsonObject:

@@ -104,7 +104,7 @@ class Estimate:
     refusals: tuple[tuple[Code, str, tuple[str, ...]], ...] = field(default=())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamedEvent:
     """One event of a streamed answer: the provider's chunk, parsed and, where it goes on as it came, its text."""
 
@@ -113,7 +113,7 @@ class StreamedEvent:
     parsed: JsonObject
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamedEnd:
     """The last event of a stream, after its settlement is committed."""
 
@@ -121,7 +121,7 @@ class StreamedEnd:
     last_chunk: JsonObject | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamedFailure:
     """The last event of a stream that broke; `result` is what was charged for the output before, None for nothing."""
 

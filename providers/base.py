@@ -1,6 +1,7 @@
 """The protocol that every provider adapter serves, with the frozen values that cross it."""
 
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
@@ -112,7 +113,7 @@ class ProviderAnswer:
     content_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamChunk:
     """One event of a stream: `data` is the text after `data:`, `parsed` the same as JSON, None only for the end mark.
 
@@ -142,6 +143,29 @@ class ProviderStream(Protocol):
     async def aclose(self) -> None:
         """End it: before the end mark this closes the connection, so that the provider stops. May be repeated."""
         ...
+
+
+class ReadyStream:
+    """Serves ProviderStream from chunks that are there already."""
+
+    def __init__(self, upstream_request_id: str | None, chunks: Sequence[StreamChunk]) -> None:
+        """`chunks` up to the one that is `done`."""
+        self.upstream_request_id = upstream_request_id
+        self._chunks = deque(chunks)
+
+    def __aiter__(self) -> AsyncIterator[StreamChunk]:
+        """Itself."""
+        return self
+
+    async def __anext__(self) -> StreamChunk:
+        """See ProviderStream."""
+        if not self._chunks:
+            raise StopAsyncIteration
+        return self._chunks.popleft()
+
+    async def aclose(self) -> None:
+        """See ProviderStream."""
+        self._chunks.clear()
 
 
 class Provider(Protocol):

@@ -13,7 +13,7 @@ from providers.openai_audio import (
     transcription_shown,
     transcription_usage,
 )
-from providers.openai_audio_stream import AudioEventStream, SoundStream, WholeTranscript, reader_for
+from providers.openai_audio_stream import AudioEventStream, SoundStream, reader_for, whole_transcript
 from providers.openai_content import text_bytes
 from providers.transport import Headers, HttpAnswer, endpoint_of
 from providers.wire import Wire, media_type_of, read_all, upstream_request_id
@@ -57,7 +57,7 @@ class OpenAIAudio:
         if request.operation is Operation.TRANSCRIPTION:
             answer = await self._hear(request, streamed=True)
             if media_type_of(answer) == "application/json":
-                return WholeTranscript(await self._written_down(request, answer))
+                return whole_transcript(await self._written_down(request, answer))
             await self._wire.check_stream(answer)
             return AudioEventStream(answer, reader_for(request), self._wire.secret)
         answer = await self._speak(request, "stream")

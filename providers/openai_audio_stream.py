@@ -2,18 +2,26 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 import orjson
 
-from providers.base import JsonObject, Operation, ProviderAnswer, ProviderRequest, StreamChunk, Usage
-from providers.errors import ProviderError, UpstreamGarbage
+from providers.base import (
+    JsonObject,
+    Operation,
+    ProviderAnswer,
+    ProviderRequest,
+    ProviderStream,
+    ReadyStream,
+    StreamChunk,
+    Usage,
+)
+from providers.errors import UpstreamGarbage
 from providers.openai_audio import speech_usage, transcription_usage
 from providers.openai_content import text_bytes
 from providers.openai_errors import error_in, error_object, error_of_object
 from providers.transport import HttpAnswer
-from providers.wire import EventStream, event_of, upstream_request_id
+from providers.wire import AnswerStream, EventStream, event_of
 
 SOUND_DELTA: Final = "speech.audio.delta"
 SOUND_DONE: Final = "speech.audio.done"
@@ -131,56 +139,30 @@ class AudioEventStream(EventStream):
         return chunk
 
 
-class SoundStream:
-    """Serves ProviderStream over sound that comes piece by piece with nothing around it.
+class SoundStream(AnswerStream):
+    """Sound that comes piece by piece with nothing around it, then an event that it is whole, then the end.
 
     The chunks' `data` is the sound itself, or the event that tells it, `as_events`.
     """
 
+    __slots__ = ("_as_events", "_asked", "_media_type", "_told")
+
     def __init__(self, answer: HttpAnswer, media_type: str, asked: JsonObject, *, as_events: bool) -> None:
         """`answer` is closed or finished by the stream; `asked` is the request's body."""
-        self._answer = answer
+        super().__init__(answer)
         self._media_type = media_type
         self._asked = asked
         self._as_events = as_events
-        self._produced = False
         self._told = False
-        self._ended = False
 
-    @property
-    def upstream_request_id(self) -> str | None:
-        """See ProviderStream."""
-        return upstream_request_id(self._answer)
-
-    def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        """The next piece of sound, then an event that the sound is whole, then the end."""
-        if self._ended:
-            await self._answer.finish()
-            raise StopAsyncIteration
+    async def _next(self) -> StreamChunk:
         if self._told:
             self._ended = True
             return END
-        try:
-            sound = await self._answer.next_part()
-            if not sound and not self._produced:
-                raise UpstreamGarbage("the provider's answer is no sound")
-        except ProviderError as error:
-            self._answer.close()
-            self._ended = True
-            error.produced = self._produced
-            raise
+        sound = await self._answer.next_part()
+        if not sound and not self._produced:
+            raise UpstreamGarbage("the provider's answer is no sound")
         return self._piece(sound) if sound else self._end()
-
-    async def aclose(self) -> None:
-        """See ProviderStream."""
-        if self._ended:
-            await self._answer.finish()
-        else:
-            self._ended = True
-            self._answer.close()
 
     def _piece(self, sound: bytes) -> StreamChunk:
         self._produced = True
@@ -193,31 +175,14 @@ class SoundStream:
         return StreamChunk(orjson.dumps(event), event, speech_usage(self._asked, event), 0)
 
 
-class WholeTranscript:
-    """Serves ProviderStream from a transcription that its provider gave whole, as some do whatever is asked."""
-
-    upstream_request_id: str | None
-
-    def __init__(self, answer: ProviderAnswer) -> None:
-        self.upstream_request_id = answer.upstream_request_id
-        delta: JsonObject = {"type": TEXT_DELTA, "delta": answer.body["text"]}
-        done: JsonObject = {"type": TEXT_DONE, **answer.body}
-        usage = answer.usage or Usage(reported=False)
-        self._chunks = [
-            StreamChunk(orjson.dumps(delta), delta, None, answer.content_bytes),
-            StreamChunk(orjson.dumps(done), done, usage, 0),
-            END,
-        ]
-
-    def __aiter__(self) -> AsyncIterator[StreamChunk]:
-        return self
-
-    async def __anext__(self) -> StreamChunk:
-        """The text, then its end."""
-        if not self._chunks:
-            raise StopAsyncIteration
-        return self._chunks.pop(0)
-
-    async def aclose(self) -> None:
-        """See ProviderStream."""
-        self._chunks.clear()
+def whole_transcript(answer: ProviderAnswer) -> ProviderStream:
+    """The stream of a transcription that its provider gave whole, as some do whatever is asked."""
+    delta: JsonObject = {"type": TEXT_DELTA, "delta": answer.body["text"]}
+    done: JsonObject = {"type": TEXT_DONE, **answer.body}
+    usage = answer.usage or Usage(reported=False)
+    chunks = [
+        StreamChunk(orjson.dumps(delta), delta, None, answer.content_bytes),
+        StreamChunk(orjson.dumps(done), done, usage, 0),
+        END,
+    ]
+    return ReadyStream(answer.upstream_request_id, chunks)

@@ -116,15 +116,14 @@ class Events:
         return data
 
 
-class EventStream(ABC):
-    """Serves ProviderStream over an answer's events; a vendor's form says what each is and how the answer may end."""
+class AnswerStream(ABC):
+    """Serves ProviderStream over an answer that comes piece by piece; a subclass says what is in the pieces."""
 
-    __slots__ = ("_answer", "_ended", "_events", "_produced")
+    __slots__ = ("_answer", "_ended", "_produced")
 
     def __init__(self, answer: HttpAnswer) -> None:
         """`answer` is closed or finished by the stream."""
         self._answer = answer
-        self._events = Events(answer)
         self._produced = False
         """Output has come, which makes a failure after it one that is charged for."""
         self._ended = False
@@ -139,16 +138,12 @@ class EventStream(ABC):
         return self
 
     async def __anext__(self) -> StreamChunk:
-        """The next event that is forwarded."""
+        """The next chunk that is forwarded."""
         if self._ended:
             await self._answer.finish()
             raise StopAsyncIteration
         try:
-            while True:
-                data = await self._events.next()
-                chunk = self._cut_off() if data is None else self._chunk_of(data)
-                if chunk is not None:
-                    return chunk
+            return await self._next()
         except ProviderError as error:
             self._answer.close()
             self._ended = True
@@ -162,6 +157,28 @@ class EventStream(ABC):
         else:
             self._ended = True
             self._answer.close()
+
+    @abstractmethod
+    async def _next(self) -> StreamChunk:
+        """The next chunk; sets `_ended` with the last. Raises ProviderError."""
+
+
+class EventStream(AnswerStream):
+    """The events of an answer; a vendor's form says what each is and how the answer may end."""
+
+    __slots__ = ("_events",)
+
+    def __init__(self, answer: HttpAnswer) -> None:
+        """As AnswerStream."""
+        super().__init__(answer)
+        self._events = Events(answer)
+
+    async def _next(self) -> StreamChunk:
+        while True:
+            data = await self._events.next()
+            chunk = self._cut_off() if data is None else self._chunk_of(data)
+            if chunk is not None:
+                return chunk
 
     @abstractmethod
     def _cut_off(self) -> StreamChunk:
