@@ -9,7 +9,7 @@ import orjson
 from app.openai_errors import of_refusal
 from app.rest_door import MAX_BODY_BYTES, Writer, charge_texts
 from gateway.views import CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
-from kit.errors import BadRequest
+from kit.errors import BadRequest, InvalidInput
 from kit.ids import encode_id
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Operation
@@ -44,9 +44,9 @@ class OpenAIForm(JsonForm):
         self._writer = OpenAIWriter(rate)
 
     def read(self, model: str, body: JsonObject) -> tuple[CallRequest, Writer]:
-        """See Form; the body is the call's, as it came. Only chats are streamed."""
-        if body.get("stream") is True and self._operation is not Operation.CHAT:
-            body = {name: value for name, value in body.items() if name != "stream"}
+        """See Form; the body is the call's, as it came. Only chats are streamed: InvalidInput."""
+        if body.get("stream") and self._operation is not Operation.CHAT:
+            raise InvalidInput("the answer is given whole on this path: stream must be false", field=["stream"])
         return CallRequest(model, self._operation, body), self._writer
 
 

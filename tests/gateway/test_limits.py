@@ -136,6 +136,19 @@ async def test_a_refused_call_counts_tells_what_is_left_and_hears_of_a_limit_bef
     assert [name for name in answers[2].headers if name == "ratelimit"] == ["ratelimit"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"model": "sandbox-embedding", "input": "x"}),
+        ("/v1/images/generations", {"model": "sandbox-image", "prompt": "x"}),
+    ],
+)
+async def test_what_is_answered_whole_is_not_asked_for_as_a_stream(gate: Gate, path: str, body: dict) -> None:
+    refused = await gate.ask({**body, "stream": True}, path=path)
+    assert (refused.status, refused.body["error"]["param"]) == (400, "stream")
+    assert (await gate.ask({**body, "stream": False}, path=path)).status == 200
+
+
 async def test_a_call_over_its_limit_holds_nothing_and_asks_no_provider(gate: Gate) -> None:
     key = await gate.key(requests_per_hour=1)
     assert [(await gate.ask(chat(), key=key)).status for _ in range(2)] == [200, 429]
