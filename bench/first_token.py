@@ -10,9 +10,6 @@ time goes, and what one hold's commit takes of it in the place where the stream 
 directly at the same pace, with a pause as long as a call through the gateway takes: else its process and its client's
 would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine: bench.anchors tells how much slower this one
 is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
-
-With `--awake` a process of the lowest priority runs on each core, so that a virtual machine does not give an idle core
-away in the dozen waits of a call, and get it back with cold caches: that is the machine's time, not the gateway's.
 """
 
 import argparse
@@ -21,12 +18,11 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -191,19 +187,6 @@ async def opened() -> AsyncGenerator[Bench]:
         yield Bench(Target(port_of(built.sandbox.url)), through, ledger, own)
 
 
-@contextmanager
-def awake(cores: int) -> Generator[None]:
-    """So many processes that run where nobody else wants to."""
-    code = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
-    idlers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(cores)]
-    try:
-        yield
-    finally:
-        for idler in idlers:
-            idler.kill()
-            idler.wait()
-
-
 async def run(options: argparse.Namespace) -> None:
     async with opened() as bench:
         for target in (bench.direct, bench.through):
@@ -310,10 +293,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--chunk-delay-ms", type=int, default=20)
     parser.add_argument("--json", help="also write every round to this file")
-    parser.add_argument("--awake", action="store_true", help="keep idle cores from being given away")
-    options = parser.parse_args()
-    with awake(os.cpu_count() or 1 if options.awake else 0):
-        uvloop.run(run(options))
+    uvloop.run(run(parser.parse_args()))
 
 
 if __name__ == "__main__":
