@@ -211,7 +211,7 @@ def _counted(shape: RequestShape, request: CallRequest, model: ModelView) -> Req
     """The shape with what the model's tokenizer says of its texts, where it names one that is installed."""
     name = model.limits.tokenizer
     count = None if name is None else INSTALLED.get(name)
-    return shape if count is None else replace(shape, spared_bytes=spared_bytes(request.body, count))
+    return shape if count is None else replace(shape, spared_bytes=spared_bytes(request.operation, request.body, count))
 
 
 def _shape(request: CallRequest) -> RequestShape:

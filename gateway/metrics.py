@@ -99,7 +99,8 @@ class _Kind:
         self.input, self.output = _Histogram(TOKENS), _Histogram(TOKENS)
 
 
-_kinds: Final[dict[tuple[Operation, str, str], _Kind]] = {}
+_kinds: Final[dict[tuple[str, str, str], _Kind]] = {}
+"""By the names that they have in /metrics: calls of several forms are one operation there, and all publishers one provider."""
 _providers: Final[dict[str, _Provider]] = {}
 _models: Final[dict[str, _Model]] = {}
 
@@ -125,7 +126,7 @@ def note_end(model: str, operation: Operation, began_at: datetime, told: Verdict
     found = _models.get(model) or _models.setdefault(model, _Model())
     found.ended[told.status] += 1
     usage = told.usage
-    key = operation, model, "" if usage is None else usage.provider
+    key = GEN_AI_OPERATIONS[operation], model, "" if usage is None else _label(usage.provider)
     kind = _kinds.get(key) or _kinds.setdefault(key, _Kind())
     durations = kind.durations.get(told.status) or kind.durations.setdefault(told.status, _Histogram(DURATIONS_S))
     durations.note((now() - began_at).total_seconds())
@@ -221,7 +222,7 @@ def _of_kinds() -> Iterator[Metric]:
         "gen_ai_client_token_usage", "Tokens that a call used, input or output.", labels=[*of_call, "gen_ai_token_type"]
     )
     for (operation, model, provider), found in _kinds.items():
-        labels = [GEN_AI_OPERATIONS[operation], _label(provider), model]
+        labels = [operation, provider, model]
         for status, histogram in found.durations.items():
             histogram.add_to(durations, [*labels, "" if status == "SUCCEEDED" else status])
         found.input.add_to(tokens, [*labels, "input"])

@@ -331,7 +331,12 @@ async def test_metrics_tell_of_models_and_providers_and_of_nobody(stage: Theatre
     assert (await stage.gate.ask(body)).status == 200
     assert [after - was for after, was in zip(figures(), before, strict=True)] == [1, 5, 90, 3, 1, 1, 1, 1, 5, 0, 1]
     assert count("tollgate_calls_in_flight") == 0
+    stage.plays.plays = [failing()]
+    message = {"model": "duo", "max_tokens": 5, "messages": [{"role": "user", "content": "a secret word"}]}
+    assert (await stage.gate.ask(message, path="/v1/messages")).status == 200
     told = generate_latest().decode()
+    series = [line.rpartition(" ")[0] for line in told.splitlines() if line.startswith(("tollgate_", "gen_ai_"))]
+    assert len(series) == len(set(series)), "a form of its own is no series of its own"
     for private in ("secret word", str(stage.gate.seeded.workspace_id), stage.gate.seeded.workspace_id.hex, "tg_live"):
         assert private not in told
 

@@ -12,7 +12,8 @@ from gateway.admission import _shape
 from gateway.rules.text_tokens import MAX_COUNTED_BYTES, spared_bytes
 from gateway.tokenizers import INSTALLED, Tokenizers
 from gateway.views import Caller, CallRequest
-from providers.base import Operation
+from kit.errors import InvalidInput
+from providers.base import Operation, Upload
 from tests.gateway.conftest import EXTRA, Gate, chat
 
 COUNTED = """
@@ -70,14 +71,14 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
 @pytest.mark.parametrize("operation", BODIES)
 def test_the_texts_of_every_form_are_counted_once_and_nothing_else(operation: Operation) -> None:
     seen: list[str] = []
-    spared_bytes(BODIES[operation], lambda text: seen.append(text) or 0)
+    spared_bytes(operation, BODIES[operation], lambda text: seen.append(text) or 0)
     assert sorted(seen) == sorted(TEXTS[operation])
 
 
 @pytest.mark.parametrize("operation", BODIES)
 def test_what_is_spared_is_never_more_than_what_was_weighed(operation: Operation) -> None:
     shape = _shape(CallRequest("m", operation, BODIES[operation]))
-    spared = spared_bytes(BODIES[operation], lambda _: 0)
+    spared = spared_bytes(operation, BODIES[operation], lambda _: 0)
     assert spared == sum(len(text) for text in TEXTS[operation])
     assert spared <= shape.input_bytes
 
@@ -98,19 +99,52 @@ JSON = st.recursive(
 def test_no_message_spares_more_bytes_than_it_has(contents: list[object]) -> None:
     body = {"messages": [{"role": "user", "content": content} for content in contents]}
     shape = _shape(CallRequest("m", Operation.CHAT, body))
-    assert 0 <= spared_bytes(body, lambda _: 0) <= shape.input_bytes
+    assert 0 <= spared_bytes(Operation.CHAT, body, lambda _: 0) <= shape.input_bytes
+
+
+ANYWHERE = st.dictionaries(
+    st.sampled_from(["messages", "system", "input", "instructions", "prompt", "content", "text", "role"]),
+    JSON,
+    max_size=5,
+)
+
+
+@given(st.sampled_from(list(Operation)), ANYWHERE, ANYWHERE)
+def test_no_field_that_is_not_weighed_makes_the_bound_smaller(
+    operation: Operation, more: dict[str, object], in_message: dict[str, object]
+) -> None:
+    body = {**more, **BODIES.get(operation, {"prompt": "a b", "seconds": 3})}
+    if "messages" in body and operation in (Operation.CHAT, Operation.MESSAGES):
+        body["messages"] = [{**in_message, **message} for message in body["messages"]]
+    upload = Upload("a.mp3", "audio/mpeg", b"x") if operation is Operation.TRANSCRIPTION else None
+    try:
+        shape = _shape(CallRequest("m", operation, body, upload=upload))
+    except InvalidInput:
+        return
+    assert 0 <= spared_bytes(operation, body, lambda _: 0) <= shape.input_bytes
+
+
+@pytest.mark.parametrize("operation", [each for each in BODIES if each is not Operation.CHAT])
+def test_a_long_text_beside_the_input_spares_nothing(operation: Operation) -> None:
+    names = {"messages", "system", "input", "instructions", "prompt"} - BODIES[operation].keys()
+    names -= {"prompt"} if operation is Operation.RESPONSES else set()  # there it is refused
+    beside = {**BODIES[operation], **dict.fromkeys(names, "x" * 5_000)}
+    if operation is Operation.MESSAGES:
+        beside["messages"] = [{**each, "text": "x" * 5_000} for each in BODIES[operation]["messages"]]
+    assert _shape(CallRequest("m", operation, beside)).input_bytes < 5_000
+    assert spared_bytes(operation, beside, lambda _: 0) == sum(len(text) for text in TEXTS[operation])
 
 
 @pytest.mark.parametrize("wrong", [-1, 10])
 def test_a_count_that_cannot_be_is_taken_for_the_bytes(wrong: int) -> None:
-    assert spared_bytes({"input": "nine byte"}, lambda _: wrong) == 0
+    assert spared_bytes(Operation.EMBEDDING, {"input": "nine byte"}, lambda _: wrong) == 0
 
 
 def test_texts_that_would_hold_up_others_are_bounded_by_their_bytes() -> None:
     def count(_: str) -> int:
         raise AssertionError("too long to be counted")
 
-    assert spared_bytes({"input": "x" * (MAX_COUNTED_BYTES + 1)}, count) == 0
+    assert spared_bytes(Operation.EMBEDDING, {"input": "x" * (MAX_COUNTED_BYTES + 1)}, count) == 0
 
 
 def test_one_that_is_not_installed_or_fails_is_logged_without_the_text(
