@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -18,11 +18,11 @@ from app.http_protocol import BEFORE_BODY
 from app.rest_admission import of_scope
 from app.rest_sound import send_sound, unwatched
 from app.sdk_retries import SdkRetries, Sending
-from app.throttle import Passing, Throttle
+from app.throttle import Throttle
 from gateway.callers import WorkspaceFacts, Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.streaming import CallStream, Streams
-from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
+from gateway.views import Caller, CallRequest, CallResult, Gate, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.errors import BadRequest, Refusal, RequestFailure
 from kit.ids import encode_id
 from kit.money import format_micro, usd_text
@@ -132,7 +132,7 @@ class RestDoor:
         streamed = body.get("stream") is True
         with self._retries.none if streamed else await self._retries.begin(scope, principal, raw) as sending:
             known = self.calls.snapshot.models_by_slug.get(model)
-            passing = Passing(self._throttle.begin(principal, facts, model=known), headers)
+            passing = self._throttle.passing(principal, facts, headers, model=known)
             try:
                 if mistake is not None:
                     raise mistake
@@ -143,16 +143,16 @@ class RestDoor:
                     await passing.passed()
                 caller = caller_of(principal, facts, request_id)
                 if request.body.get("stream") is True:
-                    async with watched(receive, self._streams.open(caller, request, passing.passed)) as stream:
+                    async with watched(receive, self._streams.open(caller, request, passing)) as stream:
                         await _stream(stream, writer, send, headers)
                     return
                 if request.flows and not (caller.cache_answers if request.cache is None else request.cache):
-                    asked = (caller, request, passing.passed)
+                    asked = (caller, request, passing)
                     result = await self._sound(asked, writer, sending, receive, send, headers)
                     if result is None:
                         return
                 else:
-                    result = await sending.result(self.calls, caller, request, passing.passed)
+                    result = await sending.result(self.calls, caller, request, passing)
             except (Refusal, RequestFailure):
                 await passing.passed()  # a request that is over a limit hears of that before anything else
                 raise
@@ -161,7 +161,7 @@ class RestDoor:
 
     async def _sound(
         self,
-        asked: tuple[Caller, CallRequest, Callable[[], Awaitable[None]]],
+        asked: tuple[Caller, CallRequest, Gate],
         writer: Writer,
         sending: Sending,
         receive: Receive,
@@ -172,12 +172,12 @@ class RestDoor:
 
         `asked`: what gateway.streaming.Streams.open is given.
         """
-        caller, request, passed = asked
+        caller, request, gate = asked
         earlier = await sending.earlier(self.calls, caller, request)
         if earlier is not None:
             return earlier
         request = sending.own(request)
-        opening = self._streams.open(caller, request, passed)
+        opening = self._streams.open(caller, request, gate)
         asked_again = request.idempotency_key is not None or request.call_id is not None
         async with unwatched(opening) if asked_again else watched(receive, opening) as stream:
             rate = self.calls.snapshot.credits_per_usd

@@ -6,7 +6,7 @@ Two equal requests numbered 0 are two calls. `X-Tollgate-Dedupe: off` or an `Ide
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from hashlib import blake2b
 from types import TracebackType
@@ -16,7 +16,7 @@ from uuid import UUID
 from accounts.views import Principal
 from app.asgi import Scope, header
 from gateway.calls import Calls
-from gateway.views import Caller, CallRequest, CallResult
+from gateway.views import Caller, CallRequest, CallResult, Gate
 from kit.ids import uuid7
 from metering.attempts import Attempt, AttemptEnd, RequestAttempts
 
@@ -40,15 +40,13 @@ class Sending:
         """An earlier attempt may have the answer."""
         return self._repeats is not None
 
-    async def result(
-        self, calls: Calls, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]]
-    ) -> CallResult:
+    async def result(self, calls: Calls, caller: Caller, request: CallRequest, gate: Gate) -> CallResult:
         """The answer of the call that this one repeats, where that has one to give; else of a call of its own.
 
         Raises what gateway.calls.Calls.call raises.
         """
         earlier = await self.earlier(calls, caller, request)
-        return await calls.call(caller, self.own(request), passed) if earlier is None else earlier
+        return await calls.call(caller, self.own(request), gate) if earlier is None else earlier
 
     async def earlier(self, calls: Calls, caller: Caller, request: CallRequest) -> CallResult | None:
         """The answer of the call that this one repeats; None where it repeats none, or that has none to give."""

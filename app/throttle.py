@@ -4,8 +4,11 @@ Headers follow the IETF draft "RateLimit header fields for HTTP": `RateLimit-Pol
 is left of it, both for the bucket that is closest to refusing.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Final
+from uuid import UUID
 
 from accounts.views import Principal
 from app.asgi import Headers
@@ -13,12 +16,14 @@ from billing.views import ModelView
 from gateway.callers import WorkspaceFacts
 from kit.errors import RateLimited
 from kit.records import record
-from metering.limiter import Asking, Bucket, BucketKind, BucketState, Decision, Limiter
+from metering.limiter import Bucket, BucketKind, BucketState, Decision, Limiter
 from metering.rules.bucket import MAX_CAPACITY
 
 ANONYMOUS_REQUESTS_PER_HOUR: Final = 3_600
 """Requests without a proven credential that one address may send."""
 
+_LATELY_S: Final = 1.0
+_MOST_REFUSED: Final = 10_000
 _NAMES: Final = {
     BucketKind.ADDRESS: "address",
     BucketKind.API_KEY: "key",
@@ -42,6 +47,7 @@ class Throttle:
     def __init__(self, limiter: Limiter) -> None:
         """One limiter a process."""
         self._limiter = limiter
+        self._refused_at: dict[UUID, float] = {}
 
     async def take(
         self, principal: Principal, facts: WorkspaceFacts, requests: int = 1, *, model: ModelView | None = None
@@ -50,14 +56,25 @@ class Throttle:
 
         `model`: the one that is called, where it has an hourly limit of its own in each workspace.
         """
-        return await _passed(self.begin(principal, facts, requests, model=model))
-
-    def begin(
-        self, principal: Principal, facts: WorkspaceFacts, requests: int = 1, *, model: ModelView | None = None
-    ) -> Asking:
-        """The same, asked for now; `Passing` awaits it."""
         buckets = workspace_buckets(principal, facts, requests)
-        return self._limiter.begin([*buckets, *model_buckets(model, requests)], tag=facts.workspace_id.hex)
+        return await self._take([*buckets, *model_buckets(model, requests)], facts.workspace_id.hex)
+
+    def passing(
+        self, principal: Principal, facts: WorkspaceFacts, headers: Headers, *, model: ModelView | None = None
+    ) -> "Passing":
+        """The same for one request, asked for later; `headers` of its answer get the rate-limit headers."""
+        return Passing(self, lambda: self.take(principal, facts, model=model), facts.workspace_id, headers)
+
+    def refused(self, workspace_id: UUID) -> None:
+        """A request of this workspace was refused now."""
+        if len(self._refused_at) >= _MOST_REFUSED:
+            self._refused_at.clear()
+        self._refused_at[workspace_id] = monotonic()
+
+    def refused_lately(self, workspace_id: UUID) -> bool:
+        """Whether one was within a second."""
+        at = self._refused_at.get(workspace_id)
+        return at is not None and monotonic() - at < _LATELY_S
 
     async def peek(self, principal: Principal, facts: WorkspaceFacts) -> BucketState:
         """The state of the bucket that limits first, with nothing taken."""
@@ -70,39 +87,67 @@ class Throttle:
         bucket = Bucket(
             BucketKind.ADDRESS, address, ANONYMOUS_REQUESTS_PER_HOUR // 10, ANONYMOUS_REQUESTS_PER_HOUR, requests
         )
-        return await _passed(self._limiter.begin([bucket], tag=address))
+        return await self._take([bucket], address)
+
+    async def _take(self, buckets: Sequence[Bucket], tag: str) -> Passage:
+        decision = await self._limiter.take(buckets, tag=tag)
+        if decision.allowed:
+            return Passage(rate_headers(buckets, decision), decision)
+        refusing = decision.limiting or 0
+        wait_us = decision.states[refusing].retry_after_us
+        wait_s = 3600 if wait_us is None else max(1, -(-wait_us // 1_000_000))
+        bucket = buckets[refusing]
+        raise ThrottledRequest(
+            f"the limit of {bucket.refill_per_hour} requests an hour ({_NAMES[bucket.kind]}) is reached; retry in {wait_s} s",
+            wait_s,
+            rate_headers(buckets, decision),
+        )
 
 
 class Passing:
-    """A request on its way through the limits, while what does not depend on them is done."""
+    """A request on its way through the limits; serves gateway.views.Gate."""
 
-    __slots__ = ("_asking", "_headers")
+    __slots__ = ("_deciding", "_headers", "_take", "_throttle", "_workspace_id")
 
-    def __init__(self, asking: Asking, headers: Headers) -> None:
-        """`headers` of the answer: the rate-limit headers are added to them."""
-        self._asking: Asking | None = asking
+    def __init__(
+        self, throttle: Throttle, take: Callable[[], Awaitable[Passage]], workspace_id: UUID, headers: Headers
+    ) -> None:
+        """Made by Throttle.passing."""
+        self._throttle = throttle
+        self._take = take
+        self._workspace_id = workspace_id
         self._headers = headers
+        self._deciding: asyncio.Task[None] | None = None
 
     async def passed(self) -> None:
-        """Returns once the request may pass. RateLimited, the first time it is asked."""
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            self._headers.extend((await _passed(asking)).headers)
+        """Returns once the request may pass. RateLimited."""
+        await asyncio.shield(self.deciding())
+
+    def deciding(self) -> asyncio.Future[None]:
+        """The same as a future, which no caller cancels; the limiter is asked once."""
+        if self._deciding is None:
+            self._deciding = asyncio.create_task(self._decide())
+            self._deciding.add_done_callback(_retrieved)
+        return self._deciding
+
+    @property
+    def is_likely(self) -> bool:
+        """No request of this workspace was refused a moment ago."""
+        return not self._throttle.refused_lately(self._workspace_id)
+
+    async def _decide(self) -> None:
+        try:
+            passage = await self._take()
+        except ThrottledRequest:
+            self._throttle.refused(self._workspace_id)
+            raise
+        self._headers.extend(passage.headers)
 
 
-async def _passed(asking: Asking) -> Passage:
-    decision, buckets = await asking.decision(), asking.buckets
-    if decision.allowed:
-        return Passage(rate_headers(buckets, decision), decision)
-    refusing = decision.limiting or 0
-    wait_us = decision.states[refusing].retry_after_us
-    wait_s = 3600 if wait_us is None else max(1, -(-wait_us // 1_000_000))
-    bucket = buckets[refusing]
-    raise ThrottledRequest(
-        f"the limit of {bucket.refill_per_hour} requests an hour ({_NAMES[bucket.kind]}) is reached; retry in {wait_s} s",
-        wait_s,
-        rate_headers(buckets, decision),
-    )
+def _retrieved(deciding: asyncio.Task[None]) -> None:
+    """A refusal that nobody waits for any more is no fault."""
+    if not deciding.cancelled():
+        deciding.exception()
 
 
 class ThrottledRequest(RateLimited):

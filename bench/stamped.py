@@ -14,16 +14,12 @@ from typing import Any
 
 from app import http_protocol
 from app.cli import main
-from app.throttle import Passing
 from gateway.settling import Settling
-from metering.redis_pipeline import PipelineLink
 from providers.http_connection import HttpConnection
 
 STEPS = {
-    "request": "request read: HTTP, key, body, until Redis is asked",
-    "limiter": "limiter: one round trip to Valkey, and the call's admission meanwhile",
-    "place": "from both to the hold",
-    "hold": "one hold's commit, as the stream waits for it",
+    "request": "request read: HTTP, key, body; the call's admission, until its hold is asked for",
+    "hold": "one hold's commit, as the stream waits for it; the limiter answers meanwhile",
     "provider": "from the hold's commit until the provider is asked",
     "answer": "the provider's answer begins (direct: the whole of it)",
     "output": "from it until the first output is written to the client",
@@ -70,13 +66,11 @@ def _after(cls: type, name: str, number: int) -> None:
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))
     _before(http_protocol.HttpProtocol, "data_received", 0)
-    _before(PipelineLink, "begin", 1)
-    _after(Passing, "passed", 2)
-    _before(Settling, "hold", 3)
-    _after(Settling, "hold", 4)
-    _before(HttpConnection, "start", 5)
-    _before(HttpConnection, "data_received", 6)
-    _before(http_protocol._Cycle, "_send_body", 7)
+    _before(Settling, "hold", 1)
+    _after(Settling, "hold", 2)
+    _before(HttpConnection, "start", 3)
+    _before(HttpConnection, "data_received", 4)
+    _before(http_protocol._Cycle, "_send_body", 5)
     try:
         code = main()
     finally:

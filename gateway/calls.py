@@ -5,7 +5,7 @@ given only after its settlement is committed, or journalled on local disk where 
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,7 +30,7 @@ from gateway.routing import Router
 from gateway.rules.truth import End, Ground, Seen, Verdict
 from gateway.settling import Settling
 from gateway.tracing import Step, Tracing
-from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate
+from gateway.views import Caller, CallRequest, CallResult, ChargeView, Estimate, Gate
 from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import Release, SealedOutput, Settle, UsageFacts
@@ -98,33 +98,28 @@ class Calls:
             refusals=((refusal.code, refusal.message, refusal.field),),
         )
 
-    async def call(
-        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
-    ) -> CallResult:
-        """The settled answer. `passed` is awaited before anything is held: what else must let the call pass.
+    async def call(self, caller: Caller, request: CallRequest, gate: Gate | None = None) -> CallResult:
+        """The settled answer. `gate`: what else must let the call pass before anything is held; what it raises is raised.
 
         Raises the refusals of admission and hold, UpstreamFailed when the provider gave nothing (nothing is charged),
         Unavailable when the database is away before the provider was called, TooManyCalls where no place is free, StorageFull
         where there is no room for files that are to be kept.
         """
-        admitted = await self.admitted(caller, request, passed)
-        return await self._in_flight.answer_of(self._run(admitted))
+        meanwhile = None if request.keeps_assets else while_held(gate)
+        admitted = await self.admitted(caller, request, gate if meanwhile is None else None)
+        return await self._in_flight.answer_of(self._run(admitted, meanwhile))
 
-    async def admitted(
-        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
-    ) -> Admitted:
+    async def admitted(self, caller: Caller, request: CallRequest, gate: Gate | None = None) -> Admitted:
         """The call's terms, see gateway.offers.Offers.admit; one that is to fit is told what its wallet can pay.
 
-        `passed`: see `call`.
+        `gate`: see `call`.
         """
         at, spendable = now(), None
         if request.fit:
             spendable = (await wallet_figures(self._database, caller.wallet_id, at)).available_micro
             if request.max_credits_micro is not None:
                 spendable = min(spendable, request.max_credits_micro)
-        return await self.offers.admit_traced(
-            self.tracing, caller, request, at, spendable_micro=spendable, passed=passed
-        )
+        return await self.offers.admit_traced(self.tracing, caller, request, at, spendable_micro=spendable, gate=gate)
 
     async def earlier(self, caller: Caller, request: CallRequest, call_id: UUID) -> CallResult | None:
         """The answer of an earlier call of this caller, waited for while it runs; None where there is none to give.
@@ -133,24 +128,24 @@ class Calls:
         """
         return await self._repeats.of_call(caller, request, call_id)
 
-    async def _run(self, admitted: Admitted) -> CallResult:
+    async def _run(self, admitted: Admitted, gate: Gate | None) -> CallResult:
         with admitted.trace:
             place = await self._places.take(admitted.caller)
             try:
                 if not admitted.request.keeps_assets:
-                    return await self._in_place(admitted, None)
+                    return await self._in_place(admitted, gate, None)
                 async with self._kept_files.room(admitted) as keeping:
-                    return await self._in_place(admitted, keeping)
+                    return await self._in_place(admitted, gate, keeping)
             finally:
                 if place is not None:
                     self._places.give_back(place)
 
-    async def _in_place(self, admitted: Admitted, keeping: Keeping | None) -> CallResult:
+    async def _in_place(self, admitted: Admitted, gate: Gate | None, keeping: Keeping | None) -> CallResult:
         known = await self._cache.find(admitted, self.snapshot.number) if admitted.may_be_cached else None
         if known is not None:
             admitted = replace(admitted, bound_micro=_price_again(admitted, known.usage))
         with admitted.trace.step(Step.HOLD):
-            placed = await self._settling.hold(admitted)
+            placed = await self._settling.hold(admitted, gate)
         if isinstance(placed, Repeat):
             return await self._repeats.result(admitted, placed)
         self._in_flight.add(
@@ -262,6 +257,14 @@ class Calls:
             repeat_for=admitted.repeat_life,
             stored_for=None if days is None else timedelta(days=days),
         )
+
+
+def while_held(gate: Gate | None) -> Gate | None:
+    """The gate where it is likely to let the call pass: it is asked while the hold's batch is loaded, which takes longer.
+
+    Any other is asked first, so that what is going to be refused costs the database nothing.
+    """
+    return gate if gate is not None and gate.is_likely else None
 
 
 def _price_again(admitted: Admitted, usage: UsageFacts) -> int:

@@ -1,6 +1,6 @@
 """Everything that can be called by name: the catalog's models, published ones, and chains of either, with their terms."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -28,7 +28,7 @@ from gateway.rules.chain_plan import PlannedChain, PlannedStep, chain_bound
 from gateway.rules.inputs import history_of, input_values, last_text, with_input
 from gateway.terms import CallTerms, Payee
 from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
-from gateway.views import Caller, CallRequest
+from gateway.views import Caller, CallRequest, Gate
 from kit.errors import InvalidInput, NotFound, Refusal
 from kit.json_values import JsonObject, is_list
 from metering.rules.rating import NO_RATES, Rates
@@ -74,15 +74,15 @@ class Offers:
         at: datetime,
         *,
         spendable_micro: int | None = None,
-        passed: Callable[[], Awaitable[None]] | None = None,
+        gate: Gate | None = None,
     ) -> Admitted:
-        """As `admit`, and the call's trace begins; whoever runs the call enters it. `passed` is awaited at the end."""
+        """As `admit`, and the call's trace begins; whoever runs the call enters it. `gate` is awaited at the end."""
         trace = tracing.begin(caller, request)
         try:
             with trace.step(Step.ADMISSION):
                 admitted = await self.admit(caller, request, at, trace, spendable_micro=spendable_micro)
-            if passed is not None:
-                await passed()
+            if gate is not None:
+                await gate.passed()
         except BaseException as error:
             trace.__exit__(type(error), error, None)
             raise

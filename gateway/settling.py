@@ -7,6 +7,7 @@ from typing import Final
 from gateway.admission import Admitted
 from gateway.errors import CreditsHeld, InsufficientCredits, SpendLimitReached
 from gateway.in_flight import InFlight
+from gateway.views import Gate
 from kit.errors import Refusal, Unavailable
 from metering.errors import IdempotencyKeyReused, SettlementDelayed
 from metering.journal import Journal
@@ -32,14 +33,14 @@ class Settling:
         self._journal = journal
         self._in_flight = in_flight
 
-    async def hold(self, admitted: Admitted) -> HoldPlaced | Repeat:
-        """The committed hold, or the call that this one repeats.
+    async def hold(self, admitted: Admitted, gate: Gate | None) -> HoldPlaced | Repeat:
+        """The committed hold, or the call that this one repeats. `gate` is asked meanwhile.
 
         Refusals: InsufficientCredits, CreditsHeld, SpendLimitReached, IdempotencyKeyReused; Unavailable when the
         database is away (nothing was called, nothing is charged).
         """
         operation = hold_operation(admitted, self._in_flight.expiry(admitted.created_at))
-        return held(admitted, await self._ledger.submit(operation))
+        return held(admitted, await self._ledger.submit(operation, None if gate is None else gate.deciding))
 
     async def settle(self, operation: Settle) -> Settled | None:
         """The committed settlement; None when the database stayed away and it is journalled instead."""

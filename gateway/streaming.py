@@ -7,7 +7,6 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -15,7 +14,7 @@ from uuid import UUID
 from gateway.admission import Admitted
 from gateway.audio_so_far import SoundSoFar, TranscriptSoFar
 from gateway.call_stream import CallStream, Gathered
-from gateway.calls import Calls, called, released, result_of
+from gateway.calls import Calls, called, released, result_of, while_held
 from gateway.errors import CallInterrupted, ClientLeft
 from gateway.failures import as_refusal, end_of
 from gateway.in_flight import InFlight, Running
@@ -31,11 +30,11 @@ from gateway.rules.truth import End, Seen
 from gateway.settling import Settling
 from gateway.so_far import SoFar
 from gateway.tracing import Step
-from gateway.views import Caller, CallRequest, CallResult, StreamedEnd, StreamedEvent, StreamedFailure
+from gateway.views import Caller, CallRequest, CallResult, Gate, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import UsageFacts
-from metering.views import Repeat
+from metering.views import HoldPlaced, Repeat
 from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
@@ -95,18 +94,17 @@ class Streams:
         self._followable: dict[UUID, CallStream] = {}
         """Running calls with an idempotency key, by call."""
 
-    async def open(
-        self, caller: Caller, request: CallRequest, passed: Callable[[], Awaitable[None]] | None = None
-    ) -> CallStream:
+    async def open(self, caller: Caller, request: CallRequest, gate: Gate | None = None) -> CallStream:
         """The stream, once the provider has sent its first chunk: until then a failure is an ordinary refusal.
 
         A repeat of a call that still runs in this process follows it; of one elsewhere it waits for the end.
-        `passed` and what is raised: see gateway.calls.Calls.call.
+        `gate` and what is raised: see gateway.calls.Calls.call.
         """
-        admitted = await self._calls.admitted(caller, request, passed)
+        meanwhile = while_held(gate)
+        admitted = await self._calls.admitted(caller, request, gate if meanwhile is None else None)
         stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
-        task = self._in_flight.own(self._run_in_place(admitted, stream, opened))
+        task = self._in_flight.own(self._run_in_place(admitted, meanwhile, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
         try:
             return await opened
@@ -114,14 +112,26 @@ class Streams:
             stream.leave()
             raise
 
-    async def _run_in_place(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
+    async def _run_in_place(
+        self,
+        admitted: Admitted,
+        gate: Gate | None,
+        stream: CallStream,
+        opened: "asyncio.Future[CallStream]",
+    ) -> None:
         with admitted.trace:
             async with self._places.taken(admitted.caller):
-                await self._run(admitted, stream, opened)
+                with admitted.trace.step(Step.HOLD):
+                    placed = await self._settling.hold(admitted, gate)
+                await self._run(admitted, placed, stream, opened)
 
-    async def _run(self, admitted: Admitted, stream: CallStream, opened: "asyncio.Future[CallStream]") -> None:
-        with admitted.trace.step(Step.HOLD):
-            placed = await self._settling.hold(admitted)
+    async def _run(
+        self,
+        admitted: Admitted,
+        placed: HoldPlaced | Repeat,
+        stream: CallStream,
+        opened: "asyncio.Future[CallStream]",
+    ) -> None:
         if isinstance(placed, Repeat):
             running = None if placed.completed or placed.call_id is None else self._followable.get(placed.call_id)
             if running is not None:

@@ -1,8 +1,9 @@
 """What the gateway is asked and what it answers: frozen values handed between floors."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 from uuid import UUID
 
 from billing.views import PlanView
@@ -32,6 +33,23 @@ class Caller:
     test: bool = False
     stored_days: int | None = None
     cache_answers: bool = False
+
+
+class Gate(Protocol):
+    """What must let a call pass besides its terms and its hold: the rate limits."""
+
+    @property
+    def is_likely(self) -> bool:
+        """It will let the call pass, so that what costs little to undo may be done meanwhile."""
+        ...
+
+    async def passed(self) -> None:
+        """Returns once the call may pass; raises the refusal where it may not."""
+        ...
+
+    def deciding(self) -> "asyncio.Future[None]":
+        """The same, asked now where it has not been; may be asked for more than once."""
+        ...
 
 
 @record

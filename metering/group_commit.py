@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import asyncpg
@@ -44,7 +45,11 @@ _FAULTS: Final = Counter("tollgate_ledger_faults_total", "Batches that did not c
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
-Commit = Callable[[asyncpg.Connection, Sequence[Operation], bool], Awaitable[list[Outcome]]]
+Choose = Callable[[], Sequence[Operation]]
+"""Asked once a batch is loaded: those of its operations that are to be done now, in their order."""
+Gate = Callable[[], asyncio.Future[None]]
+"""Asks what else must let an operation pass; asked again, it answers the same future."""
+Commit = Callable[[asyncpg.Connection, Sequence[Operation], bool, Choose], Awaitable[list[Outcome]]]
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +57,15 @@ class _Item:
     operation: Operation
     future: asyncio.Future[Outcome]
     deadline: float
+    gate: Gate | None
     resent: bool = False
+
+    def may_pass(self) -> bool:
+        """Nothing stands in its way now."""
+        if self.gate is None:
+            return True
+        asked = self.gate()
+        return asked.done() and not asked.cancelled() and asked.exception() is None
 
 
 class GroupCommit:
@@ -72,7 +85,7 @@ class GroupCommit:
         max_waiting: int = MAX_WAITING,
         deadline_s: float = DEADLINE_S,
     ) -> None:
-        """`connect` opens a dedicated connection; `commit` does operations in one transaction of it."""
+        """`connect` opens a dedicated connection; `commit` does in one transaction of it what it is told to choose."""
         self._connect = connect
         self._commit = commit
         self._max_batch = max_batch
@@ -82,6 +95,7 @@ class GroupCommit:
         self._arrived = asyncio.Event()
         self._connection: asyncpg.Connection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._at_gates = 0
         self._closing = False
 
     async def open(self) -> None:
@@ -100,14 +114,18 @@ class GroupCommit:
             with suppress(Exception):  # a process edge: the server may be gone already
                 await connection.close(timeout=2)
 
-    async def submit(self, operation: Operation) -> Outcome:
-        """The operation's outcome, after its commit."""
+    async def submit(self, operation: Operation, gate: Gate | None = None) -> Outcome:
+        """The operation's outcome, after its commit.
+
+        `gate` is asked while the operation's batch is loaded. Where it has not answered by then, the operation waits for
+        it, its batch-mates do not. What it raises is raised; nothing is written then. It must end by itself.
+        """
         if self._closing or self._task is None:
             raise _unavailable(operation, "the ledger is closed")
         if len(self._waiting) >= self._max_waiting:
             raise _unavailable(operation, "too many operations wait for the ledger")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Item(operation, future, time.monotonic() + self._deadline_s))
+        self._waiting.append(_Item(operation, future, time.monotonic() + self._deadline_s, gate))
         self._arrived.set()
         return await future
 
@@ -115,7 +133,7 @@ class GroupCommit:
         waiting = self._waiting
         while True:
             if not waiting:
-                if self._closing:
+                if self._closing and not self._at_gates:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -151,8 +169,9 @@ class GroupCommit:
         pause = _FIRST_PAUSE_S
         conflicts = 0
         while True:
+            chosen: list[_Item] = []
             try:
-                outcomes = await self._commit_once(part)
+                outcomes = await self._commit_once(part, chosen)
             except Exception as error:  # noqa: BLE001  sorted by kind right below
                 kind = fault_kind(error)
                 if kind == "statement":
@@ -172,12 +191,38 @@ class GroupCommit:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
             else:
-                for item, outcome in zip(part, outcomes, strict=True):
+                for item, outcome in zip(chosen, outcomes, strict=True):
                     if not item.future.done():
                         item.future.set_result(outcome)
+                if len(chosen) < len(part):
+                    done = set(chosen)
+                    self._wait_at_gates([item for item in part if item not in done])
                 return None
 
-    async def _commit_once(self, part: list[_Item]) -> list[Outcome]:
+    def _wait_at_gates(self, items: Sequence[_Item]) -> None:
+        """What could not pass yet comes again once its gate has ended; what its gate refused has its end."""
+        for item in items:
+            assert item.gate is not None, "what has no gate passes"
+            self._at_gates += 1
+            item.gate().add_done_callback(partial(self._leave_gate, item))
+
+    def _leave_gate(self, item: _Item, gate: asyncio.Future[None]) -> None:
+        self._at_gates -= 1
+        self._arrived.set()
+        if item.may_pass():
+            self._waiting.append(item)
+        elif gate.cancelled():
+            item.future.cancel()
+        elif not item.future.done() and (error := gate.exception()) is not None:
+            item.future.set_exception(error)
+
+    async def _commit_once(self, part: list[_Item], chosen: list[_Item]) -> list[Outcome]:
+        """Do those that may pass once the part is loaded; they are put into `chosen`."""
+
+        def choose() -> Sequence[Operation]:
+            chosen[:] = [item for item in part if item.may_pass()]
+            return [item.operation for item in chosen]
+
         limit = max(item.deadline for item in part) - time.monotonic()
         async with asyncio.timeout(max(limit, self._deadline_s / 10)):
             connection = self._connection
@@ -185,7 +230,10 @@ class GroupCommit:
                 connection = self._connection = await self._connect()
             try:
                 operations = [item.operation for item in part]
-                return await self._commit(connection, operations, part[0].resent)
+                gates = [item.gate for item in part if item.gate is not None]
+                if gates:  # once the transaction is begun: then this process has nothing else to do
+                    asyncio.get_running_loop().call_soon(_ask, gates)
+                return await self._commit(connection, operations, part[0].resent, choose)
             except Exception as error:
                 if fault_kind(error) != "unknown":
                     await connection.execute("ROLLBACK")
@@ -195,6 +243,11 @@ class GroupCommit:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def _ask(gates: Sequence[Gate]) -> None:
+    for gate in gates:
+        gate()
 
 
 def fault_kind(error: Exception) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, Self
 from uuid import UUID
 
-from metering.group_commit import DEADLINE_S, GroupCommit
+from metering.group_commit import DEADLINE_S, Choose, Gate, GroupCommit
 from metering.idempotency import read_key
 from metering.loading import Connection, load
 from metering.operations import BURN_ORDER, OF_CALLS, Operation
@@ -61,13 +61,14 @@ class Ledger:
         """Write what waits, then stop."""
         await self._lane.close()
 
-    async def submit(self, operation: Operation) -> Outcome:
+    async def submit(self, operation: Operation, gate: Gate | None = None) -> Outcome:
         """Do it in the next batch; answers after its commit. A cancelled caller cancels nothing.
 
-        Raises LedgerUnavailable, or SettlementDelayed for a call's end, where the database stays away: the outcome is
-        then unknown, and the same operation may be sent again.
+        `gate`: see GroupCommit.submit; what it raises is raised, and nothing is done. Raises LedgerUnavailable, or
+        SettlementDelayed for a call's end, where the database stays away: the outcome is then unknown, and the same
+        operation may be sent again.
         """
-        outcome = await self._lane.submit(operation)
+        outcome = await self._lane.submit(operation, gate)
         if self._ends and isinstance(outcome, (Settled, Released)):
             ended = self._ends.pop(outcome.call_id, None)
             if ended is not None:
@@ -113,10 +114,12 @@ class Ledger:
             after_commit(connection, partial(self.on_committed, touched))
         return outcomes
 
-    async def _commit(self, connection: Connection, operations: Sequence[Operation], resent: bool) -> list[Outcome]:
+    async def _commit(
+        self, connection: Connection, operations: Sequence[Operation], resent: bool, choose: Choose
+    ) -> list[Outcome]:
         await connection.execute("BEGIN")
         touched: set[UUID] = set()
-        outcomes = await self._run(connection, operations, now=None, resent=resent, touched=touched)
+        outcomes = await self._run(connection, operations, now=None, resent=resent, touched=touched, choose=choose)
         await connection.execute("COMMIT")
         if self.on_committed is not None:
             self.on_committed(touched)
@@ -130,6 +133,7 @@ class Ledger:
         now: datetime | None,
         resent: bool,
         touched: set[UUID],
+        choose: Choose | None = None,
     ) -> list[Outcome]:
         extra: set[UUID] = set()
         for _ in range(_MOST_RELOADS):
@@ -141,14 +145,17 @@ class Ledger:
                 resent=resent,
                 extra_wallets=extra,
             )
+            chosen = operations if choose is None else choose()
+            if not chosen:
+                return []
             try:
-                outcomes = post(state, operations)
+                outcomes = post(state, chosen)
             except MissingWalletError as missing:
                 extra.update(missing.wallet_ids)  # nothing is written yet: begin anew with the payees locked too
                 continue
             await write(connection, state)
             if self.on_committed is not None:
                 touched.update(state.wallets)
-                touched.update([each.call_id for each in operations if isinstance(each, OF_CALLS)])
+                touched.update([each.call_id for each in chosen if isinstance(each, OF_CALLS)])
             return outcomes
         raise AssertionError("each reload adds the wallet that was missing")  # pragma: no cover

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, assert_never
 
@@ -137,15 +137,11 @@ class Limiter:
 
         Raises Unavailable where Redis is away and a bucket's policy is CLOSED.
         """
-        return await self.begin(buckets, tag=tag).decision()
-
-    def begin(self, buckets: Sequence[Bucket], *, tag: str) -> "Asking":
-        """The same, asked for now and awaited later."""
-        return self._begin(b"take", buckets, tag)
+        return await self._decide(b"take", buckets, tag)
 
     async def peek(self, buckets: Sequence[Bucket], *, tag: str) -> Decision:
         """What take would answer, with nothing taken."""
-        return await self._begin(b"peek", buckets, tag).decision()
+        return await self._decide(b"peek", buckets, tag)
 
     async def refund(self, buckets: Sequence[Bucket], tokens: int, *, tag: str) -> None:
         """Give `tokens` back to each bucket, never above its capacity. Without Redis nothing happens but the metric."""
@@ -159,16 +155,28 @@ class Limiter:
         except LinkDown as error:
             self._report(FailurePolicy.OPEN, error)
 
-    def _begin(self, mode: bytes, buckets: Sequence[Bucket], tag: str) -> "Asking":
+    async def _decide(self, mode: bytes, buckets: Sequence[Bucket], tag: str) -> Decision:
         arguments: list[Argument] = [mode, self._test_clock() if self._test_clock else 0]
         for bucket in buckets:
             arguments += (bucket.capacity, bucket.refill_per_hour, bucket.cost, _LEAST_LIFE_MS[bucket.kind])
         try:
-            return Asking(self, buckets, self._link.begin(_BUCKETS, _keys_of(buckets, tag), arguments), None)
+            answer = await self._link.run(_BUCKETS, _keys_of(buckets, tag), arguments)
         except LinkDown as error:
-            return Asking(self, buckets, None, error)
+            return self._without_redis(buckets, error)
+        states = tuple(
+            [
+                BucketState(
+                    bucket.capacity,
+                    answer[at],
+                    answer[at + 1],
+                    answer[at + 2] if answer[at + 2] >= 0 else None,
+                )
+                for at, bucket in zip(range(2, len(answer), 3), buckets, strict=True)
+            ]
+        )
+        return Decision(answer[0] == 1, answer[1] if answer[1] >= 0 else None, states)
 
-    def without_redis(self, buckets: Sequence[Bucket], error: LinkDown) -> Decision:
+    def _without_redis(self, buckets: Sequence[Bucket], error: LinkDown) -> Decision:
         """The failure policy: closed when one bucket's is, else open."""
         closed = any(self._policies[bucket.kind] is FailurePolicy.CLOSED for bucket in buckets)
         policy = FailurePolicy.CLOSED if closed else FailurePolicy.OPEN
@@ -188,38 +196,6 @@ class Limiter:
         if now_s >= self._log_after_s:
             self._log_after_s = now_s + LOG_PAUSE_S
             _log.warning("rate limits are not enforced by Redis (%s); policy %s answers", error, policy.value)
-
-
-@record
-class Asking:
-    """A decision that has been asked for; `answer` is awaited once, or `failure` says why there is none."""
-
-    limiter: Limiter
-    buckets: Sequence[Bucket]
-    answer: Awaitable[list[int]] | None
-    failure: LinkDown | None
-
-    async def decision(self) -> Decision:
-        """What Limiter.take answers, and what it raises. To be called once."""
-        if self.answer is None:
-            assert self.failure is not None, "there is one of the two"
-            return self.limiter.without_redis(self.buckets, self.failure)
-        try:
-            answer = await self.answer
-        except LinkDown as error:
-            return self.limiter.without_redis(self.buckets, error)
-        states = tuple(
-            [
-                BucketState(
-                    bucket.capacity,
-                    answer[at],
-                    answer[at + 1],
-                    answer[at + 2] if answer[at + 2] >= 0 else None,
-                )
-                for at, bucket in zip(range(2, len(answer), 3), self.buckets, strict=True)
-            ]
-        )
-        return Decision(answer[0] == 1, answer[1] if answer[1] >= 0 else None, states)
 
 
 _LEAST_LIFE_MS: Final[Mapping[BucketKind, int]] = {

@@ -93,10 +93,6 @@ class ClusterLink:
         circuit.succeed()
         return answer
 
-    def begin(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> asyncio.Task[list[int]]:
-        """See ScriptLink."""
-        return asyncio.create_task(self.run(script, keys, arguments))
-
     async def aclose(self) -> None:
         """The client stays its owner's; only an unfinished search for the nodes ends."""
         if self._discovery is not None and not self._discovery.done():

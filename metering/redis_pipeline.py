@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, Protocol
@@ -72,13 +72,6 @@ class ScriptLink(Protocol):
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> list[int]:
         """The script's answer; LinkDown when there is none in time."""
-        ...
-
-    def begin(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Awaitable[list[int]]:
-        """The same, asked for at once, so that other work is done until the answer is awaited, once.
-
-        Raises LinkDown where it cannot be asked.
-        """
         ...
 
     async def aclose(self) -> None:
@@ -158,10 +151,6 @@ class PipelineLink:
 
     async def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> list[int]:
         """The script's answer; LinkDown when there is none within the timeout."""
-        return await self.begin(script, keys, arguments)
-
-    def begin(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> asyncio.Future[list[int]]:
-        """See ScriptLink."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._adopt(loop)
@@ -171,7 +160,7 @@ class PipelineLink:
         command = _packed(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
         call = _Call(command, loop.create_future(), script, now_s + self._timeout_s)
         self._enqueue(loop, call)
-        return call.answered
+        return await call.answered
 
     async def aclose(self) -> None:
         """Close the connection; calls under way end in LinkDown."""

@@ -149,9 +149,37 @@ async def test_what_is_answered_whole_is_not_asked_for_as_a_stream(gate: Gate, p
     assert (await gate.ask({**body, "stream": False}, path=path)).status == 200
 
 
-async def test_a_call_over_its_limit_holds_nothing_and_asks_no_provider(gate: Gate) -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_call_over_its_limit_holds_nothing_and_asks_no_provider(
+    gate: Gate, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = await gate.key(requests_per_hour=1)
-    assert [(await gate.ask(chat(), key=key)).status for _ in range(2)] == [200, 429]
-    assert (await gate.ask(chat(stream=True), key=key)).status == 429
+    assert [(await gate.ask(chat(stream=stream), key=key)).status for _ in range(2)] == [200, 429]
+
+    async def unasked(*_: object) -> None:
+        raise AssertionError("what was refused a moment ago is refused before the ledger is asked")
+
+    monkeypatch.setattr(gate.services.ledger, "submit", unasked)
+    assert (await gate.ask(chat(stream=stream), key=key)).status == 429
     assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 1
     assert await gate.services.database.pool.fetchval("SELECT count(*) FROM holds") == 0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_limiter_that_answers_late_is_waited_for_before_anything_is_held(
+    gate: Gate, stream: bool, redis_url: str
+) -> None:
+    key = await gate.key(requests_per_hour=1)
+    assert (await gate.ask(chat(), key=await gate.key())).status == 200  # so that scripts and caches are warm
+    client = connect(redis_url)
+    try:
+        await client.client_pause(150)
+        both = asyncio.gather(*(gate.ask(chat(stream=stream), key=key) for _ in range(2)))
+        await asyncio.sleep(0.1)
+        assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 1
+        answers = await both
+    finally:
+        await client.aclose()
+    assert sorted(answer.status for answer in answers) == [200, 429]
+    assert {answer.headers["ratelimit"].split(";")[1] for answer in answers} == {"r=0"}
+    assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 2

@@ -64,8 +64,8 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(database_url, pg
         await ledger.submit(grant(wallet[0], 1000))
         commit, lost = ledger._lane._commit, []
 
-        async def commit_and_lose(connection, operations, resent):
-            outcomes = await commit(connection, operations, resent)
+        async def commit_and_lose(connection, operations, resent, choose):
+            outcomes = await commit(connection, operations, resent, choose)
             if len(lost) % 2 == 0:
                 lost.append(operations)
                 raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
@@ -133,9 +133,9 @@ async def test_a_full_queue_refuses():
     async def connect():
         return None
 
-    async def commit(connection, operations, resent):
+    async def commit(connection, operations, resent, choose):
         await never.wait()
-        return [None] * len(operations)
+        return [None] * len(choose())
 
     lane = GroupCommit(connect, commit, max_waiting=2, max_batch=1, deadline_s=60)
     await lane.open()
@@ -150,6 +150,117 @@ async def test_a_full_queue_refuses():
     never.set()
     await asyncio.gather(*(task for task in tasks if task not in full))
     await lane.close()
+
+
+class NotNow(Exception):
+    pass
+
+
+def gates(number: int) -> list[asyncio.Future[None]]:
+    return [asyncio.get_running_loop().create_future() for _ in range(number)]
+
+
+async def test_what_its_gate_holds_up_holds_up_nobody_else(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 1000))
+        passes, refuses, given_up = gates(3)
+        operations = [hold(wallet, 10) for _ in range(3)]
+        waiting = [
+            asyncio.create_task(ledger.submit(each, lambda gate=gate: gate))
+            for each, gate in zip(operations, (passes, refuses, given_up), strict=True)
+        ]
+        assert isinstance(await ledger.submit(hold(wallet, 10)), HoldPlaced)  # of the same batch
+        assert not any(task.done() for task in waiting)
+        assert await pg.fetchval("SELECT count(*) FROM holds") == 1
+        passes.set_result(None)
+        assert isinstance(await waiting[0], HoldPlaced)
+        refuses.set_exception(NotNow())
+        with pytest.raises(NotNow):
+            await waiting[1]
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting[2]
+        assert {row["call_id"] for row in await pg.fetch("SELECT call_id FROM holds")} > {operations[0].call_id}
+        assert await pg.fetchval("SELECT held_micro FROM wallets") == 20
+    await assert_invariants(pg)
+
+
+@pytest.mark.parametrize("ends", ["before its batch", "while its batch is loaded"])
+async def test_a_gate_that_ends_in_time_costs_no_second_batch(database_url, pg, ends):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 1000))
+        commit, batches = ledger._lane._commit, []
+
+        async def counted(connection, operations, resent, choose):
+            batches.append(len(operations))
+            return await commit(connection, operations, resent, choose)
+
+        ledger._lane._commit = counted
+        passes, refuses = gates(2)
+        async with wallet_locked(pg, wallet):
+            if ends == "before its batch":
+                passes.set_result(None)
+                refuses.set_exception(NotNow())
+            both = asyncio.gather(
+                ledger.submit(hold(wallet, 10), lambda: passes),
+                ledger.submit(hold(wallet, 10), lambda: refuses),
+                return_exceptions=True,
+            )
+            await waiting_for_lock(database_url)
+            if ends != "before its batch":
+                passes.set_result(None)
+                refuses.set_exception(NotNow())
+        placed, refused = await both
+        assert isinstance(placed, HoldPlaced)
+        assert isinstance(refused, NotNow)
+        assert batches == [2]
+    assert await pg.fetchval("SELECT held_micro FROM wallets") == 10
+    await assert_invariants(pg)
+
+
+async def test_close_waits_for_gates(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 1000))
+        (gate,) = gates(1)
+        waiting = asyncio.create_task(ledger.submit(hold(wallet, 10), lambda: gate))
+        await ledger.submit(hold(wallet, 1))
+        closing = asyncio.create_task(ledger.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        gate.set_result(None)
+        assert isinstance(await waiting, HoldPlaced)
+        await closing
+
+
+async def test_a_lost_commit_is_repeated_with_those_that_had_passed(database_url, pg):
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        await ledger.submit(grant(wallet[0], 1000))
+        commit, lost = ledger._lane._commit, []
+        passes, late, refuses = gates(3)
+        passes.set_result(None)
+
+        async def commit_and_lose(connection, operations, resent, choose):
+            outcomes = await commit(connection, operations, resent, choose)
+            if not lost:
+                lost.append(outcomes)
+                late.set_result(None)
+                refuses.set_exception(NotNow())
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            return outcomes
+
+        ledger._lane._commit = commit_and_lose
+        first, second, third = await asyncio.gather(
+            *(ledger.submit(hold(wallet, 10), lambda gate=gate: gate) for gate in (passes, late, refuses)),
+            return_exceptions=True,
+        )
+        assert [first.duplicate, second.duplicate] == [True, False]
+        assert isinstance(third, NotNow)
+    assert await pg.fetchval("SELECT held_micro FROM wallets") == 20
+    await assert_invariants(pg)
 
 
 @pytest.mark.parametrize(
