@@ -74,13 +74,16 @@ async def change_plan(
     idempotency_key: str,
     prorated_at: datetime | None = None,
     saved_method: bool = False,
+    success_url: str | None = None,
+    cancel_url: str | None = None,
     note: Note = unnoted,
 ) -> Subscribed:
     """Another price: an upgrade at once for the difference, anything else at the period's end (B8).
 
     Asking for the present price takes back what was scheduled. A decline is in the payment's view: its status and
     failure code. `prorated_at`: the instant of a preview, for its money. `saved_method`: charge a lifetime to the saved
-    method at once, in the place of a page. Raises UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured,
+    method at once, in the place of a page. The addresses are those a page leads back
+    to. Raises UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured,
     PaymentMethodRequired, IdempotencyKeyReused; InvalidInput for a preview that is too old, and for a saved method
     with another price than a lifetime.
     """
@@ -95,13 +98,14 @@ async def change_plan(
         return decided.stored()
 
     told = [prorated_at] if prorated_at is not None else []
-    digest = input_digest(price_id, *told, *(("saved",) if saved_method else ()))
+    pages = [success_url, cancel_url] if success_url is not None or cancel_url is not None else []
+    digest = input_digest(price_id, *told, *(("saved",) if saved_method else ()), *pages)
     stored = await run_once(billing.database, workspace_id, idempotency_key, CHANGE_PLAN, digest, effect)
     payment_id = UUID(str(stored["payment_id"])) if stored["payment_id"] else None
     subscription_id = UUID(str(stored["subscription_id"]))
     amount = int(str(stored["amount_usd_micro"]))
     answer = _Answer(subscription_id, str(stored["kind"]), payment_id, amount)
-    payment = await _tell_provider(billing, workspace_id, offer, answer, idempotency_key)
+    payment = await _tell_provider(billing, workspace_id, offer, answer, idempotency_key, success_url, cancel_url)
     url = None if payment is None else payment.action_url
     return Subscribed(await view_of(billing, subscription_id), url, payment)
 
@@ -233,7 +237,13 @@ async def _upgrade(
 
 
 async def _tell_provider(
-    billing: Billing, workspace_id: UUID, offer: Offer, answer: _Answer, idempotency_key: str
+    billing: Billing,
+    workspace_id: UUID,
+    offer: Offer,
+    answer: _Answer,
+    idempotency_key: str,
+    success_url: str | None,
+    cancel_url: str | None,
 ) -> PaymentView | None:
     """After the commit, and again on a repeat: the provider knows each request by its key. The payment, if any."""
     price = offer.price
@@ -254,11 +264,21 @@ async def _tell_provider(
     if payment.applied_at is not None or payment.status is PaymentStatus.FAILED or payment.action_url is not None:
         return payment_view(payment)
     if answer.kind == _LIFETIME:
-        return await charge_lifetime(billing, payment.id)
+        return await charge_lifetime(billing, payment.id, success_url)
     if answer.kind == ChangeKind.CHECKOUT:
         key = f"checkout:{payment.id}"
         purpose, amount = PaymentPurpose.SUBSCRIPTION, payment.amount_usd_micro
-        page = Checkout(key, workspace_id, purpose, payment.id, amount, answer.subscription_id, price.id)
+        page = Checkout(
+            key,
+            workspace_id,
+            purpose,
+            payment.id,
+            amount,
+            answer.subscription_id,
+            price.id,
+            success_url=success_url,
+            cancel_url=cancel_url,
+        )
         return replace(payment_view(payment), action_url=await open_page(billing, page))
     order = PriceChange(
         f"change:{payment.id}",

@@ -119,6 +119,8 @@ async def change_plan(
     price_id: str,
     idempotency_key: str,
     prorated_at: datetime | None,
+    success_url: str | None,
+    cancel_url: str | None,
     saved_method: bool,
 ) -> Subscribed:
     """Another price. UnknownPrice, NoSubscription, ChangeRefused, PaymentsNotConfigured, IdempotencyKeyReused.
@@ -132,6 +134,8 @@ async def change_plan(
         price_key(price_id),
         idempotency_key=idempotency_key,
         prorated_at=prorated_at,
+        success_url=checked_url(success_url, "success_url"),
+        cancel_url=checked_url(cancel_url, "cancel_url"),
         saved_method=saved_method,
         note=Noting(context.actor, key),
     )

@@ -76,6 +76,8 @@ class BillingMutation:
                 price_id=input.price_id,
                 idempotency_key=input.idempotency_key,
                 prorated_at=given(input.prorated_at),
+                success_url=given(input.success_url),
+                cancel_url=given(input.cancel_url),
                 saved_method=input.saved_method,
             ),
         )

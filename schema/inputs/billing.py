@@ -37,6 +37,8 @@ class ChangePlanInput:
         default=strawberry.UNSET,
         description="The `proratedAt` of a `previewPlanChange` of the last ten minutes, to pay what it said",
     )
+    success_url: str | None = strawberry.field(default=strawberry.UNSET, description=f"{_BACK} when it is paid")
+    cancel_url: str | None = strawberry.field(default=strawberry.UNSET, description=f"{_BACK} when it is not")
     saved_method: bool = strawberry.field(default=False, description=_SAVED)
 
 

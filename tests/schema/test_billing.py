@@ -316,11 +316,23 @@ async def test_B4_automatic_recharge_keeps_what_is_left_out_and_clears_what_is_n
     assert "auto_recharge.update" in await till.audited()
 
 
+async def test_the_page_that_a_change_opens_leads_back_where_it_is_told_to(till: Till) -> None:
+    await till.do("subscribe", priceId=till.price("free", "free"))
+    pages = {"successUrl": "https://a.example/paid", "cancelUrl": "https://a.example/plans"}
+    asked = {"priceId": till.price("starter", "monthly"), "idempotencyKey": "once"}
+    made = await till.do("changePlan", **asked, **pages)
+    assert made["checkoutUrl"]
+    assert [(each.success_url, each.cancel_url) for each in till.provider.checkouts] == [tuple(pages.values())]
+    assert await till.do("changePlan", **asked, **pages) == made
+    assert await till.refused("changePlan", **asked) == "IDEMPOTENCY_KEY_REUSED"
+
+
 async def test_what_is_no_address_or_no_key_is_refused_before_anything_is_done(till: Till) -> None:
     price = till.price("starter", "monthly")
     for wrong in ("javascript:alert(1)", "https://", "not an address", "https://a.example/" + "x" * 2_048):
-        made = await till.do("subscribe", priceId=price, successUrl=wrong)
-        assert [(each["code"], each["field"]) for each in made["userErrors"]] == [("INVALID_INPUT", ["successUrl"])]
+        for name in ("subscribe", "changePlan"):
+            made = await till.do(name, priceId=price, successUrl=wrong)
+            assert [(each["code"], each["field"]) for each in made["userErrors"]] == [("INVALID_INPUT", ["successUrl"])]
     for key in ("", "x" * 256):
         assert await till.refused("subscribe", priceId=price, idempotencyKey=key) == "INVALID_INPUT"
     assert await till.current() is None
