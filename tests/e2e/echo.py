@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -94,16 +94,26 @@ async def _events(request: web.Request, *events: dict) -> web.StreamResponse:
     return answer
 
 
+Give = Callable[[web.Request, dict, str], Awaitable[web.StreamResponse]]
+
+
 @asynccontextmanager
 async def echo_provider() -> AsyncIterator[Echo]:
     echo = Echo()
 
-    async def chat(request: web.Request) -> web.StreamResponse:
-        echo.headers.append(dict(request.headers))
-        body = await request.json()
-        prompt = _prompt(body)
-        if (failure := await _failure(body, prompt)) is not None:
-            return failure
+    def asked(give: Give) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """What is given where its prompt asks for no failure."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            echo.headers.append(dict(request.headers))
+            body = await request.json()
+            prompt = _prompt(body)
+            failure = await _failure(body, prompt)
+            return await give(request, body, prompt) if failure is None else failure
+
+        return handler
+
+    async def chat(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
         if body.get("stream"):
             return await _stream(request, body, prompt)
         message = {"role": "assistant", "content": f"you said {prompt}"}
@@ -111,32 +121,18 @@ async def echo_provider() -> AsyncIterator[Echo]:
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         return web.json_response({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage})
 
-    async def responses(request: web.Request) -> web.StreamResponse:
-        echo.headers.append(dict(request.headers))
-        body = await request.json()
-        prompt = _prompt(body)
-        if (failure := await _failure(body, prompt)) is not None:
-            return failure
+    async def responses(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
         if body.get("stream"):
             return await _stream_response(request, body, prompt)
         return web.json_response(_response(f"you said {prompt}"))
 
-    async def listed(request: web.Request) -> web.StreamResponse:
-        echo.headers.append(dict(request.headers))
-        body = await request.json()
-        prompt = _prompt(body)
-        if (failure := await _failure(body, prompt)) is not None:
-            return failure
+    async def listed(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
         if request.path.endswith("embeddings"):
             data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
             return web.json_response({"data": data, "echo": prompt, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         return web.json_response({"created": 1, "data": [{"url": f"https://x/{prompt}", "revised_prompt": prompt}]})
 
-    async def spoken(request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        prompt = _prompt(body)
-        if (failure := await _failure(body, prompt)) is not None:
-            return failure
+    async def spoken(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:
         if body.get("stream_format") == "sse":
             sound = base64.b64encode(prompt.encode()).decode()
             return await _events(request, {"type": "speech.audio.delta", "audio": sound}, {"type": "speech.audio.done"})
@@ -156,12 +152,12 @@ async def echo_provider() -> AsyncIterator[Echo]:
         return await _events(request, delta, {"type": "transcript.text.done", "text": text})
 
     app = web.Application(client_max_size=16 * 1024 * 1024)
-    app.router.add_post("/v1/chat/completions", chat)
-    app.router.add_post("/v1/responses", responses)
-    app.router.add_post("/v1/audio/speech", spoken)
+    app.router.add_post("/v1/chat/completions", asked(chat))
+    app.router.add_post("/v1/responses", asked(responses))
+    app.router.add_post("/v1/audio/speech", asked(spoken))
     app.router.add_post("/v1/audio/transcriptions", heard)
-    app.router.add_post("/v1/embeddings", listed)
-    app.router.add_post("/v1/images/generations", listed)
+    app.router.add_post("/v1/embeddings", asked(listed))
+    app.router.add_post("/v1/images/generations", asked(listed))
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -2,7 +2,6 @@
 
 import base64
 
-import aiohttp
 import orjson
 import pydantic
 import pytest
@@ -101,18 +100,8 @@ async def gpt(vendors: Line):
     return vendors
 
 
-async def post(line: Line, body: dict) -> bytes:
-    headers = {"Authorization": f"Bearer {line.seeded.api_key}"}
-    async with (
-        aiohttp.ClientSession(headers=headers) as session,
-        session.post(f"{line.gateway.url}/v1/chat/completions", json=body) as got,
-    ):
-        assert got.status == 200, await got.text()
-        return await got.read()
-
-
 async def test_D2_a_whole_chat_is_unchanged_but_for_the_model_and_the_charge(gpt: Line) -> None:
-    told = orjson.loads(await post(gpt, ASKED))
+    told = orjson.loads(await gpt.post("/v1/chat/completions", ASKED))
     assert gpt.gpt.requests[-1].json == ASKED
     charge = {name: told["usage"].pop(name) for name in ("credits", "usd", "estimated")}
     assert told == WHOLE
@@ -124,7 +113,9 @@ async def test_D2_a_whole_chat_is_unchanged_but_for_the_model_and_the_charge(gpt
 
 
 async def test_a_streamed_chat_is_forwarded_byte_for_byte_but_for_the_charge(gpt: Line) -> None:
-    raw = await post(gpt, {**ASKED, "stream": True, "stream_options": {"include_obfuscation": False}})
+    raw = await gpt.post(
+        "/v1/chat/completions", {**ASKED, "stream": True, "stream_options": {"include_obfuscation": False}}
+    )
     heard = gpt.gpt.requests[-1].json
     assert heard == {**ASKED, "stream": True, "stream_options": {"include_obfuscation": False, "include_usage": True}}
     events = [line.removeprefix(b"data: ") for line in raw.split(b"\n\n") if line]

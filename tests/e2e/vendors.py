@@ -1,5 +1,6 @@
 """A gateway process between the vendors' SDKs and three providers: the sandbox, a scripted Claude, a scripted GPT; prices by the catalog file alone."""
 
+import asyncio
 import base64
 import math
 import tomllib
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+import aiohttp
 import anthropic
 import asyncpg
 import openai
@@ -71,6 +73,26 @@ class Line:
         )
         assert row["held_micro"] == 0
         return GRANTED_MICRO - row["balance_micro"]
+
+    async def post(self, path: str, body: dict) -> bytes:
+        """The raw answer, which must be one."""
+        headers = {"Authorization": f"Bearer {self.seeded.api_key}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.post(self.gateway.url + path, json=body) as got,
+        ):
+            assert got.status == 200, await got.text()
+            return await got.read()
+
+    async def left_and_paid_for_what_came(self) -> None:
+        """The end of the one call of the workspace, whose reader went in the middle."""
+        async with asyncio.timeout(10):
+            while (event := await self.event()) is None:
+                await asyncio.sleep(0.05)
+        assert event["estimated"] is True
+        assert await self.spent() == event["charged_micro"] > 0
+        status = await self.pg.fetchval("SELECT status FROM calls WHERE workspace_id = $1", self.seeded.workspace_id)
+        assert status == "CANCELED"
 
     async def event(self) -> asyncpg.Record:
         """The last usage event."""
