@@ -5,25 +5,29 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Final
 
 import orjson
 
 from accounts.principals import Principals
 from app.openai_errors import body_of, of_failure, of_refusal
-from app.openai_form import answer_body
+from app.openai_form import OpenAIForm
+from app.responses_form import ResponsesForm
 from app.throttle import Throttle
 from gateway.batch_lines import LEASE, BatchLines, ClaimedLine
 from gateway.callers import Workspaces, caller_of
 from gateway.calls import Calls
 from gateway.errors import CallStillRunning, CreditsHeld, UpstreamFailed, UpstreamRefused
 from gateway.files import FILE_LIFE
-from gateway.views import CallRequest, CallResult
+from gateway.rules.batches import ENDPOINTS
 from kit.clock import now
 from kit.errors import Code, NotFound, RateLimited, Refusal, RequestFailure, Unavailable
 from kit.ids import encode_id
 from kit.tasks import stop
+from providers.base import Operation
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +59,14 @@ class BatchWork:
         self._throttle = throttle
         self._calls = calls
 
+        def rate() -> Decimal:
+            return calls.snapshot.credits_per_usd
+
+        self._forms = {
+            operation: ResponsesForm(rate) if operation is Operation.RESPONSES else OpenAIForm(operation, rate)
+            for operation in ENDPOINTS.values()
+        }
+
     async def run(self, limit: int) -> int:
         """Call up to `limit` lines that are due, beside each other; answers how many."""
         lines = await self._lines.claim(now(), limit=limit)
@@ -82,7 +94,7 @@ class BatchWork:
 
     async def _work(self, line: ClaimedLine) -> None:
         try:
-            result = await self._call(line)
+            body = orjson.loads(await self._call(line))
         except _Later as later:
             await self._lines.put_off(line, now() + timedelta(seconds=later.wait_s), attempt=line.attempt)
         except UpstreamFailed as refusal:
@@ -93,25 +105,20 @@ class BatchWork:
             status, body, _ = of_failure(failure)
             await self._end_failed(line, status, body)
         else:
-            body = orjson.loads(answer_body(result, self._calls.snapshot.credits_per_usd))
             await self._lines.end(line, _told(line, 200, body), succeeded=True)
 
-    async def _call(self, line: ClaimedLine) -> CallResult:
+    async def _call(self, line: ClaimedLine) -> bytes:
+        """The answer in the form of the batch's path."""
         principal = await self._principals.of_key_id(line.owner.api_key_id)
         if principal is None:
             raise NotFound("the API key that made this batch has ended")
         facts = await self._workspaces.facts(line.owner.workspace_id)
-        request = CallRequest(
-            line.asked.model,
-            line.operation,
-            line.asked.body,
-            idempotency_key=line.idempotency_key,
-            repeat_for=FILE_LIFE,
-        )
+        request, writer = self._forms[line.operation].read(line.asked.model, line.asked.body)
+        request = replace(request, idempotency_key=line.idempotency_key, repeat_for=FILE_LIFE)
         try:
             known = self._calls.snapshot.models_by_slug.get(line.asked.model)
             await self._throttle.take(principal, facts, model=known)
-            return await self._calls.call(caller_of(principal, facts, request_id_of(line)), request)
+            return writer.answer(await self._calls.call(caller_of(principal, facts, request_id_of(line)), request))
         except RateLimited as limited:
             raise _Later(limited.retry_after_s) from limited
         except (Unavailable, CallStillRunning, CreditsHeld) as busy:

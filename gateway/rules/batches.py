@@ -10,6 +10,7 @@ from providers.base import JsonObject, Operation
 
 ENDPOINTS: Final = {
     "/v1/chat/completions": Operation.CHAT,
+    "/v1/responses": Operation.RESPONSES,
     "/v1/embeddings": Operation.EMBEDDING,
     "/v1/images/generations": Operation.IMAGE,
 }

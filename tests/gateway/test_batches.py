@@ -102,13 +102,16 @@ async def test_lines_of_a_caching_keys_batch_are_answered_from_the_cache(gate: G
     [
         ("/v1/embeddings", {"model": "sandbox-embedding", "input": "one"}),
         ("/v1/images/generations", {"model": "sandbox-image", "prompt": "a gate"}),
+        ("/v1/responses", {"model": "sandbox-chat", "input": "Hello", "max_output_tokens": 16}),
     ],
 )
-async def test_embeddings_and_pictures_too(gate: Gate, url: str, body: dict) -> None:
+async def test_embeddings_pictures_and_responses_too(gate: Gate, url: str, body: dict) -> None:
     batch_id = await begun(gate, line("a", body, url), endpoint=url)
     await work(gate)
     (only,) = await content(gate, (await told(gate, batch_id))["output_file_id"])
-    assert only["response"]["body"]["data"]
+    body = only["response"]["body"]
+    assert body["output" if url == "/v1/responses" else "data"]
+    assert float(body["usage"]["credits"]) > 0
 
 
 async def test_lines_that_fail_are_told_apart_and_cost_nothing(gate: Gate, pg) -> None:
