@@ -104,6 +104,10 @@ class BatchWork:
         except RequestFailure as failure:
             status, body, _ = of_failure(failure)
             await self._end_failed(line, status, body)
+        except Exception:  # a process edge: what was not foreseen ends this line, not the batch's others
+            logger.exception("line %s of batch %s failed here", line.asked.number, line.batch_id)
+            told = body_of("something failed here", "server_error", "internal")
+            await self._failed(line, 500, told, again=True)
         else:
             await self._lines.end(line, _told(line, 200, body), succeeded=True)
 
@@ -126,12 +130,15 @@ class BatchWork:
 
     async def _failed_upstream(self, line: ClaimedLine, refusal: UpstreamFailed) -> None:
         """Another attempt is another call: this one's key gives its failure for ever, and it was not charged."""
-        attempt = line.attempt + 1
         rejected = isinstance(refusal, UpstreamRefused) or refusal.code is Code.UPSTREAM_REJECTED
-        if rejected or attempt >= MAX_ATTEMPTS:
-            await self._end_failed(line, *of_refusal(refusal))
-            return
-        await self._lines.put_off(line, now() + timedelta(seconds=_PAUSE_S * attempt), attempt=attempt)
+        await self._failed(line, *of_refusal(refusal), again=not rejected)
+
+    async def _failed(self, line: ClaimedLine, status: int, body: object, *, again: bool) -> None:
+        attempt = line.attempt + 1
+        if again and attempt < MAX_ATTEMPTS:
+            await self._lines.put_off(line, now() + timedelta(seconds=_PAUSE_S * attempt), attempt=attempt)
+        else:
+            await self._end_failed(line, status, body)
 
     async def _end_failed(self, line: ClaimedLine, status: int, body: object) -> None:
         await self._lines.end(line, _told(line, status, body), succeeded=False)

@@ -57,7 +57,7 @@ class ResponsesWriter:
     def event(self, event: StreamedEvent) -> bytes:
         """See Writer: the event as it came."""
         parsed = event.parsed
-        kind, response = parsed.get("type"), parsed.get("response")
+        kind, response = str(parsed.get("type")), parsed.get("response")
         number = parsed.get("sequence_number")
         self._number = number if isinstance(number, int) else self._number + 1
         if kind in LAST_EVENTS:

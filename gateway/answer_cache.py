@@ -95,6 +95,6 @@ class AnswerCache:
 def _name_of(admitted: Admitted, catalog_number: int) -> str:
     """The workspace is in the name and, with the name, in the seal: an answer opens for no other."""
     request, caller = admitted.request, admitted.caller
-    asked = [catalog_number, request.operation, request.model, caller.test, request.body]
+    asked = [catalog_number, request.operation, request.model, caller.test, request.body, request.vendor_headers]
     digest = sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return f"tollgate:{{{caller.workspace_id.hex}}}:answers:{digest}"

@@ -7,7 +7,7 @@ tokens, never too few. A model of the catalog names it (`tokenizer`). Without on
 import logging
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Final, cast
 
 GROUP: Final = "tollgate.tokenizers"
 Count = Callable[[str], int]
@@ -45,7 +45,8 @@ class Tokenizers:
     def _guarded(self, name: str, count: Count) -> Count:
         def counted(text: str) -> int:
             try:
-                return count(text)
+                tokens = cast("object", count(text))
+                return tokens if isinstance(tokens, int) else -1
             except Exception:  # noqa: BLE001 -- likewise; what it says may quote the text, which no log has (D12)
                 logger.warning("the tokenizer %s failed at a text; its bytes are counted", name)
                 return -1

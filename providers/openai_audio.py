@@ -3,7 +3,8 @@
 import base64
 from fractions import Fraction
 from math import ceil
-from typing import Final
+from struct import unpack
+from typing import Final, NamedTuple
 
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, Upload, Usage
@@ -19,6 +20,9 @@ USUAL_BYTES_PER_TOKEN: Final = 4
 HEARD_TOKENS_PER_SECOND: Final = 10
 """Likewise for tokens: of the written text, and of a second of a recording."""
 
+_PLAIN_SAMPLES: Final = (1, 3, 6, 7, 0xFFFE)
+"""The codes of WAV's forms whose seconds are so many bytes: PCM, floating point, A-law and µ-law, extensible."""
+_MOST_SAMPLES: Final = 384_000
 _JSON: Final = ("json", "verbose_json", "diarized_json")
 _AS_TEXT: Final = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
@@ -95,7 +99,26 @@ def likely_seconds(content: bytes) -> int:
 
 
 def wav_seconds(content: bytes) -> Fraction | None:
-    """How long a WAV file plays by its own header; None for anything else."""
+    """How long a WAV file plays by its own header; None for anything else, and for sound that is not plain samples."""
+    found = _samples(content)
+    return None if found is None else Fraction(found.size, found.bytes_per_second)
+
+
+def longest_wav_seconds(content: bytes) -> Fraction | None:
+    """How long it plays where all that follows its header is sound, whatever the header says of its size."""
+    found = _samples(content)
+    return None if found is None else Fraction(found.most, found.bytes_per_second)
+
+
+class _Samples(NamedTuple):
+    """The sound in a WAV file. `most`: the bytes to the file's end."""
+
+    bytes_per_second: int
+    size: int
+    most: int
+
+
+def _samples(content: bytes) -> _Samples | None:
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return None
     position, bytes_per_second = 12, 0
@@ -103,11 +126,28 @@ def wav_seconds(content: bytes) -> Fraction | None:
         kind = content[position : position + 4]
         size = int.from_bytes(content[position + 4 : position + 8], "little")
         if kind == b"fmt " and size >= 16:
-            bytes_per_second = int.from_bytes(content[position + 16 : position + 20], "little")
-        if kind == b"data" and bytes_per_second:
-            return Fraction(min(size, len(content) - position - 8), bytes_per_second)
+            bytes_per_second = _bytes_per_second(content[position + 8 : position + 24])
+        if kind == b"data":
+            most = len(content) - position - 8
+            # A recorder that writes to a pipe does not know the size: 0, or the largest there is.
+            return _Samples(bytes_per_second, min(size or most, most), most) if bytes_per_second else None
         position += 8 + size + size % 2
     return None
+
+
+def _bytes_per_second(form: bytes) -> int:
+    """From what the samples are, not from the field that says it and that no decoder reads; 0 for what is none of them."""
+    if len(form) < 16:
+        return 0
+    code, channels, rate, _, _, bits = unpack("<HHIIHH", form)
+    if (
+        code not in _PLAIN_SAMPLES
+        or not 1 <= channels <= 8
+        or not 1 <= rate <= _MOST_SAMPLES
+        or bits not in (8, 16, 24, 32, 64)
+    ):
+        return 0
+    return rate * channels * bits // 8
 
 
 def _seconds(value: object) -> int | None:

@@ -93,7 +93,7 @@ class ResponseReader:
             blotted = self._blotted(data)
             raise error_of_response(error_in(blotted) or blotted)
         response = event.get("response")
-        if not is_object(response) or (kind != _FAILED and kind not in LAST_EVENTS):
+        if not is_object(response) or not isinstance(kind, str) or (kind != _FAILED and kind not in LAST_EVENTS):
             return StreamChunk(data, event, None, self._count.of_event(event))
         usage = usage_of_openai(response.get("usage"))
         if kind == _FAILED:

@@ -24,6 +24,8 @@ Vector = NewType("Vector", list[object])
 
 MAX_JSON_DEPTH: Final = 64
 MAX_BIG_INT: Final = 2**63 - 1
+_LEAST_JSON_INT: Final = -(2**63)
+_MOST_JSON_INT: Final = 2**64 - 1
 _INTEGER_TEXT: Final = re.compile(r"-?[0-9]{1,19}")
 _DATE_TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -86,11 +88,12 @@ def _read_date_time(value: object) -> datetime:
 
 
 def _read_json(value: object) -> object:
-    _check_depth(value)
+    _check_json(value)
     return value
 
 
-def _check_depth(value: object) -> None:
+def _check_json(value: object) -> None:
+    """GraphQL's literals may be numbers that JSON's readers and writers do not have."""
     level: list[object] = [value]
     for _ in range(MAX_JSON_DEPTH):
         below: list[object] = []
@@ -99,6 +102,8 @@ def _check_depth(value: object) -> None:
                 below.extend(item.values())  # pyright: ignore[reportUnknownArgumentType] -- parsed JSON
             elif isinstance(item, list):
                 below.extend(item)  # pyright: ignore[reportUnknownArgumentType] -- parsed JSON
+            elif isinstance(item, int) and not _LEAST_JSON_INT <= item <= _MOST_JSON_INT:
+                raise GraphQLError(f"JSON has whole numbers of at most 64 bits here, not {_shown(item)}.")
         if not below:
             return
         level = below

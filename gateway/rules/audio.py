@@ -7,7 +7,7 @@ from gateway.rules.requests import RequestShape, weigh
 from kit.errors import InvalidInput
 from models.enums import Meter
 from providers.base import JsonObject, Operation, Upload
-from providers.openai_audio import MAX_SECONDS, likely_seconds, wav_seconds
+from providers.openai_audio import MAX_SECONDS, likely_seconds, longest_wav_seconds
 
 MAX_SPOKEN_CHARACTERS: Final = 100_000
 LEAST_BYTES_PER_SECOND: Final = 500
@@ -60,7 +60,7 @@ def transcription_shape(body: JsonObject, upload: Upload | None) -> RequestShape
     if body.get("response_format") not in (None, *formats):
         what = "response_format of a stream" if stream else "response_format"
         raise InvalidInput(f"{what} must be one of {', '.join(formats)}", field=["response_format"])
-    played = wav_seconds(upload.content)
+    played = longest_wav_seconds(upload.content)
     seconds = len(upload.content) // LEAST_BYTES_PER_SECOND if played is None else int(played)
     prompt = body.get("prompt")
     size = weigh(prompt, 0)[0] if isinstance(prompt, str) else 0

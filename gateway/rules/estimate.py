@@ -84,7 +84,8 @@ def likely_input_tokens(shape: RequestShape, model: ModelView) -> int:
 
 def _input_bound(shape: RequestShape, model: ModelView) -> int:
     media_tokens = model.limits.image_input_tokens or DEFAULT_MEDIA_PART_TOKENS
-    text_tokens = min(-(-shape.input_bytes // model.limits.bytes_per_token), shape.input_bytes - shape.spared_bytes)
+    counted = max(0, shape.input_bytes - shape.spared_bytes)
+    text_tokens = min(-(-shape.input_bytes // model.limits.bytes_per_token), counted)
     tokens = text_tokens + shape.messages * MESSAGE_OVERHEAD_TOKENS + shape.media_parts * media_tokens
     return min(tokens, model.context_tokens) if model.context_tokens else tokens
 

@@ -66,7 +66,7 @@ def _chat(body: JsonObject) -> RequestShape:
             raise InvalidInput("a message must be an object with role and content", field=["messages", str(index)])
         if not isinstance(message.get("role"), str):
             raise InvalidInput("a message needs a role", field=["messages", str(index), "role"])
-        text_bytes, parts = weigh(message, 0)
+        text_bytes, parts = _weigh_message(message)
         size += text_bytes
         media += parts
     for extra in ("tools", "functions", "response_format"):
@@ -143,11 +143,12 @@ def optional_count(body: Mapping[str, object], name: str, most: int) -> int | No
 _MAX_DEPTH: Final = 64
 _MEDIA_KEYS: Final = frozenset({"image_url", "input_audio", "file", "video_url"})
 _PICTURE: Final = "image_url"
-"""The one media part whose tokens do not grow with its bytes: vendors scale pictures down."""
+_PICTURES: Final = ("image_url", "input_image")
+"""The parts of a content whose tokens do not grow with their bytes: vendors scale pictures down."""
 
 
-def weigh(value: object, depth: int) -> tuple[int, int]:
-    """UTF-8 bytes of all text below a JSON value, pictures left out, and the number of media parts."""
+def weigh(value: object, depth: int = 0) -> tuple[int, int]:
+    """UTF-8 bytes of all text below a JSON value, and the number of its media. Nothing is left out: see `weigh_part`."""
     if depth > _MAX_DEPTH:
         raise InvalidInput(f"nested deeper than {_MAX_DEPTH} levels", field=["messages"])
     if isinstance(value, str):
@@ -155,13 +156,9 @@ def weigh(value: object, depth: int) -> tuple[int, int]:
     if is_object(value):
         size = media = 0
         for key, item in value.items():
-            if key in _MEDIA_KEYS:
-                media += 1
-                if key == _PICTURE:
-                    continue
             below = weigh(item, depth + 1)
             size += len(key) + 2 + below[0]
-            media += below[1]
+            media += below[1] + (key in _MEDIA_KEYS)
         return size, media
     if is_list(value):
         size = media = 0
@@ -171,6 +168,26 @@ def weigh(value: object, depth: int) -> tuple[int, int]:
             media += below[1]
         return size, media
     return 8, 0
+
+
+def weigh_part(part: object, depth: int = 0) -> tuple[int, int]:
+    """The same of a part of a content, where a picture counts as one whatever its bytes.
+
+    Only here: elsewhere, as in a tool's schema, what is called `image_url` is a text like others.
+    """
+    if not is_object(part) or part.get("type") not in _PICTURES or _PICTURE not in part:
+        return weigh(part, depth)
+    size, media = weigh({name: value for name, value in part.items() if name != _PICTURE}, depth)
+    return size, media + 1
+
+
+def _weigh_message(message: JsonObject) -> tuple[int, int]:
+    size = media = 0
+    for key, item in message.items():
+        below = [weigh_part(part, 2) for part in item] if key == "content" and is_list(item) else [weigh(item, 1)]
+        size += len(key) + 2 + sum([each[0] for each in below])
+        media += sum([each[1] for each in below]) + (key in _MEDIA_KEYS)
+    return size, media
 
 
 def _bytes_of(text: str) -> int:

@@ -4,6 +4,7 @@ The provider's account is one for all workspaces: whatever would read or keep st
 tools that cost what no token shows.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from gateway.rules.messages import PAGED_PARTS
@@ -14,6 +15,7 @@ from gateway.rules.requests import (
     asks_for_stream,
     optional_count,
     weigh,
+    weigh_part,
 )
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
@@ -76,7 +78,7 @@ def _check_state(body: JsonObject) -> None:
 def _check_tools(tools: object) -> None:
     for index, tool in enumerate(tools if is_list(tools) else []):
         kind = tool.get("type") if is_object(tool) else None
-        if kind not in _FREE_TOOLS:
+        if not isinstance(kind, str) or kind not in _FREE_TOOLS:
             raise InvalidInput(
                 f"tools of the type {str(kind)[:60]!r} are not served here: a tool that the provider runs costs what tokens "
                 "do not show. Tools of the types function and custom are",
@@ -90,7 +92,7 @@ def _weigh_item(item: object, field: list[str]) -> tuple[int, int]:
     kind = item.get("type") or "message"
     if kind == "item_reference":
         raise InvalidInput(f"an item cannot be named by its id: {_SEND_AGAIN}", field=[*field, "type"])
-    if kind not in _ITEMS:
+    if not isinstance(kind, str) or kind not in _ITEMS:
         raise InvalidInput(f"items of the type {str(kind)[:60]!r} are not served here", field=[*field, "type"])
     content = item.get("content")
     if kind == "message" and not isinstance(content, str) and not is_list(content):
@@ -114,12 +116,12 @@ def _weigh_part(part: object, field: list[str]) -> tuple[int, int]:
         raise InvalidInput(
             "a file cannot be named by its id: none is kept. Send it as file_data, a picture as image_url", field=field
         )
-    size, media = _weigh(part, field)
+    size, media = _weigh(part, field, weigh_part)
     return size, media + (PAGED_PARTS if part.get("type") == "input_file" else 0)
 
 
-def _weigh(value: object, field: list[str]) -> tuple[int, int]:
+def _weigh(value: object, field: list[str], by: Callable[[object], tuple[int, int]] = weigh) -> tuple[int, int]:
     try:
-        return weigh(value, 0)
+        return by(value)
     except InvalidInput as refused:
         raise InvalidInput(refused.message, field=field) from refused

@@ -33,12 +33,15 @@ def spared_bytes(operation: Operation, body: JsonObject, count: Callable[[str], 
     sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
     if sum(sizes) > MAX_COUNTED_BYTES:
         return 0
-    return sum(size - tokens for text, size in zip(texts, sizes, strict=True) if 0 <= (tokens := count(text)) <= size)
+    counts = [count(text) for text in texts]
+    return sum(size - tokens for size, tokens in zip(sizes, counts, strict=True) if 0 <= tokens <= size)
 
 
 def _weighed(operation: Operation, body: JsonObject, name: str) -> object:
-    """Of a message in Anthropic's form its content alone is weighed."""
+    """Of a message in Anthropic's form its content alone is weighed, of a transcription's form a prompt that is one text."""
     value = body.get(name)
+    if operation is Operation.TRANSCRIPTION and not isinstance(value, str):
+        return None
     if operation is Operation.MESSAGES and name == "messages" and is_list(value):
         return [{"content": each.get("content")} for each in value if is_object(each)]
     return value

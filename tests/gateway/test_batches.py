@@ -147,6 +147,26 @@ async def test_a_provider_that_fails_is_asked_three_times_each_time_as_a_new_cal
     assert len({row[0].rpartition(":")[0] for row in keys}) == 1
 
 
+async def test_what_nobody_foresaw_ends_its_line_after_three_tries_and_no_other(gate: Gate, monkeypatch) -> None:
+    monkeypatch.setattr(batch_work, "_PAUSE_S", 0)
+    tried, call = [], gate.services.batch_work._calls.call
+
+    async def strange(caller, request):
+        if request.body.get("user") == "strange":
+            tried.append(request.idempotency_key)
+            raise TypeError("unhashable type")
+        return await call(caller, request)
+
+    monkeypatch.setattr(gate.services.batch_work._calls, "call", strange)
+    batch_id = await begun(gate, line("a", chat(user="strange")), line("b"))
+    await work(gate)
+    batch = await told(gate, batch_id)
+    assert batch["request_counts"] == {"total": 2, "completed": 1, "failed": 1}
+    (failed,) = await content(gate, batch["error_file_id"])
+    assert (failed["custom_id"], failed["response"]["status_code"]) == ("a", 500)
+    assert len(tried) == len(set(tried)) == 3
+
+
 @pytest.mark.parametrize(
     ("lines", "code", "at"),
     [

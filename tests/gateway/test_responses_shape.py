@@ -84,6 +84,10 @@ async def test_the_bound_is_the_limit_of_the_request_or_the_models(gate: Gate) -
         ({"input": "x", "stream": "yes"}, ("stream",)),
         ({"input": "x", "tools": [TOOL, "y"]}, ("tools", "1")),
         ({"input": "x", "tools": [{"type": "code_interpreter"}]}, ("tools", "0")),
+        ({"input": "x", "tools": [{"type": ["function"]}]}, ("tools", "0")),
+        ({"input": "x", "tools": [{"type": {}}]}, ("tools", "0")),
+        ({"input": [{"type": {"a": 1}}]}, ("input", "0", "type")),
+        ({"input": [{"type": ["message"]}]}, ("input", "0", "type")),
         ({"input": "x", "previous_response_id": "resp_1"}, ("previous_response_id",)),
     ],
 )
@@ -102,7 +106,7 @@ def test_a_refusal_says_what_to_do_instead() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.sampled_from(["function", "message"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "content", "role", "text", "output", "id", "file_id", "image_url"]), inner, max_size=4),
     max_leaves=8,
 )  # fmt: skip

@@ -113,7 +113,8 @@ ANYWHERE = st.dictionaries(
 def test_no_field_that_is_not_weighed_makes_the_bound_smaller(
     operation: Operation, more: dict[str, object], in_message: dict[str, object]
 ) -> None:
-    body = {**more, **BODIES.get(operation, {"prompt": "a b", "seconds": 3})}
+    beside = {"prompt": "a b", "seconds": 3, **(more if operation is Operation.TRANSCRIPTION else {})}
+    body = {**more, **BODIES.get(operation, beside)}
     if "messages" in body and operation in (Operation.CHAT, Operation.MESSAGES):
         body["messages"] = [{**in_message, **message} for message in body["messages"]]
     upload = Upload("a.mp3", "audio/mpeg", b"x") if operation is Operation.TRANSCRIPTION else None
@@ -133,6 +134,13 @@ def test_a_long_text_beside_the_input_spares_nothing(operation: Operation) -> No
         beside["messages"] = [{**each, "text": "x" * 5_000} for each in BODIES[operation]["messages"]]
     assert _shape(CallRequest("m", operation, beside)).input_bytes < 5_000
     assert spared_bytes(operation, beside, lambda _: 0) == sum(len(text) for text in TEXTS[operation])
+
+
+@pytest.mark.parametrize("prompt", [["x" * 5_000], {"content": "x" * 5_000}])
+def test_a_transcriptions_prompt_that_is_no_text_spares_nothing(prompt: object) -> None:
+    upload = Upload("a.mp3", "audio/mpeg", b"x")
+    shape = _shape(CallRequest("m", Operation.TRANSCRIPTION, {"prompt": prompt}, upload=upload))
+    assert shape.input_bytes == spared_bytes(Operation.TRANSCRIPTION, {"prompt": prompt}, lambda _: 0) == 0
 
 
 @pytest.mark.parametrize("wrong", [-1, 10])

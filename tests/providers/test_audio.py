@@ -89,6 +89,39 @@ def test_a_wav_file_says_itself_how_long_it_plays():
     assert wav_seconds(b"RIFF") is None
 
 
+def of_header(sound: bytes = WAV[44:], size: int | None = None, **other: int) -> bytes:
+    """A WAV file with a header of its own."""
+    form = {"code": 1, "channels": 1, "rate": 16_000, "per_second": 32_000, "align": 2, "bits": 16, **other}
+    size = len(sound) if size is None else size
+    return b"RIFF____WAVEfmt " + struct.pack("<IHHIIHH", 16, *form.values()) + b"data" + struct.pack("<I", size) + sound
+
+
+HOUR = bytes(32_000 * 36)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, len(HOUR)])
+@pytest.mark.parametrize("per_second", [0, 1, 32_000, 0xFFFFFFFF])
+def test_what_a_header_says_in_fields_that_no_decoder_reads_changes_nothing(size: int, per_second: int) -> None:
+    lying = of_header(HOUR, size, per_second=per_second)
+    assert wav_seconds(lying) == 36
+    assert transcription_shape({}, Upload("a", "b", lying)).seconds == 37
+
+
+def test_a_small_size_and_strange_samples_make_no_hold_smaller() -> None:
+    assert transcription_shape({}, Upload("a", "b", of_header(HOUR, 2))).seconds == 37
+    for strange in (
+        {"code": 0x55},
+        {"channels": 65_535},
+        {"rate": 0},
+        {"rate": 2**32 - 1},
+        {"bits": 0},
+        {"bits": 60_000},
+    ):
+        content = of_header(HOUR, **strange)
+        assert wav_seconds(content) is None
+        assert transcription_shape({}, Upload("a", "b", content)).seconds > len(content) / 500
+
+
 @given(st.binary(max_size=100))
 def test_any_bytes_play_no_longer_than_they_are_held_for(rest):
     for content in (rest, WAV[:20] + rest, WAV[:44] + rest):

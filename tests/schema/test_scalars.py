@@ -24,6 +24,7 @@ def read(scalar: object, value: object) -> object:
         (datetime, "2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
         (datetime, "2026-01-31t14:00:00.5+02:00", datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)),
         (Json, {"a": [1, None]}, {"a": [1, None]}),
+        (Json, [2**64 - 1, -(2**63)], [2**64 - 1, -(2**63)]),
         (Vector, [1, 2.5], [1, 2.5]),
     ],
 )
@@ -34,6 +35,8 @@ def test_values_are_read_exactly(scalar: object, given: object, expected: object
 @pytest.mark.parametrize(
     ("scalar", "given"),
     [
+        (Json, {"a": [2**64]}),
+        (Json, -(2**63) - 1),
         *[
             (Credits, value)
             for value in (1, 1.5, True, "", "1e3", "1,5", " 1", "NaN", "0.0000001", "9" * 30, None, [], {})
