@@ -47,6 +47,7 @@ def start_stripe_double(data: Path, webhook_url: str) -> EmbeddedStripe:
     Its clock runs with the real one, and can be moved on: see stripe_double/README.md. Raises EmbeddedError.
     """
     secret = f"whsec_{secrets.token_hex(16)}"
+    data = data.resolve()  # a child runs in another directory
     log = data / "logs" / "stripe-double.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from app.responses_form import ResponsesForm
 from app.rest_door import Form, RestDoor
 from billing.views import ModelView
 from gateway.admission import likely_input, sandbox_routes
-from gateway.errors import ModelNotFound, RepeatedFailure
+from gateway.errors import ModelNotFound, UpstreamFailed
 from kit.errors import NotFound, Refusal, RequestFailure
 from providers.base import JsonObject, Operation
 
@@ -75,7 +75,7 @@ class OpenAIRest:
         except ClientGone:
             return
         except Refusal as refusal:
-            if isinstance(refusal, RepeatedFailure):  # the key gives this failure for ever: an SDK need not try again
+            if isinstance(refusal, UpstreamFailed) and refusal.final:  # an SDK need not try again
                 headers.append((b"x-should-retry", b"false"))
             status, body = errors.of_refusal(refusal)
             await send_json(send, status, body, headers)
@@ -119,7 +119,7 @@ class OpenAIRest:
             if model.enabled
             and snapshot.allowed(facts.plan, model)
             and _may(principal, model.slug)
-            and (not test or sandbox_routes(snapshot, model))
+            and (sandbox_routes(snapshot, model) if test else self._door.calls.offers.can_answer(model))
         ]
         anthropic = is_anthropic(scope)
         shown = _anthropic_object if anthropic else _openai_object

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from app.graphql.asking import DocumentMode
 from app.secret_key import kept_secret_key
@@ -34,6 +34,8 @@ from app.variables import VARIABLES
 _T = TypeVar("_T")
 
 
+OF_CLIENTS: Final = frozenset({"TOLLGATE_KEY", "TOLLGATE_URL"})
+"""What the documentation's examples of clients read."""
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
@@ -204,7 +206,7 @@ class _Reader:
 def _unknown_names(env: Mapping[str, str]) -> tuple[str, ...]:
     sentences: list[str] = []
     for name in sorted(env):
-        if name.startswith("TOLLGATE_") and name not in _BY_NAME:
+        if name.startswith("TOLLGATE_") and name not in _BY_NAME and name not in OF_CLIENTS:
             near = get_close_matches(name, _BY_NAME, n=1)
             sentences.append(f"{name} is not a variable of Tollgate" + (f"; is {near[0]} meant?" if near else ""))
     return tuple(sentences)

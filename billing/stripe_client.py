@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import aiohttp
 import orjson
@@ -46,10 +46,17 @@ class StripeDeclined(Exception):
 class StripeAway(Unavailable):
     """No answer, or one that does not tell whether anything was done: the same request with the same key tells."""
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, told: str = "the payment provider does not answer; try again") -> None:
         """`problem` is for the log of the operator; nothing of the request is in it."""
-        super().__init__("the payment provider does not answer; try again")
+        super().__init__(told)
         self.problem = problem
+
+    @classmethod
+    def refusing(cls, refused: "StripeRefused") -> Self:
+        """Stripe did answer, and to ask again will not help: the log of the operator has its reason."""
+        return cls(
+            refused.code, "the payment provider refused this, and the operator has been told; nothing was charged"
+        )
 
 
 class StripeRefused(Exception):

@@ -41,7 +41,7 @@ class StripePayments:
             return await open_checkout(self._link, order)
         except StripeRefused as refused:
             logger.exception("Stripe makes no page for %s", order.key)
-            raise StripeAway(refused.code) from refused
+            raise StripeAway.refusing(refused) from refused
 
     async def charge(self, order: Charge) -> ChargeResult:
         """Charge the default payment method."""
@@ -57,7 +57,7 @@ class StripePayments:
             return await preview_change(self._link, order)
         except StripeRefused as refused:
             logger.exception("Stripe previews no change for %s", order.key)
-            raise StripeAway(refused.code) from refused
+            raise StripeAway.refusing(refused) from refused
 
     async def schedule_price(self, subscription_id: UUID, price_id: UUID | None) -> None:
         """Told by how the subscription stands; where Stripe is away the worker tells it later."""
@@ -124,4 +124,4 @@ async def _page(name: str, opening: Awaitable[str]) -> str:
         return await opening
     except StripeRefused as refused:
         logger.exception("Stripe makes no %s page", name)
-        raise StripeAway(refused.code) from refused
+        raise StripeAway.refusing(refused) from refused

@@ -182,6 +182,8 @@ class UpstreamFailed(Refusal):
     http_status = 502
     call_id: UUID | None = None
     """The call's record, where it has one."""
+    final: bool = False
+    """The same request would be told the same again."""
     kept: str | None = None
     """What the record says of it, without a word of the provider's; None: what all of this code are told as."""
 
@@ -213,6 +215,7 @@ class RepeatedFailure(UpstreamFailed):
     def __init__(self, call_id: UUID, code: Code, message: str) -> None:
         """`code` and `message` of the first answer."""
         super().__init__(message)
+        self.final = True
         self.call_id = call_id
         self.code = code
         self.http_status = _FAILURES.get(code, 502)

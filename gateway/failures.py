@@ -49,6 +49,10 @@ def as_refusal(error: ProviderError) -> UpstreamFailed:
             refusal = UpstreamFailed(error.message)
             refusal.kept = f"the chain stopped at step {error.step!r}"
             return refusal
+        case ProviderNotConfigured():
+            refusal = UpstreamFailed(error.message)
+            refusal.final = True
+            return refusal
         case _:
             return UpstreamFailed(error.message)
 

@@ -125,6 +125,10 @@ class Offers:
         found = await self._published.find(slug)
         return found.model if found is not None and found.visible_to([workspace_id]) else None
 
+    def can_answer(self, model: ModelView) -> bool:
+        """See gateway.routing.Router.can_ask."""
+        return self._router.can_ask(model)
+
     async def own(self, workspace: WorkspaceFacts) -> Sequence[ModelView]:
         """The first hundred models that a workspace publishes itself, those among them that are served now."""
         may = MayOffer.of(self._catalog.current, workspace.plan)

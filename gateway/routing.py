@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from billing.published import ROUTE_PREFIX
-from billing.views import RouteView
+from billing.views import ModelView, RouteView
 from gateway.admission import Admitted
 from gateway.asked import Asked
 from gateway.breakers import Breakers
@@ -54,6 +54,10 @@ class Router:
         self._pauses = pauses
         self._paused = pauses.until
         """Provider and its model that asked for a pause, with its end on the monotonic clock."""
+
+    def can_ask(self, model: ModelView) -> bool:
+        """One of the model's providers at least is set up; a chain's are those of its steps' models."""
+        return model.chain is not None or not all(self._providers.lacks(route.provider) for route in model.routes)
 
     async def answer(self, admitted: Admitted, routed: Routed) -> ProviderAnswer:
         """The whole answer. Raises the last ProviderError when no route answers; `routed` says where it has been."""

@@ -69,6 +69,10 @@ class ProviderSpec:
         return (env.get(self.base_url_env, "").strip() if self.base_url_env else "") or self.base_url
 
 
+_NOT_SET_UP: Final = "the provider of this model is not set up here; call another model, or ask the operator"
+"""What callers are told: names of variables are for the operator."""
+
+
 class UnconfiguredProvider:
     """Serves Provider by saying what is missing; the others of the catalog work all the same."""
 
@@ -77,16 +81,17 @@ class UnconfiguredProvider:
         self.name = name
         self.reason = reason
         self.wanting = wanting
+        self._told = _NOT_SET_UP if wanting else reason
 
     async def complete(self, request: ProviderRequest) -> ProviderAnswer:
         """Raises ProviderNotConfigured."""
         del request
-        raise ProviderNotConfigured(self.reason)
+        raise ProviderNotConfigured(self._told)
 
     async def stream(self, request: ProviderRequest) -> ProviderStream:
         """Raises ProviderNotConfigured."""
         del request
-        raise ProviderNotConfigured(self.reason)
+        raise ProviderNotConfigured(self._told)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -136,12 +141,17 @@ class Registry:
         """Connections to all providers, idle ones included, as far as our own transport has them."""
         return self._transport.open_connections if isinstance(self._transport, KeepAliveTransport) else 0
 
+    def lacks(self, name: str) -> bool:
+        """The provider of this name cannot be asked until the operator has set it up."""
+        provider = self._providers.get(name)
+        return isinstance(provider, UnconfiguredProvider) and provider.wanting
+
     def unconfigured(self) -> dict[str, str]:
         """What is missing, by the name of the provider: to be told at start."""
         return {
             name: provider.reason
             for name, provider in self._providers.items()
-            if isinstance(provider, UnconfiguredProvider) and provider.wanting
+            if isinstance(provider, UnconfiguredProvider) and self.lacks(name)
         }
 
     async def aclose(self) -> None:

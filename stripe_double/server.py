@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -34,8 +35,12 @@ def application(world: World, deliveries: Deliveries, state: Path | None = None)
             run_due(world)
             deliveries.pump()
             if state is not None and saved != world.changes:
-                saved = world.changes
-                save(world, state)
+                try:
+                    save(world, state)
+                except OSError as error:  # its clock goes on all the same
+                    sys.stderr.write(f"stripe double: its state cannot be kept in {state}: {error}\n")
+                else:
+                    saved = world.changes
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:

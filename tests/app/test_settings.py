@@ -152,6 +152,12 @@ def test_a_misspelt_name_is_a_warning_with_the_name_meant() -> None:
     assert warning == "TOLLGATE_PROT is not a variable of Tollgate; is TOLLGATE_PORT meant?"
 
 
+def test_what_the_examples_of_clients_read_is_no_mistake() -> None:
+    assert (
+        Settings.from_environment({"TOLLGATE_KEY": "tg_live_x", "TOLLGATE_URL": "http://localhost:8000"}).warnings == ()
+    )
+
+
 def test_serving_requires_what_run_makes_for_itself() -> None:
     with pytest.raises(SettingsError) as refused:
         Settings.from_environment({}).check_complete()

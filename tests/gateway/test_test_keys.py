@@ -76,7 +76,13 @@ async def test_the_list_of_models_shows_a_test_key_what_it_can_call(gate: Gate) 
     slugs = {model["id"] for model in shown.body["data"]}
     assert {"sandbox-chat", "two-routes"} <= slugs
     assert "gpt-5" not in slugs
-    assert "gpt-5" in {model["id"] for model in (await gate.ask(path="/v1/models")).body["data"]}
+    live = {model["id"] for model in (await gate.ask(path="/v1/models")).body["data"]}
+    assert "sandbox-chat" in live
+    assert "gpt-5" not in live  # its provider has no key here
+    refused = await gate.ask(chat(model="gpt-5"))
+    assert (refused.status, refused.code, refused.headers["x-should-retry"]) == (502, "upstream_error", "false")
+    assert "not set up here" in refused.body["error"]["message"]
+    assert "OPENAI_API_KEY" not in refused.raw.decode()
 
 
 async def test_a_test_key_does_not_repeat_a_live_call_nor_the_other_way_round(gate: Gate) -> None:
