@@ -28,6 +28,12 @@ _LEFT_OVER_AFTER_S = 300
 _TEMPLATE = "tollgate_template"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would leave the other worker without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
     """As a process that serves calls does: what was collected stays, and is not looked through again and again."""
     calm_collector()
