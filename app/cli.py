@@ -9,6 +9,7 @@ import click
 
 from app.admin_cli import admin
 from app.child import EmbeddedError
+from app.collector import loading
 from app.logs import configure_logging
 from app.setting_values import SettingsError
 from app.settings import Settings
@@ -46,7 +47,8 @@ def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path
     Servers named by TOLLGATE_DATABASE_URL and TOLLGATE_REDIS_URL are used instead of embedded ones. Data survives a
     restart. Ctrl-C stops everything in good order.
     """
-    from app.run import run_everything  # noqa: PLC0415 -- commands load what they need only
+    with loading():
+        from app.run import run_everything  # noqa: PLC0415 -- commands load what they need only
 
     settings = _settings(TOLLGATE_HOST=host, TOLLGATE_PORT=port, TOLLGATE_DATA_DIR=data_dir, TOLLGATE_CATALOG=catalog)
     if stripe_double and settings.stripe_api_key is not None:
@@ -57,7 +59,8 @@ def run(host: str | None, port: int | None, data_dir: Path | None, catalog: Path
 @cli.command()
 def serve() -> None:
     """The gateway alone, for production: needs TOLLGATE_DATABASE_URL, TOLLGATE_REDIS_URL and TOLLGATE_SECRET_KEY."""
-    from app.run import serve_gateway  # noqa: PLC0415
+    with loading():
+        from app.run import serve_gateway  # noqa: PLC0415
 
     settings = _settings()
     settings.check_complete()
@@ -73,7 +76,8 @@ def serve() -> None:
 )
 def worker(once: bool, metrics_port: int | None) -> None:
     """Work that is due: lapsed holds, expired credits, mail. Any number of workers may run."""
-    from app.run import run_worker  # noqa: PLC0415
+    with loading():
+        from app.run import run_worker  # noqa: PLC0415
 
     settings = _settings()
     settings.check_complete()

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
-from app.graphql.asking import DocumentMode
+from app.graphql.document_mode import DocumentMode
 from app.secret_key import kept_secret_key
 from app.setting_values import (
     Environment,

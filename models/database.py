@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import asyncpg
 from asyncpg.transaction import Transaction
@@ -152,7 +152,10 @@ def after_commit(lent: object, callback: Callable[[], None]) -> None:
 
 
 class _Orm:
-    """Tortoise's state of this process, shared by every Database of one DSN."""
+    """Tortoise's state of this process, shared by every Database of one DSN.
+
+    The models are set up once a process; a Database that is opened after the last one has closed brings its DSN only.
+    """
 
     _context: ClassVar[TortoiseContext | None] = None
     _url: ClassVar[str] = ""
@@ -160,28 +163,33 @@ class _Orm:
 
     @classmethod
     async def open(cls, url: str, max_size: int) -> None:
-        if cls._context is not None:
+        if cls._users:
             if cls._url != url:
                 raise RuntimeError("another database is open in this process; Tortoise's models can belong to one only")
             cls._users += 1
             return
-        context = TortoiseContext()
-        # The global fallback and not the context variable: tasks started elsewhere must see the connections too.
-        with context:  # while the models are set up they look for it there
-            await context.init(config=orm_config(url, max_size), _enable_global_fallback=True)
-        cls._context, cls._url, cls._users = context, url, 1
+        config = orm_config(url, max_size)
+        if cls._context is None:
+            context = TortoiseContext()
+            # The global fallback and not the context variable: tasks started elsewhere must see the connections too.
+            with context:  # while the models are set up they look for it there
+                await context.init(config=config, _enable_global_fallback=True)
+            cls._context = context
+        else:
+            cls._context.connections.db_config.update(config["connections"])
+        cls._url, cls._users = url, 1
 
     @classmethod
     async def close(cls) -> None:
         cls._users -= 1
-        context = cls._context
-        if cls._users > 0 or context is None:
+        if cls._users > 0 or cls._context is None:
             return
-        cls._context = None
-        await context.close_connections()
+        connections = cls._context.connections
+        await connections.close_all()
+        connections.db_config.clear()  # a query from now on fails, rather than connect anew
 
 
-def orm_config(url: str, max_size: int) -> dict[str, object]:
+def orm_config(url: str, max_size: int) -> dict[str, dict[str, Any]]:
     """Tortoise's configuration for this DSN."""
     return {
         "connections": {"default": {"engine": "models.orm_client", "credentials": {"dsn": url, "max_size": max_size}}},

@@ -1,5 +1,7 @@
 """The whole schema, built from its parts."""
 
+from functools import cache
+
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
@@ -10,8 +12,9 @@ from schema.scalars import SCALARS
 from schema.subscription import Subscription
 
 
+@cache
 def build_schema() -> strawberry.Schema:
-    """The schema; build it once a process, it takes a tenth of a second."""
+    """The schema; built once a process, since it takes a tenth of a second and nothing in it changes."""
     return strawberry.Schema(
         query=Query,
         mutation=Mutation,

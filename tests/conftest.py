@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from app.collector import calm_collector
 from app.embedded import EmbeddedServers
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ _MEMORY = Path("/dev/shm")
 _MEMORY_WANTED_BYTES = 2_000_000_000
 _LEFT_OVER_AFTER_S = 300
 _TEMPLATE = "tollgate_template"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would leave the other worker without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """As a process that serves calls does: what was collected stays, and is not looked through again and again."""
+    calm_collector()
 
 
 async def build_template(url: str) -> None:

@@ -2,24 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from accounts.views import Principal
 from app.asgi import Scope
+from app.graphql.document_mode import DocumentMode
 from app.graphql.limits import DocumentLimits
-
-
-class DocumentMode(StrEnum):
-    """Which documents are run."""
-
-    ANY = "any"
-    TRUSTED_FOR_STRANGERS = "trusted-for-strangers"
-    """Callers without a credential may run documents of the manifest only."""
-    TRUSTED_ONLY = "trusted-only"
-    """Nobody may run others."""
 
 
 @dataclass(frozen=True, slots=True)

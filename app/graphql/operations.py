@@ -99,7 +99,7 @@ class Operations:
         if not self.introspection:
             rules.append(NoSchemaIntrospectionCustomRule)
         self._rules = tuple(dict.fromkeys(rules))
-        self._weights = Weights.of_sdl(self.schema.as_str())
+        self._weights = Weights.of_schema(self._core)
         self._kept = OrderedDict()
         self._kept_bytes = 0
 

@@ -13,7 +13,8 @@ from graphql import ExecutionResult, OperationType
 from graphql.execution.values import VariableValues
 
 from app.asgi import Headers
-from app.graphql.asking import Asker, DocumentMode, EdgeSettings, MakeContext
+from app.graphql.asking import Asker, EdgeSettings, MakeContext
+from app.graphql.document_mode import DocumentMode
 from app.graphql.documents import PersistedQueries, TrustedDocuments, digest_of, not_found, persisted_digest
 from app.graphql.failures import (
     DocumentRefused,

@@ -1,17 +1,15 @@
 """What the SDL states of costs: the weights of @cost and the sizes of @listSize, by type and field."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
-from graphql import (
-    ConstDirectiveNode,
-    FieldDefinitionNode,
-    IntValueNode,
-    ListValueNode,
-    ObjectTypeDefinitionNode,
-    StringValueNode,
-    parse,
-)
+from graphql import GraphQLObjectType, GraphQLSchema
+
+from schema.cost import Cost
+from schema.cost import ListSize as StatedListSize
+
+_DEFINITION: Final = "strawberry-definition"
+"""Where Strawberry leaves its own definition, with the directives, at graphql-core's objects, which do not keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,46 +30,38 @@ class Weights:
     sizes: dict[tuple[str, str], ListSize] = field(default_factory=dict[tuple[str, str], ListSize])
 
     @classmethod
-    def of_sdl(cls, sdl: str) -> "Weights":
-        """Read the directives from the printed schema: graphql-core's own objects do not keep them."""
+    def of_schema(cls, core: GraphQLSchema) -> "Weights":
+        """Read the directives from the definitions, which takes a hundredth of printing the SDL and parsing it again."""
         weights = cls()
-        for definition in parse(sdl, no_location=True).definitions:
-            if isinstance(definition, ObjectTypeDefinitionNode):
-                name = definition.name.value
-                weight = _weight_in(definition.directives)
+        for name, kind in core.type_map.items():
+            if isinstance(kind, GraphQLObjectType):
+                weight = _weight_in(_directives_of(kind))
                 if weight is not None:
                     weights.type_weights[name] = weight
-                for each in definition.fields or ():
-                    weights.read_field(name, each)
+                for field_name, each in kind.fields.items():
+                    weights._read_field((name, field_name), _directives_of(each))
         return weights
 
-    def read_field(self, type_name: str, definition: FieldDefinitionNode) -> None:
-        """Note what one field states."""
-        key = (type_name, definition.name.value)
-        weight = _weight_in(definition.directives)
+    def _read_field(self, key: tuple[str, str], directives: list[object]) -> None:
+        weight = _weight_in(directives)
         if weight is not None:
             self.field_weights[key] = weight
-        for directive in definition.directives or ():
-            if directive.name.value == "listSize":
-                self.sizes[key] = _list_size(directive)
+        for directive in directives:
+            if isinstance(directive, StatedListSize):
+                self.sizes[key] = ListSize(
+                    directive.assumed_size if isinstance(directive.assumed_size, int) else None,  # UNSET
+                    tuple(directive.slicing_arguments or ()),
+                    tuple(directive.sized_fields or ()),
+                )
 
 
-def _weight_in(directives: Sequence[ConstDirectiveNode] | None) -> int | None:
-    for directive in directives or ():
-        if directive.name.value == "cost":
-            for argument in directive.arguments or ():
-                if argument.name.value == "weight" and isinstance(argument.value, StringValueNode | IntValueNode):
-                    return round(float(argument.value.value))
+def _directives_of(stated: Any) -> list[object]:  # Any: graphql-core's types and fields share no base with extensions
+    definition = stated.extensions.get(_DEFINITION)
+    return list(getattr(definition, "directives", None) or ())
+
+
+def _weight_in(directives: list[object]) -> int | None:
+    for directive in directives:
+        if isinstance(directive, Cost):
+            return round(float(directive.weight))
     return None
-
-
-def _list_size(directive: ConstDirectiveNode) -> ListSize:
-    assumed: int | None = None
-    texts: dict[str, tuple[str, ...]] = {}
-    for argument in directive.arguments or ():
-        value = argument.value
-        if isinstance(value, IntValueNode):
-            assumed = int(value.value)
-        elif isinstance(value, ListValueNode):
-            texts[argument.name.value] = tuple([v.value for v in value.values if isinstance(v, StringValueNode)])
-    return ListSize(assumed, texts.get("slicingArguments", ()), texts.get("sizedFields", ()))

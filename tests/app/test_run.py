@@ -117,6 +117,7 @@ async def first(short_directory: Path) -> AsyncIterator[Running]:
     await end(running)
 
 
+@pytest.mark.slow
 async def test_what_run_prints_works_its_data_survives_and_signals_end_it_well(
     first: Running, short_directory: Path
 ) -> None:

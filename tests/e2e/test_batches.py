@@ -23,15 +23,17 @@ GRANTED_MICRO = 20_000_000_000_000
 @pytest.fixture
 async def served(
     database_url: str, redis_url: str, tmp_path: Path
-) -> AsyncIterator[tuple[Running, dict[str, str], Echo, Seeded]]:
+) -> AsyncIterator[tuple[Running, Running, dict[str, str], Echo, Seeded]]:
     database = await Database.open(database_url, max_size=2)
     await apply_catalog(database)
     seeded = await seed_workspace(database, GRANTED_MICRO)
     await database.close()
     async with echo_provider() as echo:
         env = gateway_env(database_url, redis_url, tmp_path, TOLLGATE_SANDBOX_URL=echo.url, TOLLGATE_HOLD_TTL_S="5")
-        gateway = await start_gateway(env)
-        yield gateway, env, echo, seeded
+        gateway, worker = await asyncio.gather(
+            start_gateway(env), start(sys.executable, "-m", "app", "worker", env=env)
+        )
+        yield gateway, worker, env, echo, seeded
         assert await gateway.stop() == 0
 
 
@@ -46,9 +48,9 @@ def asked() -> bytes:
     return b"\n".join(lines)
 
 
+@pytest.mark.slow
 async def test_a_batch_outlives_a_killed_worker_and_every_line_is_charged_once(served, pg: asyncpg.Connection) -> None:
-    gateway, env, echo, seeded = served
-    killed = await start(sys.executable, "-m", "app", "worker", env=env)
+    gateway, killed, env, echo, seeded = served
     async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=seeded.api_key, max_retries=0) as client:
         file = await client.files.create(file=("calls.jsonl", asked()), purpose="batch")
         assert (file.bytes, file.purpose, file.filename) == (len(asked()), "batch", "calls.jsonl")

@@ -27,7 +27,8 @@ CALL = """query($id: ID!) { node(id: $id) { ... on ModelCall { status error { me
 
 @dataclass
 class Line:
-    gateway: Running
+    starting: asyncio.Task[Running]
+    """The gateway, which starts beside a test's first worker."""
     sandbox: Running
     env: dict[str, str]
     pg: asyncpg.Connection
@@ -42,11 +43,12 @@ class Line:
         return running
 
     async def ask(self, document: str, **variables: object) -> dict:
+        gateway = await self.starting
         headers = {"Authorization": f"Bearer {self.seeded.api_key}"}
         body = {"query": document, "variables": variables}
         async with (
             aiohttp.ClientSession(headers=headers) as session,
-            session.post(f"{self.gateway.url}/graphql", json=body) as answer,
+            session.post(f"{gateway.url}/graphql", json=body) as answer,
         ):
             told = await answer.json()
         assert "errors" not in told, told
@@ -105,11 +107,15 @@ async def line(database_url: str, redis_url: str, tmp_path: Path, pg: asyncpg.Co
         stack.push_async_callback(sandbox.stop)
         env = gateway_env(database_url, redis_url, data, PRINTS_URL=sandbox.url, PRINTS_SECRET=WEBHOOK_SECRET)
         env["TOLLGATE_PUBLIC_URL"] = f"http://127.0.0.1:{port}"
-        gateway = await start_gateway({**env, "TOLLGATE_PORT": str(port)})
-        stack.push_async_callback(gateway.stop)
-        line = Line(gateway, sandbox, env, pg, database_url, seeded, log)
+        starting = asyncio.create_task(start_gateway({**env, "TOLLGATE_PORT": str(port)}))
+
+        async def end() -> None:
+            await (await starting).stop()
+
+        stack.push_async_callback(end)
+        line = Line(starting, sandbox, env, pg, database_url, seeded, log)
         yield line
-        for running in (*line.workers, gateway):
+        for running in (*line.workers, await starting):
             await running.stop()
             assert not [text for text in running.lines if "Traceback" in text], running.lines
 

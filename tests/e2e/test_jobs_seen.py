@@ -99,8 +99,10 @@ async def seeing(database_clones, valkey_server, tmp_path_factory) -> AsyncItera
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
             OTEL_BSP_SCHEDULE_DELAY="50",
         )
-        gateway = await start_gateway({**env, "TOLLGATE_PORT": str(port)})
-        worker = await start(sys.executable, "-m", "app", "worker", "--metrics-port", str(figures_port), env=env)
+        gateway, worker = await asyncio.gather(
+            start_gateway({**env, "TOLLGATE_PORT": str(port)}),
+            start(sys.executable, "-m", "app", "worker", "--metrics-port", str(figures_port), env=env),
+        )
         yield Seeing(gateway, f"http://127.0.0.1:{figures_port}", collector, seeded, log)
         assert await worker.stop() == 0
         assert await gateway.stop() == 0

@@ -160,6 +160,7 @@ async def calls_of_every_kind(client: openai.AsyncOpenAI) -> int:
     return spent
 
 
+@pytest.mark.slow
 async def test_kill_between_hold_and_settlement_charges_nothing_and_the_hold_lapses(line: Line) -> None:
     call = asyncio.create_task(
         line.post({"model": "sandbox-chat", "messages": [{"role": "user", "content": "slow"}], "metadata": {"sandbox_delay_ms": "20000"}})

@@ -72,6 +72,7 @@ def test_every_path_below_v1_that_the_code_serves_is_in_the_document() -> None:
     assert served | {"/v1/models", "/v1/models/{model}"} == documented - of_batches
 
 
+@pytest.mark.slow
 async def test_a_running_gateway_answers_as_its_document_says(served: tuple[Running, Seeded], tmp_path: Path) -> None:
     gateway, seeded = served
     async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/openapi.json") as answer:

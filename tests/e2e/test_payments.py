@@ -17,6 +17,7 @@ async def visitor(tmp_path: Path) -> AsyncIterator[Visitor]:
         yield visitor
 
 
+@pytest.mark.slow
 async def test_a_newcomer_walks_through_card_top_up_and_return_page(visitor):
     page = await visitor.do("createPaymentMethodSetup", "url", returnUrl="https://app.example/back")
     await visitor.pay(page["url"])

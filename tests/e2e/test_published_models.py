@@ -129,6 +129,7 @@ async def test_B13_a_published_model_and_a_chain_are_called_with_the_official_sd
     assert not [line for line in town.gateway.lines if "Traceback" in line or "sk-maker" in line], town.gateway.lines
 
 
+@pytest.mark.slow
 async def test_B14_a_gateway_killed_in_the_middle_of_a_chain_charges_its_finished_steps(town: Town) -> None:
     parts = {name: await town.publish(name) for name in "ab"}
     steps = [

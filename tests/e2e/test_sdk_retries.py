@@ -1,5 +1,6 @@
 """The official SDK loses patience and tries again by itself: one charge, and the answer."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ async def served(
     await database.close()
     async with echo_provider() as echo:
         env = gateway_env(database_url, redis_url, tmp_path, TOLLGATE_SANDBOX_URL=echo.url)
-        gateways = [await start_gateway(env) for _ in range(2)]
+        gateways = await asyncio.gather(*(start_gateway(env) for _ in range(2)))
         yield gateways, echo, seeded
         for gateway in gateways:
             assert await gateway.stop() == 0
@@ -42,6 +43,7 @@ class TwoGateways(openai.AsyncOpenAI):
         request.url = request.url.copy_with(port=int(self.bases[0].rpartition(":")[2]))
 
 
+@pytest.mark.slow
 async def test_a_retry_after_a_time_out_at_another_gateway_is_charged_once(served, pg: asyncpg.Connection) -> None:
     gateways, echo, seeded = served
     client = TwoGateways(base_url=f"{gateways[0].url}/v1", api_key=seeded.api_key, max_retries=3, timeout=1.0)

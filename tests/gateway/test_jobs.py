@@ -127,6 +127,7 @@ async def test_a_job_that_waited_beyond_its_deadline_is_not_handed_over(shop: Sh
     assert shop.served("created") == []
 
 
+@pytest.mark.slow
 async def test_holds_are_renewed_while_the_job_lasts_and_never_reaped_under_it(shop: Shop) -> None:
     call_id = await shop.start(sandbox_delay_ms=6_000)
     await shop.round()

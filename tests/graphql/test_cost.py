@@ -1,9 +1,13 @@
 """What operations cost, when they are refused for it, and how their points are taken and given back."""
 
 import pytest
+from graphql import ObjectTypeDefinitionNode, parse, value_from_ast_untyped
 
 from app.graphql.limits import DocumentLimits
 from app.graphql.operations import Operations
+from app.graphql.weights import ListSize, Weights
+from schema.root import build_schema
+from schema.sdl import sdl
 from tests.graphql.example import build_example
 
 COSTS = [
@@ -41,6 +45,33 @@ def test_the_requested_cost_is_the_sum_of_what_may_be_answered(query, variables,
     )
     coerced = operation.prepared.coerce(variables, hide_suggestions=True)
     assert operation.formula.requested(coerced.coerced) == expected
+
+
+def test_the_weights_are_those_that_the_sdl_states():
+    stated = Weights()
+    for kind in parse(sdl()).definitions:
+        if isinstance(kind, ObjectTypeDefinitionNode):
+            kind_name = kind.name.value
+            if "cost" in (own := _directives(kind)):
+                stated.type_weights[kind_name] = int(own["cost"]["weight"])
+            for each in kind.fields:
+                directives, key = _directives(each), (kind_name, each.name.value)
+                if "cost" in directives:
+                    stated.field_weights[key] = int(directives["cost"]["weight"])
+                if "listSize" in directives:
+                    size = directives["listSize"]
+                    texts = [tuple(size.get(name, ())) for name in ("slicingArguments", "sizedFields")]
+                    stated.sizes[key] = ListSize(size.get("assumedSize"), *texts)
+    assert stated.field_weights
+    assert stated.sizes
+    assert Weights.of_schema(build_schema()._schema) == stated
+
+
+def _directives(node) -> dict:
+    return {
+        each.name.value: {given.name.value: value_from_ast_untyped(given.value) for given in each.arguments or ()}
+        for each in node.directives or ()
+    }
 
 
 async def test_the_answer_tells_requested_and_actual_cost_and_what_is_left(edge):

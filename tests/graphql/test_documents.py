@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from app.graphql.asking import DocumentMode
+from app.graphql.document_mode import DocumentMode
 from app.graphql.documents import APQ_TTL_S, UntrustedManifest, digest_of
 from tests.graphql.conftest import KEY
 
