@@ -2,16 +2,20 @@
 
 from typing import Final
 
-from gateway.rules.requests import MAX_MESSAGES, MAX_OUTPUT_TOKENS, RequestShape, asks_for_stream, weigh
+from gateway.rules.requests import (
+    MAX_MESSAGES,
+    MAX_OUTPUT_TOKENS,
+    PAGED_PARTS,
+    RequestShape,
+    asks_for_stream,
+    weigh,
+)
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
 
 TOOLS_OVERHEAD_TOKENS: Final = 1_024
 """Tokens that the vendor adds to a call with tools, and for each tool whose schema is the vendor's own."""
-PAGED_PARTS: Final = 100
-"""A file of pages, or what a tool run by the vendor reads, counts as so many pictures: its size is not in the request."""
-
 _RUN_BY_CLIENTS: Final = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
 """The vendor's own tools that read nothing by themselves."""
 

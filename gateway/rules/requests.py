@@ -17,6 +17,8 @@ MAX_EMBEDDING_INPUTS: Final = 2_048
 MAX_IMAGES: Final = 10
 MAX_SECONDS: Final = 86_400
 MAX_OUTPUT_TOKENS: Final = 1_000_000_000
+PAGED_PARTS: Final = 100
+"""A file of pages, a film, or what a tool run by the vendor reads counts as so many pictures: its size is not in the request."""
 MESSAGE_OVERHEAD_TOKENS: Final = 16
 """Tokens that a chat template adds to a message, role and separators included; the widest known adds 8."""
 
@@ -145,6 +147,7 @@ _MEDIA_KEYS: Final = frozenset({"image_url", "input_audio", "file", "video_url"}
 _PICTURE: Final = "image_url"
 _PICTURES: Final = ("image_url", "input_image")
 """The parts of a content whose tokens do not grow with their bytes: vendors scale pictures down."""
+_PAGED: Final = ("file", "video_url")
 
 
 def weigh(value: object, depth: int = 0) -> tuple[int, int]:
@@ -175,10 +178,12 @@ def weigh_part(part: object, depth: int = 0) -> tuple[int, int]:
 
     Only here: elsewhere, as in a tool's schema, what is called `image_url` is a text like others.
     """
-    if not is_object(part) or part.get("type") not in _PICTURES or _PICTURE not in part:
-        return weigh(part, depth)
-    size, media = weigh({name: value for name, value in part.items() if name != _PICTURE}, depth)
-    return size, media + 1
+    kind = part.get("type") if is_object(part) else None
+    if is_object(part) and kind in _PICTURES and _PICTURE in part:
+        size, media = weigh({name: value for name, value in part.items() if name != _PICTURE}, depth)
+        return size, media + 1
+    size, media = weigh(part, depth)
+    return size, media + (PAGED_PARTS if kind in _PAGED else 0)
 
 
 def _weigh_message(message: JsonObject) -> tuple[int, int]:

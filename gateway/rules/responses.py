@@ -7,10 +7,10 @@ tools that cost what no token shows.
 from collections.abc import Callable
 from typing import Final
 
-from gateway.rules.messages import PAGED_PARTS
 from gateway.rules.requests import (
     MAX_MESSAGES,
     MAX_OUTPUT_TOKENS,
+    PAGED_PARTS,
     RequestShape,
     asks_for_stream,
     optional_count,

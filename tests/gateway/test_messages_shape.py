@@ -4,7 +4,8 @@ import pytest
 
 from accounts.views import Environment
 from gateway.rules.estimate import bound_usage, likely_input_tokens
-from gateway.rules.messages import PAGED_PARTS, TOOLS_OVERHEAD_TOKENS, input_shape, messages_shape
+from gateway.rules.messages import TOOLS_OVERHEAD_TOKENS, input_shape, messages_shape
+from gateway.rules.requests import PAGED_PARTS
 from kit.errors import InvalidInput
 from providers.base import Operation
 from tests.gateway.conftest import Gate, chat

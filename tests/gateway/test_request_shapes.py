@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.rules.messages import messages_shape
-from gateway.rules.requests import read_shape
+from gateway.rules.requests import PAGED_PARTS, read_shape
 from gateway.rules.responses import responses_shape
 from providers.base import JsonObject, Operation
 
@@ -54,6 +54,17 @@ def test_a_picture_counts_as_one_and_not_by_its_bytes() -> None:
     given = {"type": "input_image", "image_url": PICTURE["url"]}
     shape = responses_shape({"input": [{"role": "user", "content": [given]}]})
     assert (shape.media_parts, shape.input_bytes < 200) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"}},
+        {"type": "video_url", "video_url": {"url": "https://x.example/a.mp4"}},
+    ],
+)
+def test_a_file_and_a_film_count_as_many_pictures(part: JsonObject) -> None:
+    assert read_shape(Operation.CHAT, said([part])).media_parts >= PAGED_PARTS
 
 
 @pytest.mark.parametrize("kind", [{"a": 1}, ["image_url"], 7, None])

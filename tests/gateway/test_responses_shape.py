@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from billing.rules.templates import parse_template
 from gateway.rules.estimate import bound_usage
 from gateway.rules.inputs import with_input
-from gateway.rules.messages import PAGED_PARTS
-from gateway.rules.requests import MAX_MESSAGES
+from gateway.rules.requests import MAX_MESSAGES, PAGED_PARTS
 from gateway.rules.responses import responses_shape
 from kit.errors import InvalidInput
 from providers.base import Operation
