@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.processes import Running, free_port, start
+from tests.processes import ROOT, Running, free_port, start
 
 EVERYTHING_STARTS_WITHIN_S = 60
 EVERYTHING_ENDS_WITHIN_S = 30
@@ -155,6 +155,19 @@ async def test_what_run_prints_works_its_data_survives_and_signals_end_it_well(
         assert not any("Traceback" in line for line in again.lines), again.lines
     finally:
         await end(again)
+
+
+async def test_the_documented_variables_lead_commands_to_a_running_demo(first: Running, short_directory: Path) -> None:
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(export TOLLGATE_DATA_DIR=.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (short_directory / ".tollgate").symlink_to(short_directory / "data")
+    commands = block.replace(".venv/bin/tollgate", f"{shlex.quote(sys.executable)} -m app")
+    shell = await start("sh", "-e", "-c", f"cd {short_directory}\n{commands}", env={"PYTHONPATH": str(ROOT)})
+    assert await asyncio.wait_for(shell.process.wait(), EVERYTHING_STARTS_WITHIN_S) == 0, shell.lines
+    await asyncio.gather(*shell.reading)
+    assert "every promise holds" in shell.lines
+    assert any("Pay as you go" in line for line in shell.lines)
+    assert any("demo@example.com" in line for line in shell.lines)
 
 
 async def refuses_the_same_data_directory(directory: Path) -> None:
