@@ -58,6 +58,12 @@ def fences(language: str) -> Iterator[tuple[Path, str]]:
             yield page, block
 
 
+def rooms() -> list[str]:
+    """The rooms of the house, as the picture in docs/contributors.md names them."""
+    picture = (ROOT / "docs" / "contributors.md").read_text().partition("## The house")[2].partition("Each room")[0]
+    return [room for line in re.findall(r"^    ([a-z| ]+?)  ", picture, re.MULTILINE) for room in line.split(" | ")]
+
+
 def settings_table() -> str:
     rows = [
         f"| `{variable.name}` | {f'`{variable.default}`' if variable.default else 'unset'} | {variable.meaning}"
@@ -105,6 +111,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", each).strip().lower().replace(" ", "-") for each in headings}, (
                 target
             )
+
+
+def test_every_room_has_a_readme_that_contributors_are_led_to() -> None:
+    page = (ROOT / "docs" / "contributors.md").read_text()
+    assert len(rooms()) == 10
+    assert [room for room in rooms() if f"[{room}](../{room}/README.md)" not in page] == []
+
+
+@pytest.mark.parametrize("folder", ["app", "app/graphql", "resolvers", "schema"])
+def test_the_readme_of_a_room_names_all_of_its_files_and_no_others(folder: str) -> None:
+    room = ROOT / folder.partition("/")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", (room / "README.md").read_text(), re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`([a-z_0-9]+)`", cell)}
+    there = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert there - named == set(), "name them in the room's README"
+    assert [name for name in named if not any(room.rglob(f"{name}.py"))] == []
 
 
 @pytest.mark.parametrize("page", pages(), ids=shown)
