@@ -1,9 +1,10 @@
-"""docs/catalog.md explains every key that the reader asks for, and no other."""
+"""docs/catalog.md explains every key that the reader asks for, and no other; the chains of docs/chains.md can be read."""
 
 import re
 import tomllib
 
-from billing.catalog_file import read_terms
+from billing.catalog_check import check, errors_of
+from billing.catalog_file import parse_catalog, read_terms
 from billing.catalog_reader import Findings
 from tests.billing.catalog_samples import ROOT, SHIPPED, small
 
@@ -58,3 +59,13 @@ def documented_keys() -> dict[str, set[str]]:
 
 def test_every_key_is_documented_under_its_table_and_nothing_else_is():
     assert {HEADINGS[shape]: keys for shape, keys in asked_keys().items()} == documented_keys()
+
+
+def test_the_chains_shown_are_one_of_a_catalog_that_ships_and_one_that_could_stand_in_it():
+    page = (ROOT / "docs" / "chains.md").read_text()
+    shipped = (ROOT / "catalogs" / "usd-balance.toml").read_text()
+    quoted, other = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert quoted in shipped
+    catalog = parse_catalog(f"{shipped}\n{other}", "chains.md")
+    assert catalog.models["careful"].chain is not None
+    assert errors_of(catalog, check(catalog)) == ()
