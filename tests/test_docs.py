@@ -170,6 +170,11 @@ def test_the_two_commands_of_the_readme_are_there() -> None:
     assert [line.split("#")[0].strip() for line in blocks[0].splitlines()] == ["make run", "make test"]
 
 
+def test_the_readme_leads_to_every_page_of_the_documentation() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [page.name for page in sorted((ROOT / "docs").iterdir()) if f"](docs/{page.name}" not in readme] == []
+
+
 def test_the_readme_is_understood_by_its_parsers() -> None:
     for _, block in fences("python"):
         ast.parse(block)
