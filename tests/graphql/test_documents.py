@@ -85,6 +85,17 @@ async def test_a_persisted_query_is_asked_for_stored_once_and_then_found_by_ever
     assert APQ_TTL_S - 60 < ttl_s <= APQ_TTL_S
 
 
+@pytest.mark.parametrize(("extensions", "legacy_status"), [({"persistedQuery": 5}, 200), (5, 400)])
+async def test_extensions_of_a_wrong_kind_are_malformed_and_what_is_wrong_in_them_cannot_be_run(
+    edge, extensions, legacy_status
+):
+    for accept, status in (("application/json", legacy_status), ("application/graphql-response+json", 400)):
+        asked = {"query": OTHER, "extensions": extensions}
+        async with edge.post(asked, accept, headers={"authorization": "Bearer key"}) as response:
+            assert response.status == status
+            assert (await response.json(content_type=None))["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
 async def test_a_text_under_another_digest_is_refused_and_not_stored(edge):
     answer = await edge.ask(OTHER, extensions=apq(TRUSTED))
     assert (answer.status, answer.code) == (400, "BAD_REQUEST")
