@@ -74,7 +74,7 @@ async def audit(database: Database, attempts: list[Attempt], log: Path) -> Findi
         own = settled.get(attempt.request_id)
         _judge(findings, attempt, own, by_call, lines.get(attempt.request_id, []))
     for key, same in of_key.items():
-        _judge_key(findings, key, same, settled)
+        _judge_key(findings, key, same, lines, settled)
     for request_id in (settled.keys() | lines.keys()) - known:
         findings.breach("a call that no client made", request_id)
     await _database(database, findings)
@@ -238,13 +238,16 @@ def _route(findings: Findings, own: dict, lines: list[dict], shown: str) -> None
         findings.breach("another route than the providers saw", f"{route}: {shown}")
 
 
-def _judge_key(findings: Findings, key: str, same: list[Attempt], settled: dict) -> None:
+def _judge_key(findings: Findings, key: str, same: list[Attempt], lines: dict, settled: dict) -> None:
     owners = {attempt.request_id for attempt in same if attempt.request_id in settled}
     if len(owners) > 1:
         findings.breach("an idempotency key charged twice", f"{key}: {same}")
     told = {(each.call_id, each.charged_micro, each.received_bytes) for each in same if each.came is Came.ANSWERED}
     if len(told) > 1:
         findings.breach("an idempotency key answered differently", f"{key}: {told}")
+    sent = {lines[owner][-1]["marks"][-1][0] for owner in owners & lines.keys()}
+    if same[0].call.kind is Kind.SPEECH and {received for *_, received in told} - sent:
+        findings.breach("sound that was kept otherwise than it was sent", f"{key}: {told}, {sent}")
     if len(same) > 1:
         findings.figures["keys sent more than once"] += 1
 
