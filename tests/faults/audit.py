@@ -34,7 +34,8 @@ SELECT c.request_id, c.id, c.status, c.model_slug, count(*) AS events, sum(u.cos
     sum(u.charged_micro)::bigint AS charged, sum(u.input_tokens)::bigint AS input,
     sum(u.cached_input_tokens)::bigint AS cached, sum(u.output_tokens)::bigint AS output,
     sum(u.reasoning_tokens)::bigint AS reasoning, sum(u.characters)::bigint AS characters,
-    bool_or(u.estimated) AS estimated, bool_or(u.presumed) AS presumed, min(u.provider) AS provider, min(u.details::text) AS details,
+    bool_or(u.estimated) AS estimated, bool_or(u.presumed) AS presumed,
+    min(u.provider) AS provider, min(u.details::text) AS details,
     (SELECT coalesce(-sum(amount_micro), 0) FROM ledger_entries l WHERE l.call_id = c.id AND l.kind = 'USAGE')::bigint
         AS debited
 FROM calls c JOIN usage_events u ON u.call_id = c.id GROUP BY c.id

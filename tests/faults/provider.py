@@ -16,6 +16,7 @@ SPEECH, EMBEDDINGS = "/v1/audio/speech", "/v1/embeddings"
 SOUND_REPEATS = 300
 """So often the bytes of a piece of text are its sound."""
 HALF_A_CHUNK = b"1000\r\n", b"\xff" * 0x800
+"""The head of a chunk of sound, and half of what it says."""
 
 
 class _Gone(Exception):
