@@ -2,12 +2,13 @@
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 import orjson
 
+from gateway.rules.audio import speech_shape
 from gateway.rules.requests import read_shape
 from gateway.rules.truth import End, Seen, Verdict, verdict
 from metering.operations import UsageFacts
@@ -21,8 +22,9 @@ PRICES = {
     "routed": {"input": "0.37", "cached": "0.11", "output": "1.21", "reasoning": "1.9"},
     "solo": {"input": "0.5", "cached": "0.25", "output": "2"},
     "vectors": {"input": "0.13"},
+    "voice": {"characters": "0.0153"},
 }
-"""Credits for 1,000 tokens, as the run's catalog has them."""
+"""Credits for 1,000 tokens or characters, as the run's catalog has them."""
 TEMPLATE_TOKENS = 16
 _UNBELIEVABLE = {Report.NONE, Report.NEGATIVE, Report.TEXT, Report.ABSURD}
 NOT_DERIVABLE = "not derivable from the provider's log"
@@ -31,7 +33,8 @@ _SETTLED = """
 SELECT c.request_id, c.id, c.status, c.model_slug, count(*) AS events, sum(u.cost_micro)::bigint AS cost,
     sum(u.charged_micro)::bigint AS charged, sum(u.input_tokens)::bigint AS input,
     sum(u.cached_input_tokens)::bigint AS cached, sum(u.output_tokens)::bigint AS output,
-    sum(u.reasoning_tokens)::bigint AS reasoning, bool_or(u.estimated) AS estimated, bool_or(u.presumed) AS presumed,
+    sum(u.reasoning_tokens)::bigint AS reasoning, sum(u.characters)::bigint AS characters,
+    bool_or(u.estimated) AS estimated, bool_or(u.presumed) AS presumed,
     min(u.provider) AS provider, min(u.details::text) AS details,
     (SELECT coalesce(-sum(amount_micro), 0) FROM ledger_entries l WHERE l.call_id = c.id AND l.kind = 'USAGE')::bigint
         AS debited
@@ -65,12 +68,14 @@ async def audit(database: Database, attempts: list[Attempt], log: Path) -> Findi
     for attempt in attempts:
         known.add(attempt.request_id)
         findings.figures[f"client: {attempt.came}"] += 1
+        if attempt.call.kind is Kind.SPEECH:
+            findings.figures[f"client: {attempt.came}, of sound"] += 1
         if attempt.call.key is not None:
             of_key[attempt.call.key].append(attempt)
         own = settled.get(attempt.request_id)
         _judge(findings, attempt, own, by_call, lines.get(attempt.request_id, []))
     for key, same in of_key.items():
-        _judge_key(findings, key, same, settled)
+        _judge_key(findings, key, same, lines, settled)
     for request_id in (settled.keys() | lines.keys()) - known:
         findings.breach("a call that no client made", request_id)
     await _database(database, findings)
@@ -100,6 +105,8 @@ def _judge(findings: Findings, attempt: Attempt, own: dict | None, by_call: dict
         _route(findings, own, lines, shown)
         if attempt.came is Came.REFUSED:
             findings.breach("refused, but charged", shown)
+        if attempt.came in {Came.ANSWERED, Came.BROKEN} and not _came_as_settled(attempt, own, last):
+            findings.breach("broken but settled as whole, or the other way round", shown)
     elif last is not None and not any(told.usage is None for told in _verdicts(attempt, last)):
         findings.breach("the provider's log says that it must be charged", shown)
     if any(_must_have_ended(line) for line in lines[:-1]):
@@ -112,18 +119,29 @@ def _judge(findings: Findings, attempt: Attempt, own: dict | None, by_call: dict
             findings.breach("a repeat that was charged again", shown)
 
 
+def _came_as_settled(attempt: Attempt, own: dict, line: dict) -> bool:
+    """A client sees that its answer is whole or is not; whole sound is what the provider sent."""
+    if attempt.came is Came.BROKEN:
+        return own["status"] == "FAILED"
+    whole = attempt.call.kind is not Kind.SPEECH or attempt.received_bytes == line["marks"][-1][0]
+    return own["status"] == "SUCCEEDED" and whole
+
+
 def _derive(findings: Findings, attempt: Attempt, own: dict, line: dict, shown: str) -> None:
     """The settlement must be one that the truth table makes of the provider's log."""
     if own["events"] != 1 or own["presumed"] or own["status"] == "RUNNING":
         findings.breach("not settled once, by its own process", shown)
-    told = (own["status"], own["input"], own["cached"], own["output"], own["reasoning"], own["estimated"])
+    told = (
+        *(own["status"], own["input"], own["cached"], own["output"], own["reasoning"], own["characters"]),
+        own["estimated"],
+    )
     possible = set()
     for each in _verdicts(attempt, line):
         usage = each.usage
         if usage is None:
             continue
-        figures = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens)
-        possible.add((each.status, *figures, usage.estimated))
+        tokens = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens)
+        possible.add((each.status, *tokens, usage.characters, usage.estimated))
     if told not in possible:
         findings.breach(NOT_DERIVABLE, f"{told} is none of {possible}: {shown}")
         return
@@ -139,15 +157,19 @@ def _derive(findings: Findings, attempt: Attempt, own: dict, line: dict, shown: 
 def _verdicts(attempt: Attempt, line: dict) -> list[Verdict]:
     """What the truth table says of this try; where the call was cut, at each mark that the gateway can have reached."""
     marks = [_seen(line, mark) for mark in line["marks"]]
+    speech = attempt.call.kind is Kind.SPEECH
+    if speech and line["ended"] == "complete":
+        marks[-1] = replace(marks[-1], usage=Usage(characters=_characters(attempt)))
     last = marks[-1]
     own = _of(attempt, End.FINISHED if line["ended"] == "complete" else End.FAILED, last)
     if not line["streamed"]:
         return [own]
-    if attempt.came is Came.LEFT:
-        reached = [mark for mark in marks if mark.content_bytes >= attempt.received_bytes]
-        return [own, *(_of(attempt, End.LEFT, mark) for mark in reached)]
+    left = attempt.came is Came.LEFT
+    later = [mark for mark in marks if mark.content_bytes >= attempt.received_bytes]
+    if left and not (speech and attempt.call.key is not None):  # sound that may be asked for again goes on
+        return [own, *(_of(attempt, End.LEFT, mark) for mark in later)]
     if line["fault"] == Fault.RESET and line["ended"] == "broken":  # a reset throws away what was not read yet
-        reached = [mark for mark in marks if mark.content_bytes == attempt.received_bytes]
+        reached = later if left else [mark for mark in marks if mark.content_bytes == attempt.received_bytes]
         return [_of(attempt, End.FAILED, mark) for mark in reached]
     return [own]
 
@@ -155,10 +177,20 @@ def _verdicts(attempt: Attempt, line: dict) -> list[Verdict]:
 def _of(attempt: Attempt, end: End, seen: Seen) -> Verdict:
     call = attempt.call
     body = call.body()
-    shape = read_shape(Operation.EMBEDDING if call.kind is Kind.EMBEDDING else Operation.CHAT, body)
-    output = 0 if call.kind is Kind.EMBEDDING else call.max_tokens * call.choices
-    bound = UsageFacts(input_tokens=shape.input_bytes + TEMPLATE_TOKENS, output_tokens=output)
+    if call.kind is Kind.SPEECH:
+        shape = speech_shape(body)
+    else:
+        shape = read_shape(Operation.EMBEDDING if call.kind is Kind.EMBEDDING else Operation.CHAT, body)
+    output = 0 if call.kind in {Kind.EMBEDDING, Kind.SPEECH} else call.max_tokens * call.choices
+    bound = UsageFacts(
+        input_tokens=shape.input_bytes + TEMPLATE_TOKENS, output_tokens=output, characters=_characters(attempt)
+    )
     return verdict(end, seen, shape, bound, "")
+
+
+def _characters(attempt: Attempt) -> int:
+    """Of the text that is to be spoken."""
+    return len(str(attempt.call.body()["input"])) if attempt.call.kind is Kind.SPEECH else 0
 
 
 def _seen(line: dict, mark: list) -> Seen:
@@ -177,10 +209,11 @@ def _must_have_ended(line: dict) -> bool:
 
 def _cost(row: dict) -> int:
     """By the prices of this file, exact, rounded up once."""
-    prices = {meter: Fraction(price) for meter, price in PRICES[row["model_slug"]].items()}
-    output = prices.get("output", Fraction(0))
+    prices = defaultdict(Fraction, {meter: Fraction(price) for meter, price in PRICES[row["model_slug"]].items()})
+    output = prices["output"]
     total = (
-        (row["input"] - row["cached"]) * prices["input"]
+        row["characters"] * prices["characters"]
+        + (row["input"] - row["cached"]) * prices["input"]
         + row["cached"] * prices.get("cached", prices["input"])
         + (row["output"] - row["reasoning"]) * output
         + row["reasoning"] * prices.get("reasoning", output)
@@ -206,13 +239,16 @@ def _route(findings: Findings, own: dict, lines: list[dict], shown: str) -> None
         findings.breach("another route than the providers saw", f"{route}: {shown}")
 
 
-def _judge_key(findings: Findings, key: str, same: list[Attempt], settled: dict) -> None:
+def _judge_key(findings: Findings, key: str, same: list[Attempt], lines: dict, settled: dict) -> None:
     owners = {attempt.request_id for attempt in same if attempt.request_id in settled}
     if len(owners) > 1:
         findings.breach("an idempotency key charged twice", f"{key}: {same}")
-    told = {(each.call_id, each.charged_micro) for each in same if each.came is Came.ANSWERED}
+    told = {(each.call_id, each.charged_micro, each.received_bytes) for each in same if each.came is Came.ANSWERED}
     if len(told) > 1:
         findings.breach("an idempotency key answered differently", f"{key}: {told}")
+    sent = {lines[owner][-1]["marks"][-1][0] for owner in owners & lines.keys()}
+    if same[0].call.kind is Kind.SPEECH and {received for *_, received in told} - sent:
+        findings.breach("sound that was kept otherwise than it was sent", f"{key}: {told}, {sent}")
     if len(same) > 1:
         findings.figures["keys sent more than once"] += 1
 

@@ -1,6 +1,7 @@
 """Clients that send planned calls over raw connections, leave, repeat under their keys, and log what they saw."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,14 +13,19 @@ from providers.openai_content import generated_bytes
 from tests.faults.plan import Kind, PlannedCall
 
 ANSWER_LIMIT_S = 60.0
-_PATHS = {Kind.CHAT: "/v1/chat/completions", Kind.STREAM: "/v1/chat/completions", Kind.EMBEDDING: "/v1/embeddings"}
+_PATHS = {
+    Kind.CHAT: "/v1/chat/completions",
+    Kind.STREAM: "/v1/chat/completions",
+    Kind.EMBEDDING: "/v1/embeddings",
+    Kind.SPEECH: "/v1/audio/speech",
+}
 
 
 class Came(StrEnum):
     """How far a request came."""
 
     ANSWERED = "answered"
-    BROKEN = "broken"  # a stream that ended in an error event
+    BROKEN = "broken"  # a stream that ended in an error event, or sound whose connection closed before its end
     REFUSED = "refused"  # an error status
     LEFT = "left"  # this client went away on purpose
     LOST = "lost"  # anything else: nobody was killed, so it must not be
@@ -37,7 +43,7 @@ class Attempt:
     charged_micro: int | None = None
     repeated: bool = False
     received_bytes: int = 0
-    """Of output in a stream."""
+    """Of output in a stream, or of sound."""
     error: str = ""
 
 
@@ -103,8 +109,11 @@ async def _read(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int
     if "x-tollgate-call-id" in headers:
         attempt.call_id = decode_id("call", headers["x-tollgate-call-id"]).bytes
     attempt.repeated = headers.get("idempotent-replayed") == "true"
+    sounds = headers.get("content-type", "").startswith("audio/")
+    if sounds:
+        attempt.charged_micro = parse_micro(headers["x-tollgate-credits"])
     if headers.get("transfer-encoding") == "chunked":
-        await _read_events(reader, attempt, most_writes)
+        await (_read_sound if sounds else _read_events)(reader, attempt, most_writes)
         return
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     if attempt.status >= 400:
@@ -112,15 +121,34 @@ async def _read(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int
         attempt.error = body[:300].decode(errors="replace")
     elif headers.get("content-type", "").startswith("text/event-stream"):
         _take(attempt, body)
+    elif sounds:
+        attempt.received_bytes = len(body)
+        attempt.came = Came.ANSWERED
     else:
         attempt.charged_micro = parse_micro(orjson.loads(body)["usage"]["credits"])
         attempt.came = Came.ANSWERED
 
 
 async def _read_events(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int | None) -> None:
+    async for text in _chunks(reader, most_writes):
+        _take(attempt, text)
+
+
+async def _read_sound(reader: asyncio.StreamReader, attempt: Attempt, most_writes: int | None) -> None:
+    try:
+        async for sound in _chunks(reader, most_writes):
+            attempt.received_bytes += len(sound)
+    except (EOFError, ConnectionError) as error:
+        attempt.came = Came.BROKEN
+        attempt.error = repr(error)
+    else:
+        attempt.came = Came.ANSWERED
+
+
+async def _chunks(reader: asyncio.StreamReader, most_writes: int | None) -> AsyncIterator[bytes]:
     writes = 0
     while size := int(await reader.readuntil(b"\r\n"), 16):
-        _take(attempt, (await reader.readexactly(size + 2))[:-2])
+        yield (await reader.readexactly(size + 2))[:-2]
         writes += 1
         if writes == most_writes:
             raise _Leave

@@ -63,15 +63,25 @@ _MODEL = """
 name = "{name}"
 modality = "{modality}"
 context_tokens = 100_000
-{output}
+{limit}
 routes = [{routes}]
 prices = [{prices}]
 """
-_METERS = {"input": "INPUT", "cached": "CACHED_INPUT", "output": "OUTPUT", "reasoning": "REASONING"}
+_TEXT = ("TEXT", "max_output_tokens = 200")
+_OTHERS = {"vectors": ("EMBEDDING", ""), "voice": ("AUDIO", "max_characters = 1_000")}
+"""Modality and limit of the models that are not for texts."""
+_METERS = {
+    "input": "INPUT_TOKENS",
+    "cached": "CACHED_INPUT_TOKENS",
+    "output": "OUTPUT_TOKENS",
+    "reasoning": "REASONING_TOKENS",
+    "characters": "CHARACTERS",
+}
 _ROUTES = {
     "routed": (("alpha", 0, 2), ("beta", 0, 1), ("gamma", 1, 1)),
     "solo": (("alpha", 0, 1),),
     "vectors": (("alpha", 0, 1), ("gamma", 1, 1)),
+    "voice": (("alpha", 0, 1), ("beta", 0, 1), ("gamma", 1, 1)),
 }
 
 
@@ -205,14 +215,14 @@ def catalog_of(ports: list[int]) -> str:
     )
     for model, prices in PRICES.items():
         route = '{{ provider = "{}", upstream_model = "up", order = {}, weight = {} }}'.format
+        modality, limit = _OTHERS.get(model, _TEXT)
         text += _MODEL.format(
             name=model,
-            modality="EMBEDDING" if model == "vectors" else "TEXT",
-            output="" if model == "vectors" else "max_output_tokens = 200",
+            modality=modality,
+            limit=limit,
             routes=", ".join(route(*each) for each in _ROUTES[model]),
             prices=", ".join(
-                f'{{ meter = "{_METERS[meter]}_TOKENS", credits = "{price}", per = 1_000 }}'
-                for meter, price in prices.items()
+                f'{{ meter = "{_METERS[meter]}", credits = "{price}", per = 1_000 }}' for meter, price in prices.items()
             ),
         )
     return text

@@ -8,12 +8,18 @@ PROVIDERS = ("alpha", "beta", "gamma")
 OUTAGE = ("alpha", 0.40, 0.46)
 """This provider answers nothing but 500 for this part of the calls, which opens its circuit."""
 FAULT_SHARE = 0.22
+SPEECH_SHARE = 0.08
 
 
 class Kind(StrEnum):
     CHAT = "chat"
     STREAM = "stream"
     EMBEDDING = "embedding"
+    SPEECH = "speech"
+
+
+FLOWING = {Kind.STREAM, Kind.SPEECH}
+"""Their answers come piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class PlannedCall:
         text = f"{self.number} " + "wörd " * self.words
         if self.kind is Kind.EMBEDDING:
             return {"model": "vectors", "input": text}
+        if self.kind is Kind.SPEECH:
+            return {"model": "voice", "input": text, "voice": "alloy"}
         body: dict[str, object] = {
             "model": self.model,
             "messages": [{"role": "user", "content": text}],
@@ -53,9 +61,11 @@ class PlannedCall:
 def call_of(seed: int, number: int, wallets: int, gateways: int) -> PlannedCall:
     """The call of this number."""
     chance = random.Random(f"call:{seed}:{number}")
-    kind = chance.choices(list(Kind), (45, 45, 10))[0]
+    kind = chance.choices((Kind.CHAT, Kind.STREAM, Kind.EMBEDDING), (45, 45, 10))[0]
+    if random.Random(f"speech:{seed}:{number}").random() < SPEECH_SHARE:
+        kind = Kind.SPEECH
     leaves = chance.random() < 0.08
-    leaves_within = kind is Kind.STREAM and not leaves and chance.random() < 0.12
+    leaves_within = kind in FLOWING and not leaves and chance.random() < 0.12
     keyed = chance.random() < 0.4
     return PlannedCall(
         number=number,
@@ -82,13 +92,13 @@ class Fault(StrEnum):
     CLOSE = "close"  # the connection closes
     RESET = "reset"  # the connection is reset
     STALL = "stall"  # silence
-    GARBAGE = "garbage"  # no JSON
-    TRUNCATED = "truncated"  # half an event or answer, then the connection closes
-    ERROR = "error"  # an error object in place of an answer or event
+    GARBAGE = "garbage"  # no JSON, or within sound no chunk
+    TRUNCATED = "truncated"  # half an event, answer or chunk of sound, then the connection closes
+    ERROR = "error"  # an error object in place of an answer or event; of sound always before it
 
 
 class Report(StrEnum):
-    """What is said of the usage; in a stream by EARLY only at its beginning, by RUNNING in each chunk."""
+    """What is said of the usage, by sound nothing; in a stream by EARLY only at its beginning, by RUNNING in each chunk."""
 
     TRUE = "true"
     NONE = "none"

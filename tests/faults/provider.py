@@ -11,7 +11,12 @@ import orjson
 
 from tests.faults.plan import PROVIDERS, Fault, Report, Script, script_of
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+SPEECH, EMBEDDINGS = "/v1/audio/speech", "/v1/embeddings"
+SOUND_REPEATS = 300
+"""So often the bytes of a piece of text are its sound."""
+HALF_A_CHUNK = b"1000\r\n", b"\xff" * 0x800
+"""The head of a chunk of sound, and half of what it says."""
 
 
 class _Gone(Exception):
@@ -45,20 +50,21 @@ class Providers:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         body = orjson.loads(await reader.readexactly(int(headers["content-length"])))
         path = head[0].split(" ")[1]
-        text = body["input"] if path.endswith("/embeddings") else body["messages"][0]["content"]
+        text = body["input"] if path in {SPEECH, EMBEDDINGS} else body["messages"][0]["content"]
         number = int(text.split(" ", 1)[0])
         self.seen[provider, number] += 1
         self.requests += 1
         arrival = self.requests
         nth = self.seen[provider, number]
-        script = script_of(self.seed, provider, number, nth, self.calls, streamed=body.get("stream") is True)
+        streamed = path == SPEECH or body.get("stream") is True
+        script = script_of(self.seed, provider, number, nth, self.calls, streamed=streamed)
         telling = Telling(reader, writer, script, body, path)
         ended = "complete"
         try:
             await telling.tell()
         except (_Gone, ConnectionError):
             ended = "gone"
-        if script.fault is not Fault.NONE and ended == "complete":
+        if telling.fails and ended == "complete":
             ended = "broken"
         self._record(provider, arrival, number, nth, headers.get("x-request-id", ""), telling, ended)
         return telling.keep and ended != "gone"
@@ -85,12 +91,15 @@ class Telling:
 
     def __init__(self, reader, writer, script: Script, body: dict, path: str) -> None:
         self.script = script
-        self.streamed = body.get("stream") is True
+        self._speech = path == SPEECH
+        self.streamed = self._speech or body.get("stream") is True
+        self.fails = script.fault is not Fault.NONE or (self._speech and not script.pieces)
+        """No sound at all is no answer."""
         self.marks: list[list] = [[0, None, 0]]
         """After each event: bytes of output so far, the last usage, bytes of output that came after it."""
         self.keep = True
         self._reader, self._writer = reader, writer
-        self._embedding = path.endswith("/embeddings")
+        self._embedding = path == EMBEDDINGS
         self._choices = body.get("n") or 1
 
     async def tell(self) -> None:
@@ -98,7 +107,9 @@ class Telling:
         await self._pause(script.delay_s)
         if script.fault is Fault.STATUS:
             await self._answer({"error": {"message": "scripted"}}, script.status, script.retry_after)
-        elif self.streamed:
+        elif self._speech and self._begins():
+            await self._speak()
+        elif self.streamed and not self._speech:
             await self._stream()
         elif script.fault is Fault.NONE:
             body = self._whole()
@@ -117,7 +128,7 @@ class Telling:
 
     async def _stream(self) -> None:
         script = self.script
-        await self._write(HEAD)
+        await self._write(HEAD % b"text/event-stream")
         early = script.report is Report.EARLY
         await self._event({"role": "assistant", "content": ""}, usage=_usage(script, 0) if early else None)
         for position, piece in enumerate(script.pieces):
@@ -138,6 +149,28 @@ class Telling:
             self._note(usage, 0)
         await self._write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
+    def _begins(self) -> bool:
+        """Whether a speech's answer is sound at least by its head."""
+        fault = self.script.fault
+        return fault is not Fault.ERROR and (fault is not Fault.GARBAGE or self.script.fault_at > 0)
+
+    async def _speak(self) -> None:
+        script = self.script
+        await self._write(HEAD % b"audio/mpeg")
+        for position, piece in enumerate(script.pieces):
+            if script.fault is not Fault.NONE and position == script.fault_at:
+                break
+            sound = piece.encode() * SOUND_REPEATS
+            for _ in range(2 if script.doubled == position else 1):
+                await self._write(_chunk(sound))
+                self._note(None, len(sound))
+                await self._pause(script.chunk_delay_s)
+        if script.fault is not Fault.NONE:
+            await self._fault()
+            return
+        await self._write(b"0\r\n\r\n")
+        self._note(None, 0)
+
     async def _fault(self) -> None:
         self.keep = False
         match self.script.fault:
@@ -147,6 +180,12 @@ class Telling:
             case Fault.RESET:
                 self._writer.transport.abort()
                 return
+            case Fault.GARBAGE if self._speech:
+                await self._write(b"oops\r\n")
+            case Fault.TRUNCATED if self._speech:
+                head, sound = HALF_A_CHUNK
+                await self._write(head + sound)
+                self._note(None, len(sound))
             case Fault.GARBAGE:
                 await self._write(_chunk(b"data: {'oops'\n\n"))
             case Fault.TRUNCATED:
