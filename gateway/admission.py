@@ -272,7 +272,8 @@ def _claim(request: CallRequest, *, test: bool) -> IdempotencyClaim | None:
         return None
     require_key(key)
     # A test key's call is another call than a live key's, and repeats neither its answer nor its charge.
-    whole = orjson.dumps([request.model, request.body, *(["test"] if test else [])], option=orjson.OPT_SORT_KEYS)
+    more = [*(["test"] if test else []), *request.vendor_headers]
+    whole = orjson.dumps([request.model, request.body, *more], option=orjson.OPT_SORT_KEYS)
     return IdempotencyClaim(
         key=key, operation=f"{request.way}.{request.operation}", input_digest=sha256(whole).digest()
     )

@@ -212,3 +212,13 @@ async def test_without_redis_each_call_is_made(gate: Gate, pg, monkeypatch, capl
     answers = await asyncio.gather(*(asked(gate) for _ in range(2)))
     assert [(answer.status, state(answer)) for answer in answers] == [(200, MISS)] * 2
     assert "the cache of answers is away" in caplog.text
+
+
+async def test_another_beta_of_the_vendors_is_another_question(gate: Gate) -> None:
+    message = {"model": "sandbox-chat", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}
+
+    async def of_beta(beta: str, **more: str) -> Answer:
+        return await asked(gate, message, path="/v1/messages", anthropic_beta=beta, **more)
+
+    assert [state(await of_beta(beta)) for beta in ("one", "two", "one")] == [MISS, MISS, HIT]
+    assert [(await of_beta(beta, idempotency_key="k")).status for beta in ("one", "one", "two")] == [200, 200, 422]
