@@ -21,11 +21,26 @@ _NAMED: Final = "tollgate.headers"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+_PLAIN: Final = frozenset({None, "identity"})
+"""Content encodings of a body that is read as it came."""
+
+
 class BodyTooLarge(RequestFailure):
     """The request's body is above the limit of its path."""
 
     code = "BAD_REQUEST"
     http_status = 413
+
+
+class EncodedBody(RequestFailure):
+    """The request's body is compressed; nothing here unpacks one."""
+
+    code = "BAD_REQUEST"
+    http_status = 415
+
+    def __init__(self) -> None:
+        """Says what to do."""
+        super().__init__("send the body without a content encoding")
 
 
 class MethodNotAllowed(RequestFailure):
@@ -62,7 +77,9 @@ def request_id_of(scope: Scope) -> str:
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body; BodyTooLarge above `limit` bytes, ClientGone when the client left."""
+    """The whole body; BodyTooLarge above `limit` bytes, EncodedBody, ClientGone when the client left."""
+    if header(scope, b"content-encoding") not in _PLAIN:
+        raise EncodedBody
     declared = header(scope, b"content-length")
     if declared is not None and declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLarge(f"the body is larger than {limit} bytes")

@@ -37,6 +37,7 @@ ERRORS: Final = {
     "404": "There is no such thing here",
     "409": "The first call of this request still runs",
     "413": "The body is too large",
+    "415": "The body is compressed; send it as it is",
     "422": "The idempotency key was used with another body, or the provider cannot process the request",
     "429": "A limit is reached; see Retry-After",
     "502": "The provider failed",

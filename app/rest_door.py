@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
@@ -36,6 +36,7 @@ _FIT: Final = b"x-tollgate-fit"
 """`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _CACHE: Final = b"x-tollgate-cache"
 """`on`: the answer to an equal call of the workspace will do; `off`: it will not; without either the key decides."""
+_FIT_WORDS: Final = {"true": True, "false": False}
 _CACHE_WORDS: Final = {"on": True, "off": False}
 _PLAIN: Final = re.compile(r"[ -~]{1,1000}")
 """A header's value that may travel on."""
@@ -279,15 +280,24 @@ def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:
     key = header(scope, b"idempotency-key")
     if key is not None:
         request = replace(request, idempotency_key=key)
-    if header(scope, _FIT) == "true":
-        request = replace(request, fit=True)
+    fit = header(scope, _FIT)
+    if fit is not None:
+        request = replace(request, fit=_meant("X-Tollgate-Fit", fit, _FIT_WORDS))
     cache = header(scope, _CACHE)
     if cache is not None:
-        request = replace(request, cache=_CACHE_WORDS.get(cache.strip().lower()))
+        request = replace(request, cache=_meant("X-Tollgate-Cache", cache, _CACHE_WORDS))
     beta = header(scope, b"anthropic-beta") if request.operation is Operation.MESSAGES else None
     if beta is not None and _PLAIN.fullmatch(beta):
         request = replace(request, vendor_headers=(("anthropic-beta", beta),))
     return request
+
+
+def _meant(name: str, given: str, words: Mapping[str, bool]) -> bool:
+    """What a header's word says; BadRequest for any other."""
+    meant = words.get(given.strip().lower())
+    if meant is None:
+        raise BadRequest(f"the header {name} must be {' or '.join(words)}")
+    return meant
 
 
 def _asked(form: Form, raw: bytes, scope: Scope) -> tuple[str, JsonObject, RequestFailure | None]:

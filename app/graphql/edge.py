@@ -127,8 +127,6 @@ class GraphQLEdge:
             raise NotAcceptable(f"answers are {GRAPHQL_RESPONSE}, {JSON} or text/event-stream")
         if not is_json_body(header(scope, b"content-type")):
             raise UnsupportedMediaType("send the request as application/json, in UTF-8")
-        if header(scope, b"content-encoding") not in {None, "identity"}:
-            raise UnsupportedMediaType("send the body without a content encoding")
         principal = await self._credentials.principal_of(scope)
         settings = self._settings
         limit = settings.stranger_max_body_bytes if principal.is_anonymous else settings.max_body_bytes
