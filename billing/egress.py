@@ -102,7 +102,7 @@ class Egress:
         except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
             raise UrlRefused("url's host has no address") from error
         if parts.scheme == "http" and not all(self._is_ours(place) for place in places):
-            raise UrlRefused("url begins with https://")
+            raise UrlRefused("url must begin with https://")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send once. Whatever goes wrong is part of the answer."""

@@ -94,6 +94,11 @@ class NotFound(RequestFailure):
     code = "NOT_FOUND"
     http_status = 404
 
+    def __init__(self, message: str, *, field: Sequence[str] = ()) -> None:
+        """`field`: the place in the input of the id that was looked for, where that is known."""
+        super().__init__(message)
+        self.field = tuple(field)
+
 
 class RateLimited(RequestFailure):
     """A token bucket is empty. `retry_after_s`: whole seconds until it can serve this request."""

@@ -4,16 +4,19 @@ What the viewer may not see does not exist for them: NotFound with one text, whe
 Forbidden is for those who see it and may not do this.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 from uuid import UUID
 
-from accounts.rules.roles import Action, Role, role_may, scopes_may
+from accounts.rules.roles import SCOPES, Action, Role, role_may, scopes_may
 from accounts.views import Principal, PrincipalKind
 from kit.errors import Forbidden, NotFound, Unauthenticated
 from kit.ids import UnknownIdError, decode_id
 from resolvers.context import RequestContext
 
 _UNSEEN: Final = "There is nothing of this id that you can see."
+_PEOPLE_ONLY: Final = "Only people can do this, no API key: sign in (signIn) and send the access token."
 
 
 def unseen() -> NotFound:
@@ -30,6 +33,15 @@ def key_of(context: RequestContext, prefix: str, text: str) -> UUID:
         raise unseen() from error
 
 
+@contextmanager
+def looked_up(field: str) -> Generator[None]:
+    """Within it an id of the input is looked up: `unseen` names its field, whether the id is foreign or made up."""
+    try:
+        yield
+    except NotFound as failure:
+        raise NotFound(failure.message, field=[field]) from failure
+
+
 def authenticated(context: RequestContext) -> Principal:
     """The principal; Unauthenticated for nobody."""
     if context.principal.is_anonymous:
@@ -41,7 +53,7 @@ def signed_in(context: RequestContext) -> UUID:
     """The user's id; Unauthenticated for nobody, Forbidden for an API key."""
     user_id = authenticated(context).user_id
     if user_id is None:
-        raise Forbidden("This needs a signed-in person; an API key cannot do it.")
+        raise Forbidden(_PEOPLE_ONLY)
     return user_id
 
 
@@ -60,13 +72,22 @@ async def require(
         if seen_with is not None and not scopes_may(principal.scopes, seen_with):
             raise unseen()
         if not scopes_may(principal.scopes, action):
-            raise Forbidden(f"This API key's scopes do not allow {action}.")
+            needed = SCOPES[action]
+            raise Forbidden(_PEOPLE_ONLY if needed is None else f"This API key lacks the scope {needed}.")
         return
     role = await role_in(context, workspace_id)
     if role is None or (seen_with is not None and not role_may(role, seen_with)):
         raise unseen()
     if not role_may(role, action):
         raise Forbidden(f"Your role in this workspace, {role}, does not allow {action}.")
+
+
+async def workspace_for(context: RequestContext, action: Action, workspace_id: str) -> UUID:
+    """The key of the input's `workspaceId`, where the principal may do the action there; raises what `require` does."""
+    with looked_up("workspace_id"):
+        key = key_of(context, "ws", workspace_id)
+        await require(context, action, key)
+    return key
 
 
 async def permitted(context: RequestContext, action: Action, workspace_id: UUID) -> bool:

@@ -1,5 +1,6 @@
 """API keys of a workspace."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -9,11 +10,13 @@ from accounts import api_keys as keys
 from accounts.rules.key_terms import KeyTerms
 from accounts.rules.roles import Action, ApiScope
 from accounts.views import ApiKeySecret, ApiKeyView, Environment
+from billing.rules.publishing import PUBLISHED_NAME
 from kit.errors import InvalidInput
 from kit.pages import Page
 from kit.unchanged import UNCHANGED, Unchanged
 from resolvers import nodes
-from resolvers.access import key_of, require
+from resolvers.access import key_of, looked_up, require, workspace_for
+from resolvers.catalog import snapshot_of
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -46,15 +49,18 @@ async def create(
     context: RequestContext, *, workspace_id: str, terms: KeyTerms, environment: Environment
 ) -> ApiKeySecret:
     """A new key with its secret. NotInPlan, TooMany, InvalidInput."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.KEYS_WRITE, key)
+    key = await workspace_for(context, Action.KEYS_WRITE, workspace_id)
+    _check_models(context, terms.models or ())
     return await keys.create_key(context.services.accounts, context.actor, key, terms, environment)
 
 
 async def update(context: RequestContext, *, api_key_id: str, change: KeyChange) -> ApiKeyView:
     """Changes the terms of a live key. KeyEnded, InvalidInput."""
     found = await _writable(context, api_key_id)
-    terms = _changed(keys.terms_of(found), change)
+    before = keys.terms_of(found)
+    terms = _changed(before, change)
+    kept = frozenset(before.models or ())  # the catalog may have lost them since
+    _check_models(context, [slug for slug in terms.models or () if slug not in kept])
     return await keys.update_key(context.services.accounts, context.actor, found.workspace_id, found.id, terms)
 
 
@@ -71,9 +77,25 @@ async def revoke(context: RequestContext, *, api_key_id: str) -> ApiKeyView:
 
 
 async def _writable(context: RequestContext, api_key_id: str) -> ApiKeyView:
-    found = await nodes.api_key(context, key_of(context, "key", api_key_id))
-    await require(context, Action.KEYS_WRITE, found.workspace_id)
+    with looked_up("api_key_id"):
+        found = await nodes.api_key(context, key_of(context, "key", api_key_id))
+        await require(context, Action.KEYS_WRITE, found.workspace_id)
     return found
+
+
+def _check_models(context: RequestContext, slugs: Iterable[str]) -> None:
+    """InvalidInput for a slug that is neither the catalog's nor of the form of a published model's.
+
+    Whether there is such a published model is not asked: it may be private, and may come later.
+    """
+    known = snapshot_of(context).models_by_slug
+    for slug in slugs:
+        if slug not in known and not PUBLISHED_NAME.fullmatch(slug):
+            raise InvalidInput(
+                f"there is no model {slug[:100]!r}: models must be slugs of the catalog (`models` lists them), or of"
+                " published models, as workspace-slug/model-slug",
+                field=["models"],
+            )
 
 
 def _changed(terms: KeyTerms, change: KeyChange) -> KeyTerms:

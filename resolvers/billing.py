@@ -21,7 +21,7 @@ from kit.money import parse_micro
 from kit.unchanged import Unchanged
 from metering.idempotency import require_key
 from metering.views import GrantView, WalletView
-from resolvers.access import key_of, permitted, require, unseen
+from resolvers.access import permitted, require, unseen, workspace_for
 from resolvers.catalog import snapshot_of
 from resolvers.context import RequestContext
 
@@ -250,9 +250,7 @@ async def _payer(context: RequestContext, workspace_id: str, idempotency_key: st
 
 async def _paying(context: RequestContext, workspace_id: str) -> UUID:
     """The workspace, where the viewer may spend its money."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.BILLING_WRITE, key)
-    return key
+    return await workspace_for(context, Action.BILLING_WRITE, workspace_id)
 
 
 def price_key(text: str) -> UUID:

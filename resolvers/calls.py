@@ -16,7 +16,7 @@ from kit.pages import Page
 from metering.usage import CallFilter
 from metering.views import CallView, UsageView, WalletView
 from providers.base import Operation
-from resolvers.access import key_of, own_workspace, permitted, require
+from resolvers.access import authenticated, permitted, require, workspace_for
 from resolvers.assets import shown_output
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -123,9 +123,13 @@ async def wallet_after(context: RequestContext, answer: CallAnswer) -> WalletVie
 
 
 async def admitted(context: RequestContext, workspace_id: str | None) -> WorkspaceFacts:
-    """The facts of the workspace in which the principal may call models."""
-    key = own_workspace(context) if workspace_id is None else key_of(context, "ws", workspace_id)
-    await require(context, Action.CALLS_MAKE, key)
+    """The facts of the workspace in which the principal may call models. InvalidInput for a person who names none."""
+    if workspace_id is not None:
+        key = await workspace_for(context, Action.CALLS_MAKE, workspace_id)
+    elif (key := authenticated(context).workspace_id) is not None:
+        await require(context, Action.CALLS_MAKE, key)
+    else:
+        raise InvalidInput("workspaceId is needed for people: it says which workspace pays", field=["workspace_id"])
     return await context.services.workspaces.facts(key)
 
 
@@ -138,7 +142,7 @@ async def take_request(context: RequestContext, facts: WorkspaceFacts, ask: Call
 async def request_of(context: RequestContext, caller: Caller, ask: CallAsk) -> CallRequest:
     """The call in OpenAI's form; InvalidInput."""
     if ask.max_credits_micro is not None and ask.max_credits_micro < 0:
-        raise InvalidInput("maxCredits is not below zero", field=["maxCredits"])
+        raise InvalidInput("maxCredits must not be below zero", field=["maxCredits"])
     model = await context.services.calls.offers.model(caller.workspace_id, ask.model)
     operation, body = openai_form(ask.payload, None if model is None else model.modality)
     return CallRequest(ask.model, operation, body, ask.idempotency_key, ask.max_credits_micro, cache=ask.cache)

@@ -7,7 +7,7 @@ from accounts.rules.roles import Action, Role
 from accounts.views import InvitationView, MemberView
 from kit.pages import Page
 from resolvers import nodes
-from resolvers.access import key_of, require, signed_in
+from resolvers.access import key_of, looked_up, require, signed_in, workspace_for
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -30,8 +30,7 @@ async def invitations_of_workspace(
 
 async def invite(context: RequestContext, *, workspace_id: str, email: str, role: Role) -> InvitationView:
     """Invite an address by mail."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.MEMBERS_INVITE, key)
+    key = await workspace_for(context, Action.MEMBERS_INVITE, workspace_id)
     return await invitations.invite(context.services.accounts, context.actor, key, email, role)
 
 
@@ -56,29 +55,31 @@ async def resend_invitation(context: RequestContext, *, invitation_id: str) -> I
 
 async def leave(context: RequestContext, *, workspace_id: str) -> None:
     """Ends the viewer's own membership. LastOwner."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.WORKSPACE_LEAVE, key)
+    key = await workspace_for(context, Action.WORKSPACE_LEAVE, workspace_id)
     await members.leave(context.services.accounts, context.actor, key, signed_in(context))
 
 
 async def update(context: RequestContext, *, member_id: str, role: Role) -> MemberView:
     """Gives a member another role."""
-    found = await nodes.member(context, key_of(context, "mem", member_id))
-    await require(context, Action.MEMBERS_UPDATE, found.workspace_id, seen_with=Action.MEMBERS_READ)
+    with looked_up("member_id"):
+        found = await nodes.member(context, key_of(context, "mem", member_id))
+        await require(context, Action.MEMBERS_UPDATE, found.workspace_id, seen_with=Action.MEMBERS_READ)
     return await members.change_role(context.services.accounts, context.actor, found.workspace_id, found.id, role)
 
 
 async def remove(context: RequestContext, *, member_id: str) -> str:
     """Ends a membership; its id. Removing oneself is leaving, which every member may."""
-    found = await nodes.member(context, key_of(context, "mem", member_id))
-    is_self = context.principal.user_id == found.user.id
-    action = Action.WORKSPACE_LEAVE if is_self else Action.MEMBERS_REMOVE
-    await require(context, action, found.workspace_id, seen_with=Action.MEMBERS_READ)
+    with looked_up("member_id"):
+        found = await nodes.member(context, key_of(context, "mem", member_id))
+        is_self = context.principal.user_id == found.user.id
+        action = Action.WORKSPACE_LEAVE if is_self else Action.MEMBERS_REMOVE
+        await require(context, action, found.workspace_id, seen_with=Action.MEMBERS_READ)
     await members.remove_member(context.services.accounts, context.actor, found.workspace_id, found.id)
     return member_id
 
 
 async def _invitation(context: RequestContext, invitation_id: str) -> InvitationView:
-    found = await nodes.invitation(context, key_of(context, "inv", invitation_id))
-    await require(context, Action.MEMBERS_INVITE, found.workspace_id, seen_with=Action.INVITATIONS_READ)
+    with looked_up("invitation_id"):
+        found = await nodes.invitation(context, key_of(context, "inv", invitation_id))
+        await require(context, Action.MEMBERS_INVITE, found.workspace_id, seen_with=Action.INVITATIONS_READ)
     return found

@@ -17,7 +17,7 @@ from kit.errors import InvalidInput
 from kit.ids import encode_id
 from kit.pages import Page
 from metering.idempotency import require_key
-from resolvers.access import key_of, permitted, require, unseen
+from resolvers.access import key_of, permitted, require, unseen, workspace_for
 from resolvers.billing import checked_url, price_key
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -83,8 +83,7 @@ async def tax_ids_of(context: RequestContext, workspace_id: UUID) -> Sequence[Ta
 
 async def preview_change(context: RequestContext, *, workspace_id: str, price_id: str) -> ChangePreview:
     """What a plan change would cost and bring now. UnknownPrice, NoSubscription."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.BILLING_READ, key)
+    key = await workspace_for(context, Action.BILLING_READ, workspace_id)
     return await previews.preview_change(context.services.billing, key, price_key(price_id))
 
 
@@ -102,8 +101,7 @@ async def open_portal(context: RequestContext, *, workspace_id: str, return_url:
 
 async def open_payout_setup(context: RequestContext, *, workspace_id: str, return_url: str) -> str:
     """The page on which a bank account is given (B6). PaymentsNotConfigured."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.TRANSFERS_WRITE, key)
+    key = await workspace_for(context, Action.TRANSFERS_WRITE, workspace_id)
     url = await context.services.billing.payments.open_payout_setup(key, _back(return_url))
     await _note(context, key, "payout_account.open", "workspace", key)
     return url
@@ -151,8 +149,7 @@ async def request_transfer(
     context: RequestContext, *, workspace_id: str, amount_micro: int | None, idempotency_key: str
 ) -> TransferView:
     """Pay out part or all (B6). TransfersNotOffered, PayoutsNotSetUp, AmountOutOfBounds, NothingToTransfer."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.TRANSFERS_WRITE, key)
+    key = await workspace_for(context, Action.TRANSFERS_WRITE, workspace_id)
     require_key(idempotency_key)
     return await transfers.request_transfer(
         context.services.billing,
@@ -184,9 +181,7 @@ async def _own_method(context: RequestContext, workspace_id: str, method_id: str
 
 
 async def _paying(context: RequestContext, workspace_id: str) -> UUID:
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.BILLING_WRITE, key)
-    return key
+    return await workspace_for(context, Action.BILLING_WRITE, workspace_id)
 
 
 async def _note(context: RequestContext, workspace_id: UUID, action: str, subject: str, subject_id: UUID) -> None:

@@ -16,7 +16,7 @@ from kit.pages import Page
 from metering.publishers import EarningsBucketView, EarningsReportView, earnings_report
 from metering.reports import UsageQuery
 from metering.rules.intervals import UsageInterval
-from resolvers.access import key_of, permitted, require, unseen
+from resolvers.access import key_of, permitted, require, unseen, workspace_for
 from resolvers.catalog import snapshot_of
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -81,8 +81,7 @@ async def publish(
     context: RequestContext, *, workspace_id: str, terms: PublishedTerms, api_key: str | None
 ) -> Published:
     """Publish a model; raises what billing.publishing does."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.MODELS_PUBLISH, key)
+    key = await workspace_for(context, Action.MODELS_PUBLISH, workspace_id)
     made = await context.services.publishing.publish(Noting(context.actor, key), key, terms, api_key)
     await _tell(context, key)
     return made

@@ -9,14 +9,13 @@ from uuid import UUID
 
 from accounts.rules.roles import Action
 from metering.views import CallView, WalletView
-from resolvers.access import key_of, require, unseen
+from resolvers.access import key_of, require, unseen, workspace_for
 from resolvers.context import RequestContext
 
 
 async def wallet_changed(context: RequestContext, workspace_id: str) -> AsyncGenerator[WalletView]:
     """The workspace's wallet now, then after each change; of changes in quick succession only the newest is shown."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.WALLET_READ, key)
+    key = await workspace_for(context, Action.WALLET_READ, workspace_id)
     wallet_id = (await context.services.workspaces.facts(key)).wallet_id
     live = context.services.live
     shown: WalletView | None = None

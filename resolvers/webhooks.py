@@ -11,7 +11,7 @@ from billing.webhook_endpoints import DeliveryView, EndpointSecret, EndpointView
 from kit.errors import InvalidInput, NotFound
 from kit.pages import Page
 from kit.unchanged import Unchanged
-from resolvers.access import key_of, require, unseen
+from resolvers.access import key_of, require, unseen, workspace_for
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -33,8 +33,7 @@ async def create(
     context: RequestContext, *, workspace_id: str, url: str, events: Sequence[str], description: str | None
 ) -> EndpointSecret:
     """A new endpoint with its secret. UrlRefused, UnknownEventKind, TooManyEndpoints."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.WEBHOOKS_WRITE, key)
+    key = await workspace_for(context, Action.WEBHOOKS_WRITE, workspace_id)
     note = Noting(context.actor, key)
     return await context.services.webhooks.create(key, url, events, description or "", note=note)
 
@@ -107,8 +106,7 @@ async def update_alerts(
     by_mail: bool | None,
 ) -> AlertSettings:
     """Change what is given. InvalidInput."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.BILLING_WRITE, key)
+    key = await workspace_for(context, Action.BILLING_WRITE, workspace_id)
     before = await alert_settings(context.services.database, key)
     if isinstance(low_balance_micro, int) and low_balance_micro <= 0:
         raise InvalidInput("lowBalance is above zero", field=["low_balance"])

@@ -14,7 +14,7 @@ from kit.ids import UnknownIdError, decode_id
 from kit.pages import Page
 from metering.limiter import BucketState
 from metering.views import WalletView
-from resolvers.access import authenticated, key_of, own_workspace, require, signed_in, unseen
+from resolvers.access import authenticated, own_workspace, require, signed_in, unseen, workspace_for
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -109,8 +109,7 @@ async def update(
     context: RequestContext, *, workspace_id: str, name: str | None, slug: str | None, store_outputs: bool | None
 ) -> WorkspaceView:
     """Change what is given. SlugTaken, InvalidInput."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.WORKSPACE_UPDATE, key)
+    key = await workspace_for(context, Action.WORKSPACE_UPDATE, workspace_id)
     changed = await rooms.update_workspace(
         context.services.database, context.actor, key, name=name, slug=slug, store_outputs=store_outputs
     )
@@ -121,7 +120,6 @@ async def update(
 
 async def delete(context: RequestContext, *, workspace_id: str) -> str:
     """Gone for everyone; its id. MoneyInFlight says what stands in the way."""
-    key = key_of(context, "ws", workspace_id)
-    await require(context, Action.WORKSPACE_DELETE, key)
+    key = await workspace_for(context, Action.WORKSPACE_DELETE, workspace_id)
     await delete_workspace(context.services.accounts, context.services.ledger, context.actor, key)
     return workspace_id

@@ -1,7 +1,7 @@
 """The one place where refusals become answers: `userErrors` in a payload, or the failure of the whole request."""
 
-from collections.abc import Awaitable
-from typing import Protocol, Self, TypeVar
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol, Self, TypeVar
 
 import strawberry
 
@@ -13,6 +13,8 @@ V = TypeVar("V")
 P = TypeVar("P")
 V_contra = TypeVar("V_contra", contravariant=True)
 P_co = TypeVar("P_co", covariant=True)
+_JSON_FIELDS: Final = frozenset({"chain", "custom"})
+"""Inputs of the scalar JSON in which refusals point at a place."""
 
 
 @strawberry.type(description="Something in the input that the caller can mend: a rule of the domain said no")
@@ -26,7 +28,7 @@ class UserError:
     @classmethod
     def of(cls, refusal: Refusal) -> Self:
         """The error that tells of this refusal."""
-        return cls(code=refusal.code, message=refusal.message, field=[camel(part) for part in refusal.field])
+        return cls(code=refusal.code, message=refusal.message, field=path_of(refusal.field))
 
 
 @strawberry.type(description="What a mutation did")
@@ -66,7 +68,7 @@ async def answered(context: RequestContext, payload: PayloadType[V, P], work: Aw
     except Refusal as refusal:
         return payload.refused([UserError.of(refusal)])
     except NotFound as failure:
-        return payload.refused([UserError(code=Code.NOT_FOUND, message=failure.message, field=[])])
+        return payload.refused([UserError(code=Code.NOT_FOUND, message=failure.message, field=path_of(failure.field))])
     finally:
         context.renew()
     return payload.of(view)
@@ -85,6 +87,12 @@ def request_failure_of(error: BaseException | None) -> RequestFailure | None:
             case _:
                 return Forbidden(error.message)
     return None
+
+
+def path_of(field: Sequence[str]) -> list[str]:
+    """A refusal's field in the API's names; what lies in a JSON value keeps the names that its writer gave it."""
+    within = next((index + 1 for index, part in enumerate(field) if part in _JSON_FIELDS), len(field))
+    return [*map(camel, field[:within]), *field[within:]]
 
 
 def camel(name: str) -> str:

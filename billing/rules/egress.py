@@ -50,19 +50,19 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
-def mistake_in_url(url: str) -> str | None:
-    """What is wrong with an address to send to, whatever it resolves to; None where nothing is."""
+def mistake_in_url(url: str, name: str = "url", such_as: str = "https://example.com/hooks") -> str | None:
+    """What is wrong with an address to send to, whatever it resolves to; None where nothing is. `name` of its field."""
     if len(url) > MAX_URL_LENGTH or not url.isascii() or any(character.isspace() for character in url):
-        return f"url is an address of at most {MAX_URL_LENGTH} ASCII characters, without blanks"
+        return f"{name} must be an address of at most {MAX_URL_LENGTH} ASCII characters, without blanks"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        return "url is an address such as https://example.com/hooks"
+        return f"{name} must be an address such as {such_as}"
     if parts.scheme not in {"https", "http"} or not parts.hostname or port == 0:
-        return "url is an address such as https://example.com/hooks"
+        return f"{name} must be an address such as {such_as}"
     if parts.username is not None or parts.password is not None or parts.fragment:
-        return "url has no user, no password and no fragment"
+        return f"{name} must have no user, no password and no fragment"
     return None
 
 

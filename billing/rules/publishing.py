@@ -20,6 +20,8 @@ MAX_NAME: Final = 100
 MAX_DESCRIPTION: Final = 2_000
 MAX_KEY: Final = 500
 MODEL_SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+PUBLISHED_NAME: Final = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?/{MODEL_SLUG.pattern}")
+"""What a published model is called by: its workspace's slug and its own."""
 SERVED: Final = (Modality.TEXT, Modality.EMBEDDING, Modality.IMAGE)
 """What a publisher's provider can make: the forms that its adapter speaks."""
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
@@ -101,11 +103,11 @@ def _source(terms: PublishedTerms) -> Chain | None:
             raise InvalidInput(str(error), field=["chain", *error.field]) from error
     if terms.modality not in SERVED:
         raise InvalidInput(f"modality is one of {', '.join(SERVED)}", field=["modality"])
-    mistake = mistake_in_url(terms.base_url or "")
+    mistake = mistake_in_url(terms.base_url or "", "baseUrl", "https://example.com/v1")
     if mistake is None and (urlsplit(terms.base_url or "").query):
-        mistake = "url has no query"
+        mistake = "baseUrl must have no query"
     if mistake is not None:
-        raise InvalidInput(mistake.replace("url", "baseUrl", 1), field=["provider", "baseUrl"])
+        raise InvalidInput(mistake, field=["provider", "baseUrl"])
     upstream = terms.upstream_model or ""
     if not upstream.strip() or len(upstream) > 200 or _BLANK.search(upstream):
         raise InvalidInput("model is what the provider calls it", field=["provider", "model"])
@@ -150,7 +152,7 @@ def _branding(terms: PublishedTerms) -> None:
         mistake = mistake_in_url(terms.logo_url)
         unsafe = any(character in terms.logo_url for character in "\"'<>;,\\ ")
         if mistake is not None or unsafe or urlsplit(terms.logo_url).scheme != "https":
-            raise InvalidInput("logoUrl is an address that begins with https://", field=["logoUrl"])
+            raise InvalidInput("logoUrl must be an address that begins with https://", field=["logoUrl"])
 
 
 def _text(text: str, field: str, most: int) -> None:

@@ -408,13 +408,13 @@ async def test_B14_what_cannot_run_is_refused_at_its_field(market: Market) -> No
         ({"steps": [step("a", part, "{{ steps.a.usage }}")]}, ["chain", "steps", "0", "prompt"]),
         ({"steps": [step("a", part, "{% for x in y %}{{ 1 + 1 }}")]}, ["chain", "steps", "0", "prompt"]),
         ({"steps": [step("a", part, "{{ input.x")]}, ["chain", "steps", "0", "prompt"]),
-        ({"steps": [step("a", part, max_tokens=0)]}, ["chain", "steps", "0", "maxTokens"]),
+        ({"steps": [step("a", part, max_tokens=0)]}, ["chain", "steps", "0", "max_tokens"]),
         ({"steps": [step("a", part, when={"value": "x"})]}, ["chain", "steps", "0", "when"]),
         ({"steps": [step("a", part, code="import os")]}, ["chain", "steps", "0", "code"]),
         ({"steps": [step("a", "no/such")]}, ["chain", "steps"]),
         ({"steps": [step("a", "sandbox-embedding")]}, ["chain", "steps"]),
         ({"steps": [step("a", part)], "output": "b"}, ["chain", "output"]),
-        ({"steps": [step("a", part)], "max_cost": 0.5}, ["chain", "maxCost"]),
+        ({"steps": [step("a", part)], "max_cost": 0.5}, ["chain", "max_cost"]),
     ]  # fmt: skip
     for chain, field in cases:
         given = market.model(slug="x", provider=None, maxOutputTokens=None, chain=chain)

@@ -247,6 +247,12 @@ async def test_a_provider_inside_our_network_is_refused(market: Market, url: str
     assert (error["code"], error["field"]) == ("INVALID_INPUT", ["provider", "baseUrl"])
 
 
+async def test_what_is_no_address_of_a_provider_is_told_with_one_that_is(market: Market) -> None:
+    given = market.model(provider={"baseUrl": "ftp://a/v1", "model": "up"})
+    (error,) = (await market.do("publishModel", "publishedModel { id }", **given))["userErrors"]
+    assert error["message"] == "baseUrl must be an address such as https://example.com/v1"
+
+
 async def test_a_provider_whose_name_leads_into_our_network_later_is_not_reached(market: Market) -> None:
     made = await market.publish(prices=PRICES)
     pool = market.services.database.pool

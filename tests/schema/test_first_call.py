@@ -2,8 +2,8 @@
 
 from decimal import Decimal
 
-from accounts.rules.roles import ApiScope
-from kit.ids import encode_id
+from accounts.rules.roles import ApiScope, Role
+from kit.ids import encode_id, uuid7
 from tests.schema.conftest import CREDITS_MICRO, House
 
 CALL = """
@@ -91,6 +91,18 @@ async def test_refusals_name_the_field_of_the_input(house: House) -> None:
         input=chat(model="no-such-model"),
     )
     assert estimate["estimateCall"] == {"affordable": False, "userErrors": [{"code": "MODEL_NOT_FOUND"}]}
+
+
+async def test_a_person_says_which_workspace_pays(house: House) -> None:
+    owner = await house.person(Role.OWNER)
+    (error,) = (await house.read(CALL, owner, input=chat()))["callModel"]["userErrors"]
+    assert (error["code"], error["field"]) == ("INVALID_INPUT", ["workspaceId"])
+    assert "workspaceId is needed for people" in error["message"]
+    for unknown in (encode_id("ws", uuid7()), "nonsense"):
+        (error,) = (await house.read(CALL, owner, input=chat(workspaceId=unknown)))["callModel"]["userErrors"]
+        assert (error["code"], error["field"]) == ("NOT_FOUND", ["workspaceId"])
+    paid = (await house.read(CALL, owner, input=chat(workspaceId=house.workspace_id)))["callModel"]
+    assert paid["userErrors"] == []
 
 
 async def test_embeddings_pass_through_whole(house: House) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from accounts.rules.roles import ApiScope, Role
-from kit.ids import encode_id
+from kit.ids import encode_id, uuid7
 from tests.schema.conftest import House
 
 ERRORS = "userErrors { code message field }"
@@ -103,6 +103,65 @@ async def test_a_key_is_made_changed_rotated_and_revoked(house: House) -> None:
         "api_key.create",
     ]
     assert {entry["actorId"] for entry in entries[:4]} == {encode_id("user", owner.user_id)}
+
+
+async def test_a_key_is_for_models_that_may_be(house: House) -> None:
+    owner = await house.person(Role.OWNER)
+    create = f"mutation($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ apiKey {{ id }} {ERRORS} }} }}"
+    update = (
+        f"mutation($input: UpdateApiKeyInput!) {{ updateApiKey(input: $input) {{ apiKey {{ models }} {ERRORS} }} }}"
+    )
+    given = {"workspaceId": house.workspace_id, "name": "ci", "scopes": ["CALLS_WRITE"]}
+    for slug in ("nope", "no such/model", "/x", "a/b/c"):
+        refused = (await house.read(create, owner, input={**given, "models": ["sandbox-chat", slug]}))["createApiKey"]
+        assert refused["apiKey"] is None
+        (error,) = refused["userErrors"]
+        assert (error["code"], error["field"]) == ("INVALID_INPUT", ["models"])
+        assert repr(slug) in error["message"]
+    models = ["sandbox-chat", "some-workspace/their-model.v1"]
+    made = (await house.read(create, owner, input={**given, "models": models}))["createApiKey"]
+    assert made["userErrors"] == []
+    await house.services.database.pool.execute("UPDATE api_keys SET models = array_append(models, 'gone')")
+    for more, kept in (([], True), (["nope"], False)):
+        asked = {"apiKeyId": made["apiKey"]["id"], "models": [*models, "gone", *more]}
+        changed = (await house.read(update, owner, input=asked))["updateApiKey"]
+        assert (changed["userErrors"] == []) is kept
+
+
+async def test_an_id_that_is_nothing_is_named_by_its_field(house: House) -> None:
+    owner = await house.person(Role.OWNER)
+    for name, given, field in (
+        ("updateMember", {"memberId": encode_id("mem", uuid7()), "role": "ADMIN"}, "memberId"),
+        ("updateMember", {"memberId": "nonsense", "role": "ADMIN"}, "memberId"),
+        ("createApiKey", {"workspaceId": encode_id("ws", uuid7()), "name": "k", "scopes": []}, "workspaceId"),
+        ("revokeApiKey", {"apiKeyId": encode_id("key", uuid7())}, "apiKeyId"),
+        ("revokeInvitation", {"invitationId": encode_id("inv", uuid7())}, "invitationId"),
+    ):
+        kind = name[0].upper() + name[1:]
+        document = f"mutation($input: {kind}Input!) {{ it: {name}(input: $input) {{ {ERRORS} }} }}"
+        (error,) = (await house.read(document, owner, input=given))["it"]["userErrors"]
+        assert (error["code"], error["field"]) == ("NOT_FOUND", [field]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("createApiKey", {"name": "k", "scopes": ["CALLS_WRITE"]}), ("requestTransfer", {"idempotencyKey": "k"})],
+)
+async def test_a_key_is_told_what_only_people_can_do(house: House, name: str, given: dict) -> None:
+    document = f"mutation($input: {name[0].upper()}{name[1:]}Input!) {{ {name}(input: $input) {{ {ERRORS} }} }}"
+    answer = await house.ask(document, house.key(), input={"workspaceId": house.workspace_id, **given})
+    assert answer.errors is not None
+    assert (
+        answer.errors[0].message == "Only people can do this, no API key: sign in (signIn) and send the access token."
+    )
+
+
+async def test_a_key_is_told_the_scope_that_it_lacks(house: House) -> None:
+    call = "mutation($input: ModelCallInput!) { callModel(input: $input) { userErrors { code } } }"
+    given = {"model": "sandbox-chat", "payload": {"chat": {"messages": [{"role": "USER", "content": "a"}]}}}
+    answer = await house.ask(call, house.key(ApiScope.WORKSPACE_READ), input=given)
+    assert answer.errors is not None
+    assert answer.errors[0].message == "This API key lacks the scope CALLS_WRITE."
 
 
 async def test_a_key_sees_itself_and_its_workspace(house: House) -> None:
