@@ -29,7 +29,8 @@ from models.database import connection, transaction
 from models.enums import GrantKind
 
 DEMO_ADDRESS: Final = "demo@example.com"
-DEMO_WORKSPACE: Final = "Demo"
+DEMO_WORKSPACE: Final = "Example"
+"""Its slug is made of it, and `demo` is reserved."""
 DEMO_MODEL: Final = "sandbox-chat"
 DEMO_USD_MICRO: Final = 10 * MICRO
 """What the demo workspace may spend: credits worth 10 dollars."""

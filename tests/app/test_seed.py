@@ -37,8 +37,10 @@ async def test_the_demo_has_a_key_under_every_example_catalog_and_keeps_it(
         first = await seed_demo(services)
         await subscribe_by_default(services.billing)
         again = await seed_demo(services)
+        slugs = [row["slug"] for row in await services.database.pool.fetch("SELECT slug FROM workspaces")]
     assert first.api_key is not None
     assert again.api_key == first.api_key
+    assert slugs == ["example"]
 
 
 async def test_the_worker_of_another_process_takes_no_api_access_from_a_new_demo(
