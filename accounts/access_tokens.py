@@ -16,6 +16,9 @@ LEEWAY_S: Final = 5
 MAX_LENGTH: Final = 2048
 _PURPOSE: Final = "access-token"
 _TYPE: Final = "at+jwt"
+_WRONG: Final = (
+    "This is neither an API key, which begins with tg_, nor a valid access token: send such a key, or sign in (signIn)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class AccessTokens:
 
     def read(self, token: str, now: datetime) -> AccessClaims:
         """What the token says; Unauthenticated for every other algorithm, signer, audience, shape or time."""
-        refused = Unauthenticated("The access token is not valid.")
+        refused = Unauthenticated(_WRONG)
         if len(token) > MAX_LENGTH or not token.isascii():
             raise refused
         try:
@@ -88,7 +91,7 @@ class AccessTokens:
         ) as error:
             raise refused from error
         if found.expires_at <= now:
-            raise Unauthenticated("The access token has expired.")
+            raise Unauthenticated("The access token has expired: renew it (refreshSession), or sign in again (signIn).")
         if issued_at.timestamp() > now.timestamp() + LEEWAY_S:
             raise refused
         return found

@@ -28,7 +28,10 @@ DEAF_TTL_S: Final = 2.0
 """While it does not: the bound on how long a revoked credential lives on."""
 NEGATIVE_TTL_S: Final = 2.0
 
-_WRONG_KEY: Final = "This API key is not valid."
+_WRONG_KEY: Final = (
+    "This API key is unknown, revoked or expired: send one that is live, or make a new one (createApiKey)."
+)
+"""One text for all three: whether there ever was such a key is not told."""
 _OVER: Final = "This session has ended. Sign in again."
 
 
@@ -58,7 +61,7 @@ class Principals:
         if credential is None:
             return ANONYMOUS
         if len(credential) > MAX_CREDENTIAL_LENGTH or not credential.isascii():
-            raise Unauthenticated("This is no credential.")
+            raise Unauthenticated("This is no credential: send an API key, which begins with tg_, or an access token.")
         digest = key_form.digest_of(credential)
         principal = self._principals.get(digest, self._ttl_s())
         if principal is None:
@@ -112,7 +115,9 @@ class Principals:
         epoch = self._epoch
         if credential.startswith("tg_"):
             if not key_form.is_key(credential):
-                raise Unauthenticated("This is not a Tollgate API key: its checksum does not hold.")
+                raise Unauthenticated(
+                    "This is not a whole Tollgate API key: its checksum does not hold. Copy it again."
+                )
             principal, refusal = await self._principal_of_key(digest), _WRONG_KEY
         else:
             principal, refusal = await self._principal_of_token(credential), _OVER

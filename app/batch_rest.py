@@ -165,16 +165,16 @@ async def _uploaded(scope: Scope, receive: Receive) -> tuple[str, bytes, timedel
     try:
         file = form.get("file")
         if file is None or isinstance(file, str):
-            raise InvalidInput("file is the file to store", field=["file"])
+            raise InvalidInput("file must be the file to store", field=["file"])
         if form.get("purpose") != "batch":
-            raise InvalidInput("purpose is batch", field=["purpose"])
+            raise InvalidInput("purpose must be batch", field=["purpose"])
         content = await file.read()
         filename = "".join(each for each in file.filename or "" if each.isprintable())[:MAX_FILENAME_CHARACTERS]
         life = form.get("expires_after[seconds]")
     finally:
         await form.close()
     if len(content) > MAX_FILE_BYTES:
-        raise InvalidInput(f"a file has at most {MAX_FILE_BYTES} bytes", field=["file"])
+        raise InvalidInput(f"a file may have at most {MAX_FILE_BYTES} bytes", field=["file"])
     return filename or "batch.jsonl", content, _life(life)
 
 
@@ -186,18 +186,20 @@ def _life(text: object) -> timedelta:
         if SHORTEST_LIFE_S <= seconds <= LONGEST_LIFE_S:
             return timedelta(seconds=seconds)
     raise InvalidInput(
-        f"expires_after[seconds] is a number from {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}", field=["expires_after"]
+        f"expires_after[seconds] must be a number from {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}", field=["expires_after"]
     )
 
 
 def _asked(body: JsonObject) -> tuple[UUID, str, JsonObject]:
     file, endpoint, window = body.get("input_file_id"), body.get("endpoint"), body.get("completion_window")
     if not isinstance(file, str):
-        raise InvalidInput("input_file_id is the id of a file", field=["input_file_id"])
+        raise InvalidInput("input_file_id must be the id of a file", field=["input_file_id"])
     if not isinstance(endpoint, str):
-        raise InvalidInput("endpoint is the path that each line calls", field=["endpoint"])
+        raise InvalidInput(
+            "endpoint must be the path that each line calls, such as /v1/chat/completions", field=["endpoint"]
+        )
     if window != "24h":
-        raise InvalidInput("completion_window is 24h", field=["completion_window"])
+        raise InvalidInput("completion_window must be 24h", field=["completion_window"])
     return _id("file", file), endpoint, _metadata(body.get("metadata"))
 
 
@@ -207,7 +209,7 @@ def _metadata(given: object) -> JsonObject:
     if is_object(given) and len(given) <= MAX_METADATA and all(_is_entry(name, text) for name, text in given.items()):
         return given
     raise InvalidInput(
-        f"metadata has at most {MAX_METADATA} texts of {MAX_METADATA_VALUE_CHARACTERS} characters, named by"
+        f"metadata may have at most {MAX_METADATA} texts of {MAX_METADATA_VALUE_CHARACTERS} characters, named by"
         f" {MAX_METADATA_KEY_CHARACTERS} characters at most",
         field=["metadata"],
     )

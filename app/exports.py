@@ -200,12 +200,12 @@ def _range_of(scope: Scope) -> tuple[datetime, datetime]:
     end = _parsed("to", given["to"]) if "to" in given else now()
     begin = _parsed("from", given["from"]) if "from" in given else end - DEFAULT_RANGE
     if begin >= end:
-        raise BadRequest("from is before to")
+        raise BadRequest("from must be before to")
     return begin, end
 
 
 def _parsed(name: str, text: str) -> datetime:
-    wrong = BadRequest(f"{name} is an instant such as 2026-01-31T12:00:00Z, in the years 2000 to 2199")
+    wrong = BadRequest(f"{name} must be an instant such as 2026-01-31T12:00:00Z, in the years 2000 to 2199")
     try:
         instant = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not encoded arrives as a blank
     except ValueError as error:

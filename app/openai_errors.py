@@ -26,6 +26,8 @@ _REFUSALS: Final[dict[Code, tuple[int, str, str]]] = {
     Code.UPSTREAM_TIMEOUT: (504, "upstream_error", "upstream_timeout"),
     Code.UPSTREAM_REJECTED: (400, "invalid_request_error", "upstream_rejected"),
 }
+_HEADERS: Final[dict[tuple[str, ...], str]] = {("idempotencyKey",): "Idempotency-Key"}
+"""What is a field of GraphQL's input and a header of REST."""
 _FAILURE_TYPES: Final = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -44,7 +46,8 @@ def of_refusal(refusal: Refusal) -> tuple[int, ErrorBody]:
     status, kind, code = _REFUSALS.get(refusal.code, (400, "invalid_request_error", refusal.code.lower()))
     if isinstance(refusal, UpstreamFailed):
         status = refusal.http_status
-    return status, body_of(refusal.message, kind, code, ".".join(refusal.field) or None)
+    param = _HEADERS.get(refusal.field) or ".".join(refusal.field) or None
+    return status, body_of(refusal.message, kind, code, param)
 
 
 def of_failure(failure: RequestFailure) -> tuple[int, ErrorBody, Headers]:

@@ -99,7 +99,7 @@ class OpenAIRest:
                 raise MethodNotAllowed("GET")
             await self._models(path, scope, send, headers)
             return
-        raise NotFound(f"there is no {path[:200]} here; see the list of paths in the documentation")
+        raise NotFound(f"there is no {path[:200]} here; /openapi.json lists the paths there are")
 
     async def _count_tokens(
         self, scope: Scope, receive: Receive, send: Send, request_id: str, headers: Headers

@@ -53,7 +53,7 @@ async def buy(
         if await lock_wallet(conn, workspace_id) is None:
             raise UnknownWorkspace
         if not checkout and not await has_method(conn, workspace_id):
-            raise PaymentMethodRequired
+            raise PaymentMethodRequired("checkout: true")
         now = clock.now()
         opened = await open_payment(conn, workspace_id, purpose, amount_usd_micro, now, pack_id=pack_id)
         facts = {"purpose": purpose.value, "amount_usd": usd_micro_text(amount_usd_micro)}

@@ -150,9 +150,10 @@ class PaymentMethodRequired(Refusal):
 
     code = Code.PAYMENT_METHOD_REQUIRED
 
-    def __init__(self) -> None:
-        """Says what to do first."""
-        super().__init__("set a payment method first")
+    def __init__(self, hosted: str | None = None) -> None:
+        """`hosted`: what makes the same request one for a hosted page, which needs no method; None: nothing does."""
+        otherwise = "" if hosted is None else f", or pay on a hosted page ({hosted})"
+        super().__init__(f"no payment method is saved: set one up (createPaymentMethodSetup){otherwise}")
 
 
 class UnknownPaymentMethod(Refusal):

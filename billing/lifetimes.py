@@ -37,7 +37,7 @@ async def require_chargeable(conn: PoolConnection, workspace_id: UUID, now: date
     One that waits for its customer is no hindrance: the provider gives it up before it takes another.
     """
     if not await has_method(conn, workspace_id):
-        raise PaymentMethodRequired
+        raise PaymentMethodRequired("savedMethod: false")
     if await conn.fetchval(_ON_ITS_WAY, workspace_id, now - ON_ITS_WAY):
         raise ChangeRefused("another purchase of a lifetime plan is being paid; try again in some minutes")
 

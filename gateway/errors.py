@@ -123,7 +123,8 @@ class InsufficientCredits(Refusal):
     def __init__(self, needed_micro: int, available_micro: int) -> None:
         """Both in micro-credits."""
         super().__init__(
-            f"this call could cost {format_micro(needed_micro)} credits and {format_micro(available_micro)} are available"
+            f"this call could cost {format_micro(needed_micro)} credits and {format_micro(available_micro)} are available; "
+            "add credits, or ask for less, such as fewer output tokens"
         )
         self.needed_micro = needed_micro
         self.available_micro = available_micro

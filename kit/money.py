@@ -14,6 +14,7 @@ MAX_MICRO: Final = 2**63 - 1
 """The largest amount the database's bigint holds."""
 
 _DECIMAL_TEXT: Final = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,12})?")
+_TOO_LONG: Final = re.compile(r"-?0*[1-9][0-9]{19,}(\.[0-9]+)?")
 _WIDE: Final = Context(prec=60)
 """Room for any bigint times any rate; Decimal's own 28 digits would round before our own rounding does."""
 _EXACT: Final = Context(prec=60, traps=[Inexact])
@@ -30,6 +31,8 @@ def parse_micro(text: str) -> int:
     Raises AmountError for anything else, exponents, signs other than one leading minus, blanks and NaN included.
     """
     if not _DECIMAL_TEXT.fullmatch(text):
+        if _TOO_LONG.fullmatch(text):
+            raise AmountError("the amount is too large")
         raise AmountError("expected a decimal number such as 12.5")
     scaled = _WIDE.scaleb(Decimal(text), 6)
     micro = int(scaled)

@@ -100,7 +100,10 @@ class IdempotencyKeyReused(Refusal):
 
     def __init__(self, key: str) -> None:
         """Names the key."""
-        super().__init__(f"the idempotency key {key!r} was used with another input", field=["idempotencyKey"])
+        super().__init__(
+            f"the idempotency key {key!r} was used with another input; use another key for another request",
+            field=["idempotencyKey"],
+        )
 
 
 class LedgerUnavailable(Unavailable):

@@ -108,9 +108,9 @@ class UsageQuery:
     def starts(self) -> tuple[datetime, ...]:
         """Where its buckets begin. InvalidInput for an unknown zone and for a range that is empty or too long."""
         if self.zone_name not in _zones():
-            raise InvalidInput("timeZone is the name of a time zone such as Europe/Berlin", field=["time_zone"])
+            raise InvalidInput("timeZone must be the name of a time zone such as Europe/Berlin", field=["time_zone"])
         if not _EARLIEST <= self.begin < self.end <= _LATEST:
-            raise InvalidInput("from is before to, and both lie in the years 2000 to 2199", field=["from"])
+            raise InvalidInput("from must be before to, and both must lie in the years 2000 to 2199", field=["from"])
         starts = bucket_starts(self.begin, self.end, self.interval, ZoneInfo(self.zone_name), MAX_BUCKETS)
         if len(starts) > MAX_BUCKETS:
             raise InvalidInput(

@@ -39,11 +39,11 @@ def checked(terms: KeyTerms, now: datetime) -> KeyTerms:
     if not terms.scopes:
         raise InvalidInput("Give the key at least one scope.", field=["scopes"])
     if terms.requests_per_hour is not None and not 1 <= terms.requests_per_hour <= MAX_REQUESTS_PER_HOUR:
-        raise InvalidInput(f"requestsPerHour is 1 to {MAX_REQUESTS_PER_HOUR}.", field=["requestsPerHour"])
+        raise InvalidInput(f"requestsPerHour must be from 1 to {MAX_REQUESTS_PER_HOUR}.", field=["requestsPerHour"])
     if terms.monthly_limit_micro is not None and not 0 <= terms.monthly_limit_micro <= MAX_MICRO:
-        raise InvalidInput("monthlyCreditLimit is not below zero.", field=["monthlyCreditLimit"])
+        raise InvalidInput("monthlyCreditLimit must not be below zero.", field=["monthlyCreditLimit"])
     if terms.expires_at is not None and terms.expires_at <= now:
-        raise InvalidInput("expiresAt lies in the past.", field=["expiresAt"])
+        raise InvalidInput("expiresAt must lie in the future.", field=["expiresAt"])
     return KeyTerms(
         name=clean_name(terms.name),
         scopes=tuple(sorted(set(terms.scopes))),
@@ -59,7 +59,9 @@ def checked(terms: KeyTerms, now: datetime) -> KeyTerms:
 def check_overlap(overlap_s: int) -> timedelta:
     """How long a rotated key stays good beside the new one; InvalidInput beyond MAX_OVERLAP."""
     if not 0 <= overlap_s <= MAX_OVERLAP.total_seconds():
-        raise InvalidInput(f"overlapSeconds is 0 to {int(MAX_OVERLAP.total_seconds())}.", field=["overlapSeconds"])
+        raise InvalidInput(
+            f"overlapSeconds must be from 0 to {int(MAX_OVERLAP.total_seconds())}.", field=["overlapSeconds"]
+        )
     return timedelta(seconds=overlap_s)
 
 

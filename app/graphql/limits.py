@@ -128,13 +128,13 @@ class _Walk:
     def check(self, extent: _Extent) -> None:
         limits = self._limits
         for value, limit, what in (
-            (extent.depth, limits.depth, "levels deep"),
-            (extent.fields, limits.fields, "fields, with fragments spread out"),
-            (extent.aliases, limits.aliases, "aliases"),
-            (extent.directives, limits.directives, "directives"),
+            (extent.depth, limits.depth, "be at most {} levels deep"),
+            (extent.fields, limits.fields, "have at most {} fields, with fragments spread out"),
+            (extent.aliases, limits.aliases, "have at most {} aliases"),
+            (extent.directives, limits.directives, "have at most {} directives"),
         ):
             if value > limit:
-                raise refused(f"an operation may be at most {limit} {what}; this one has {value}")
+                raise refused(f"an operation may {what.format(limit)}; this one has {value}")
 
     def of_selections(self, selection_set: SelectionSetNode, directives: int = 0) -> _Extent:
         if len(selection_set.selections) > self._limits.fields_of_one_selection:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from accounts.errors import LastOwner, RoleRefused
 from accounts.rules import key_form, names, networks, slugs, totp
 from accounts.rules.emails import masked, parse_email
+from accounts.rules.key_terms import KeyTerms, checked
 from accounts.rules.membership import check_may_assign, check_may_change, check_may_remove
 from accounts.rules.roles import ROLES, SCOPES, Action, ApiScope, Role, as_markdown, role_may, scopes_may
 from kit.errors import InvalidInput
@@ -162,6 +163,20 @@ def test_a_key_with_one_wrong_character_is_known_as_such(randomness, environment
 @pytest.mark.parametrize("text", ["", "tg_live_", "sk-live-abc", "tg_live_" + "0" * 37 + "é", "tg_prod_" + "0" * 38])
 def test_other_texts_are_no_keys(text):
     assert not key_form.is_key(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"requests_per_hour": 0}, "requestsPerHour must be from 1 to 1000000000."),
+        ({"monthly_limit_micro": -1}, "monthlyCreditLimit must not be below zero."),
+        ({"expires_at": datetime(2026, 1, 1, tzinfo=UTC)}, "expiresAt must lie in the future."),
+    ],
+)
+def test_a_keys_terms_are_told_what_they_must_be(wrong, told):
+    with pytest.raises(InvalidInput) as refused:
+        checked(KeyTerms(name="k", scopes=(ApiScope.CALLS_READ,), **wrong), datetime(2026, 1, 2, tzinfo=UTC))
+    assert refused.value.message == told
 
 
 def test_networks_admit_their_addresses_only():

@@ -181,6 +181,11 @@ async def test_a_range_that_is_none_is_a_bad_request(line, query):
     assert orjson.loads(b"".join(chunks))["error"]["type"] == "invalid_request_error"
 
 
+async def test_a_range_that_ends_before_it_begins_is_told_what_it_must_be(line):
+    _, _, chunks = await line.get("/v1/usage.csv", "from=2026-05-02T00:00:00Z&to=2026-05-01T00:00:00Z")
+    assert orjson.loads(b"".join(chunks))["error"]["message"] == "from must be before to"
+
+
 async def test_keys_without_the_scope_and_other_methods_are_refused(line):
     pool = line.services.database.pool
     assert (await line.get("/v1/usage.csv", method="POST"))[0] == 405

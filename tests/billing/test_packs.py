@@ -160,7 +160,7 @@ async def test_C7_packs_are_valid_12_months_from_purchase_also_after_the_plan_is
 async def test_B5_adding_credit_is_refused_while_no_payment_method_is_set(database, pg):
     async with open_shop(database, pg, "usd-balance") as shop:
         customer = await shop.workspace(method=False)
-        with pytest.raises(PaymentMethodRequired):
+        with pytest.raises(PaymentMethodRequired, match=r"createPaymentMethodSetup.*checkout: true"):
             await add_credits(shop.billing, customer.id, 20 * MICRO, idempotency_key="k")
         await customer.set_method()
         bought = await add_credits(shop.billing, customer.id, 20 * MICRO, idempotency_key="k")

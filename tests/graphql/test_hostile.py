@@ -59,6 +59,15 @@ async def test_a_flood_is_refused_in_bounded_time(edge, name):
     await refused(edge, FLOODS[name])
 
 
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [(FLOODS["aliases"], "may have at most 60 aliases"), ("{ a " * 26 + "}" * 26, "may be at most 24 levels deep")],
+    ids=["aliases", "levels"],
+)
+async def test_a_limit_of_a_document_is_told_in_plain_words(edge, query, told):
+    assert told in await refused(edge, query)
+
+
 async def test_fragments_that_multiply_are_counted_spread_out(edge):
     """Thirty fragments, each spreading the next twice: a billion fields in a kilobyte."""
     chain = " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ... on Query {{ ...F{n + 1} }} }}" for n in range(30))

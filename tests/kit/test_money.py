@@ -49,6 +49,12 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
         parse_micro(text)
 
 
+@pytest.mark.parametrize("text", ["1" * 20, "-" + "9" * 30, "1" + "0" * 40 + ".5", "9223372036854.775808", "9" * 19])
+def test_an_amount_of_too_many_digits_is_told_to_be_too_large(text: str) -> None:
+    with pytest.raises(AmountError, match="the amount is too large"):
+        parse_micro(text)
+
+
 def test_the_bounds_of_an_amount_are_the_databases() -> None:
     assert parse_micro("9223372036854.775807") == MAX_MICRO
     assert parse_micro("0.000001") == 1
