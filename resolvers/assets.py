@@ -9,7 +9,7 @@ from gateway.assets import kept_ids
 from gateway.payloads import AssetsOutputView, AssetView, OutputView, output_of
 from kit.json_values import JsonObject
 from kit.pages import Page
-from resolvers.access import key_of, permitted, require, signed_in, unseen
+from resolvers.access import key_of, looked_up, permitted, require, signed_in, unseen
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -53,12 +53,13 @@ async def storage(context: RequestContext, workspace_id: UUID) -> RoomView:
 
 async def delete(context: RequestContext, *, asset_id: str) -> str:
     """Delete an asset: whoever made it, and the workspace's admins. Its room is free at once."""
-    key = key_of(context, "asset", asset_id)
-    row = await _seen(context, key)
-    if not _mine(context, row):
-        await require(context, Action.ASSETS_DELETE, row.workspace_id, seen_with=Action.CONTENT_READ_ALL)
-    if not await context.services.assets.delete(key):
-        raise unseen()
+    with looked_up("asset_id"):
+        key = key_of(context, "asset", asset_id)
+        row = await _seen(context, key)
+        if not _mine(context, row):
+            await require(context, Action.ASSETS_DELETE, row.workspace_id, seen_with=Action.CONTENT_READ_ALL)
+        if not await context.services.assets.delete(key):
+            raise unseen()
     return asset_id
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from accounts.rules.roles import Action
 from gateway.callers import caller_of
 from kit.errors import Refusal
-from resolvers.access import key_of, require, unseen
+from resolvers.access import key_of, looked_up, require, unseen
 from resolvers.calls import CallAnswer, CallAsk, admitted, placed, request_of, take_request
 from resolvers.context import RequestContext
 
@@ -27,11 +27,12 @@ async def start_call(context: RequestContext, ask: CallAsk) -> CallAnswer:
 
 async def cancel_call(context: RequestContext, *, call_id: str) -> CallAnswer:
     """Cancel a job: its caller, and the workspace's admins. Answers the call as it stands; one that has ended stays so."""
-    key = key_of(context, "call", call_id)
-    found = await context.loaders.calls.load(key)
-    if found is None:
-        raise unseen()
-    await require(context, Action.CALLS_READ, found.workspace_id, seen_with=Action.CALLS_READ)
+    with looked_up("call_id"):
+        key = key_of(context, "call", call_id)
+        found = await context.loaders.calls.load(key)
+        if found is None:
+            raise unseen()
+        await require(context, Action.CALLS_READ, found.workspace_id, seen_with=Action.CALLS_READ)
     principal = context.principal
     mine = found.user_id is not None and found.user_id == principal.user_id
     if not mine:

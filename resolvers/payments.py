@@ -17,7 +17,7 @@ from kit.errors import InvalidInput
 from kit.ids import encode_id
 from kit.pages import Page
 from metering.idempotency import require_key
-from resolvers.access import key_of, permitted, require, unseen, workspace_for
+from resolvers.access import key_of, looked_up, permitted, require, unseen, workspace_for
 from resolvers.billing import checked_url, price_key
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -170,12 +170,15 @@ async def shown_after(context: RequestContext, view: TransferView | None) -> UUI
 
 async def _own_method(context: RequestContext, workspace_id: str, method_id: str) -> tuple[UUID, UUID]:
     """The workspace and its method; UnknownPaymentMethod where it is another workspace's of the viewer."""
-    method_key = key_of(context, "pm", method_id)
-    found = await context.loaders.methods_by_id.load(method_key)
-    if found is None:
-        raise unseen()
-    await require(context, Action.BILLING_WRITE, found.workspace_id, seen_with=Action.BILLING_READ)
-    if key_of(context, "ws", workspace_id) != found.workspace_id:
+    with looked_up("payment_method_id"):
+        method_key = key_of(context, "pm", method_id)
+        found = await context.loaders.methods_by_id.load(method_key)
+        if found is None:
+            raise unseen()
+        await require(context, Action.BILLING_WRITE, found.workspace_id, seen_with=Action.BILLING_READ)
+    with looked_up("workspace_id"):
+        of_workspace = key_of(context, "ws", workspace_id) == found.workspace_id
+    if not of_workspace:
         raise UnknownPaymentMethod
     return found.workspace_id, method_key
 

@@ -16,7 +16,7 @@ from kit.pages import Page
 from metering.publishers import EarningsBucketView, EarningsReportView, earnings_report
 from metering.reports import UsageQuery
 from metering.rules.intervals import UsageInterval
-from resolvers.access import key_of, permitted, require, unseen, workspace_for
+from resolvers.access import key_of, looked_up, permitted, require, unseen, workspace_for
 from resolvers.catalog import snapshot_of
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
@@ -133,10 +133,11 @@ async def _shown(context: RequestContext, found: Published) -> bool:
 
 
 async def _writable(context: RequestContext, model_id: str) -> Published:
-    found = await context.services.publishing.models.get(key_of(context, "pub", model_id))
-    if found is None:
-        raise unseen()
-    await require(context, Action.MODELS_PUBLISH, found.workspace_id, seen_with=Action.WORKSPACE_READ)
+    with looked_up("published_model_id"):
+        found = await context.services.publishing.models.get(key_of(context, "pub", model_id))
+        if found is None:
+            raise unseen()
+        await require(context, Action.MODELS_PUBLISH, found.workspace_id, seen_with=Action.WORKSPACE_READ)
     return found
 
 

@@ -11,7 +11,7 @@ from billing.webhook_endpoints import DeliveryView, EndpointSecret, EndpointView
 from kit.errors import InvalidInput, NotFound
 from kit.pages import Page
 from kit.unchanged import Unchanged
-from resolvers.access import key_of, require, unseen, workspace_for
+from resolvers.access import key_of, looked_up, require, unseen, workspace_for
 from resolvers.context import RequestContext
 from resolvers.pages import page_request
 
@@ -80,13 +80,14 @@ async def send_test(context: RequestContext, *, endpoint_id: str) -> DeliveryVie
 
 async def replay(context: RequestContext, *, delivery_id: str) -> DeliveryView:
     """Send it again. EndpointDisabled."""
-    key = key_of(context, "delivery", delivery_id)
-    try:
-        found = await context.services.webhooks.delivery(key)
-        endpoint = await context.services.webhooks.get(found.endpoint_id)
-    except NotFound as error:
-        raise unseen() from error
-    await require(context, Action.WEBHOOKS_WRITE, endpoint.workspace_id, seen_with=Action.WEBHOOKS_READ)
+    with looked_up("webhook_delivery_id"):
+        key = key_of(context, "delivery", delivery_id)
+        try:
+            found = await context.services.webhooks.delivery(key)
+            endpoint = await context.services.webhooks.get(found.endpoint_id)
+        except NotFound as error:
+            raise unseen() from error
+        await require(context, Action.WEBHOOKS_WRITE, endpoint.workspace_id, seen_with=Action.WEBHOOKS_READ)
     return await context.services.webhooks.replay(key, note=Noting(context.actor, endpoint.workspace_id))
 
 
@@ -122,10 +123,11 @@ async def update_alerts(
 
 
 async def _writable(context: RequestContext, endpoint_id: str) -> EndpointView:
-    key = key_of(context, "hook", endpoint_id)
-    try:
-        found = await context.services.webhooks.get(key)
-    except NotFound as error:
-        raise unseen() from error
-    await require(context, Action.WEBHOOKS_WRITE, found.workspace_id, seen_with=Action.WEBHOOKS_READ)
+    with looked_up("webhook_endpoint_id"):
+        key = key_of(context, "hook", endpoint_id)
+        try:
+            found = await context.services.webhooks.get(key)
+        except NotFound as error:
+            raise unseen() from error
+        await require(context, Action.WEBHOOKS_WRITE, found.workspace_id, seen_with=Action.WEBHOOKS_READ)
     return found

@@ -135,6 +135,10 @@ async def test_an_id_that_is_nothing_is_named_by_its_field(house: House) -> None
         ("updateMember", {"memberId": "nonsense", "role": "ADMIN"}, "memberId"),
         ("createApiKey", {"workspaceId": encode_id("ws", uuid7()), "name": "k", "scopes": []}, "workspaceId"),
         ("revokeApiKey", {"apiKeyId": encode_id("key", uuid7())}, "apiKeyId"),
+        ("cancelCall", {"callId": encode_id("call", uuid7())}, "callId"),
+        ("deleteAsset", {"assetId": encode_id("asset", uuid7())}, "assetId"),
+        ("deleteWebhookEndpoint", {"webhookEndpointId": encode_id("hook", uuid7())}, "webhookEndpointId"),
+        ("unpublishModel", {"publishedModelId": encode_id("pub", uuid7())}, "publishedModelId"),
         ("revokeInvitation", {"invitationId": encode_id("inv", uuid7())}, "invitationId"),
     ):
         kind = name[0].upper() + name[1:]
