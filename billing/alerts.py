@@ -113,7 +113,7 @@ async def change_alert_settings(
     percents = _checked("cycle_percents", settings.cycle_percents, 100)
     days = _checked("expiry_days", settings.expiry_days, MAX_EXPIRY_DAYS)
     if settings.low_balance_micro is not None and settings.low_balance_micro <= 0:
-        raise InvalidInput("lowBalance is above zero", field=["low_balance"])
+        raise InvalidInput("lowBalance must be above zero", field=["low_balance"])
     async with transaction(database) as conn:
         figure = settings.low_balance_micro
         await conn.execute(_CHANGE, workspace_id, list(percents), list(days), figure, settings.by_mail)

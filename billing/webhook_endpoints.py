@@ -275,7 +275,7 @@ def _host(url: str) -> str:
 
 def _described(text: str) -> str:
     if len(text) > MAX_DESCRIPTION or "\0" in text:
-        raise InvalidInput(f"description has at most {MAX_DESCRIPTION} characters", field=["description"])
+        raise InvalidInput(f"description may have at most {MAX_DESCRIPTION} characters", field=["description"])
     return text
 
 

@@ -69,7 +69,7 @@ class Batches:
     ) -> BatchView:
         """A batch that the worker takes up; NotFound, InvalidInput, TooManyBatches."""
         if endpoint not in ENDPOINTS:
-            raise InvalidInput(f"endpoint is one of {', '.join(ENDPOINTS)}", field=["endpoint"])
+            raise InvalidInput(f"endpoint must be one of {', '.join(ENDPOINTS)}", field=["endpoint"])
         file = await self._files.get(owner, input_file_id, at)
         if file.purpose is not FilePurpose.BATCH:
             raise InvalidInput("the input file was not made for a batch", field=["input_file_id"])

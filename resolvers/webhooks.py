@@ -110,7 +110,7 @@ async def update_alerts(
     key = await workspace_for(context, Action.BILLING_WRITE, workspace_id)
     before = await alert_settings(context.services.database, key)
     if isinstance(low_balance_micro, int) and low_balance_micro <= 0:
-        raise InvalidInput("lowBalance is above zero", field=["low_balance"])
+        raise InvalidInput("lowBalance must be above zero", field=["low_balance"])
     wanted = replace(
         before,
         cycle_percents=before.cycle_percents if cycle_percents is None else tuple(cycle_percents),

@@ -35,7 +35,7 @@ def parse_email(text: str, *, field: str = "email") -> EmailAddress:
     is refused. Dots and +tags are left alone: they mean different mailboxes at most providers.
     """
     if len(text) > 4 * MAX_LENGTH:
-        raise InvalidInput(f"An e-mail address has at most {MAX_LENGTH} characters.", field=[field])
+        raise InvalidInput(f"An e-mail address may have at most {MAX_LENGTH} characters.", field=[field])
     plain = unicodedata.normalize("NFKC", text).strip()
     local, at, domain = plain.rpartition("@")
     if not at or not _LOCAL.fullmatch(local) or len(local) > MAX_LOCAL_LENGTH:
@@ -43,7 +43,7 @@ def parse_email(text: str, *, field: str = "email") -> EmailAddress:
     ascii_domain = _ascii_domain(domain, field)
     address = f"{local}@{ascii_domain}"
     if len(address) > MAX_LENGTH:
-        raise InvalidInput(f"An e-mail address has at most {MAX_LENGTH} characters.", field=[field])
+        raise InvalidInput(f"An e-mail address may have at most {MAX_LENGTH} characters.", field=[field])
     return EmailAddress(text=address, key=f"{local.casefold()}@{ascii_domain}")
 
 

@@ -70,5 +70,5 @@ def _models(slugs: Sequence[str]) -> tuple[str, ...]:
         raise InvalidInput(f"Give 1 to {MAX_MODELS} models, or leave the list out.", field=["models"])
     for slug in slugs:
         if not 1 <= len(slug) <= MAX_MODEL_LENGTH or not slug.isascii() or not slug.isprintable():
-            raise InvalidInput("A model's slug is short printable ASCII text.", field=["models"])
+            raise InvalidInput("A model's slug must be short printable ASCII text.", field=["models"])
     return tuple(dict.fromkeys(slugs))

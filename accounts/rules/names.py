@@ -21,7 +21,7 @@ def clean_name(text: str, *, field: str = "name") -> str:
     if not cleaned.replace("\u200c", "").replace("\u200d", ""):
         raise InvalidInput("Give a name with at least one visible character.", field=[field])
     if len(cleaned) > MAX_NAME_LENGTH:
-        raise InvalidInput(f"A name has at most {MAX_NAME_LENGTH} characters.", field=[field])
+        raise InvalidInput(f"A name may have at most {MAX_NAME_LENGTH} characters.", field=[field])
     return cleaned
 
 

@@ -25,9 +25,9 @@ def check_new_password(password: str, address: EmailAddress, *, field: str = "pa
     """The normal form of a password that may be set; InvalidInput says what is wrong with another."""
     normal = normal_form(password)
     if normal is None or len(normal) > MAX_LENGTH:
-        raise InvalidInput(f"A password has at most {MAX_LENGTH} characters of text.", field=[field])
+        raise InvalidInput(f"A password may have at most {MAX_LENGTH} characters of text.", field=[field])
     if len(normal) < MIN_LENGTH:
-        raise InvalidInput(f"A password has at least {MIN_LENGTH} characters.", field=[field])
+        raise InvalidInput(f"A password must have at least {MIN_LENGTH} characters.", field=[field])
     if len(set(normal)) < 4 or normal.casefold() in {address.key, address.key.partition("@")[0]}:
         raise InvalidInput("This password is too easy to guess.", field=[field])
     return normal

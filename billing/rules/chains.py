@@ -108,13 +108,13 @@ class Chain:
 def parse_chain(given: object) -> Chain:
     """The chain; ChainError says what is wrong and where."""
     if not is_object(given):
-        raise ChainError("a chain is an object with steps")
+        raise ChainError("a chain must be an object with steps")
     _only(given, _CHAIN_KEYS, ())
     listed = given.get("steps")
     if not is_list(listed) or not listed:
-        raise ChainError("steps is a list of at least one step", "steps")
+        raise ChainError("steps must be a list of at least one step", "steps")
     if len(listed) > MAX_STEPS:
-        raise ChainError(f"a chain has at most {MAX_STEPS} steps", "steps")
+        raise ChainError(f"a chain may have at most {MAX_STEPS} steps", "steps")
     steps = [_step(each, index) for index, each in enumerate(listed)]
     names = [step.name for step in steps]
     for index, name in enumerate(names):
@@ -129,22 +129,22 @@ def parse_chain(given: object) -> Chain:
 def _step(given: object, index: int) -> ChainStep:
     at = ("steps", str(index))
     if not is_object(given):
-        raise ChainError("a step is an object with name, model and prompt", *at)
+        raise ChainError("a step must be an object with name, model and prompt", *at)
     _only(given, _STEP_KEYS, at)
     name, model = given.get("name"), given.get("model")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ChainError("name is a lower-case word such as draft, at most 40 characters", *at, "name")
+        raise ChainError("name must be a lower-case word such as draft, at most 40 characters", *at, "name")
     if not isinstance(model, str) or not 0 < len(model) <= 200:
-        raise ChainError("model is the slug of a model", *at, "model")
+        raise ChainError("model must be the slug of a model", *at, "model")
     history = given.get("history", False)
     if not isinstance(history, bool):
-        raise ChainError("history is true or false", *at, "history")
+        raise ChainError("history must be true or false", *at, "history")
     inputs = given.get("input", {})
     if not is_object(inputs) or len(inputs) > MAX_STEPS:
-        raise ChainError("input is an object of templates", *at, "input")
+        raise ChainError("input must be an object of templates", *at, "input")
     form = given.get("response_format")
     if form is not None and not is_object(form):
-        raise ChainError("response_format is an object", *at, "response_format")
+        raise ChainError("response_format must be an object", *at, "response_format")
     return ChainStep(
         name=name,
         model=model,
@@ -161,7 +161,7 @@ def _step(given: object, index: int) -> ChainStep:
 
 def _tokens(value: object, at: tuple[str, ...]) -> int:
     if type(value) is not int or not 1 <= value <= MAX_OUTPUT_TOKENS:
-        raise ChainError(f"max_tokens is a whole number from 1 to {MAX_OUTPUT_TOKENS}", *at, "max_tokens")
+        raise ChainError(f"max_tokens must be a whole number from 1 to {MAX_OUTPUT_TOKENS}", *at, "max_tokens")
     return value
 
 
@@ -169,23 +169,23 @@ def _temperature(value: object, at: tuple[str, ...]) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise ChainError("temperature is a number from 0 to 2", *at, "temperature")
+        raise ChainError("temperature must be a number from 0 to 2", *at, "temperature")
     return float(value)
 
 
 def _condition(given: object, at: tuple[str, ...]) -> Condition:
     tests = [test for test in Comparison if is_object(given) and test in given]
     if not is_object(given) or len(tests) != 1 or set(given) != {"value", tests[0]}:
-        raise ChainError(f"when is an object with value and one of {', '.join(Comparison)}", *at, "when")
+        raise ChainError(f"when must be an object with value and one of {', '.join(Comparison)}", *at, "when")
     operand = given[tests[0]]
     if not isinstance(operand, str) or len(operand) > 1_000:
-        raise ChainError(f"{tests[0]} is a text of at most 1000 characters", *at, "when", tests[0])
+        raise ChainError(f"{tests[0]} must be a text of at most 1000 characters", *at, "when", tests[0])
     return Condition(_template(given["value"], *at, "when", "value"), tests[0], operand)
 
 
 def _template(value: object, *at: str) -> Template:
     if not isinstance(value, str):
-        raise ChainError(f"{at[-1]} is a text", *at)
+        raise ChainError(f"{at[-1]} must be a text", *at)
     try:
         return parse_template(value)
     except TemplateError as error:
@@ -196,7 +196,7 @@ def _outputs(given: object, names: Sequence[str]) -> tuple[str, ...]:
     wanted = given if is_list(given) else [given]
     outputs = tuple(name for name in wanted if isinstance(name, str) and name in names)
     if not outputs or len(outputs) != len(wanted) or len(set(outputs)) != len(outputs):
-        raise ChainError("output is the name of a step, or a list of names", "output")
+        raise ChainError("output must be the name of a step, or a list of names", "output")
     return outputs
 
 
@@ -208,7 +208,7 @@ def _max_cost(given: object) -> int | None:
     except AmountError as error:
         raise ChainError(f"max_cost: {error}", "max_cost") from error
     if amount <= 0:
-        raise ChainError("max_cost is an amount of credits above zero", "max_cost")
+        raise ChainError("max_cost must be an amount of credits above zero", "max_cost")
     return amount
 
 

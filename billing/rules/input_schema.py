@@ -94,7 +94,7 @@ def fields_of(schema: JsonObject) -> tuple[InputField, ...]:
 def check_input(schema: JsonObject, given: object) -> JsonObject:
     """The input with the schema's defaults in place; InvalidInput names the property that is wrong."""
     if not is_object(given):
-        raise InvalidInput("input is an object", field=["input"])
+        raise InvalidInput("input must be an object", field=["input"])
     whole = {field.name: field.default for field in fields_of(schema) if field.default is not None} | given
     for error in Draft202012Validator(schema).iter_errors(whole):  # pyright: ignore[reportUnknownMemberType, reportArgumentType] -- parsed JSON
         path = [str(part) for part in error.absolute_path]

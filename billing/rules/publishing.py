@@ -75,14 +75,14 @@ class PublishedTerms:
 def check_terms(terms: PublishedTerms) -> Chain | None:
     """Its chain, if it is one; InvalidInput where something of it cannot stand."""
     if not MODEL_SLUG.fullmatch(terms.slug):
-        raise InvalidInput("slug is lower-case letters, digits, dots, - and _, at most 64", field=["slug"])
+        raise InvalidInput("slug must be lower-case letters, digits, dots, - and _, at most 64", field=["slug"])
     _text(terms.name, "name", MAX_NAME)
     if not terms.name.strip():
-        raise InvalidInput("name is not empty", field=["name"])
+        raise InvalidInput("name must not be empty", field=["name"])
     _text(terms.description or "", "description", MAX_DESCRIPTION)
     for field, count in (("contextTokens", terms.context_tokens), ("maxOutputTokens", terms.max_output_tokens)):
         if count is not None and not 1 <= count <= MAX_TOKENS:
-            raise InvalidInput(f"{field} is a number from 1 to {MAX_TOKENS}", field=[field])
+            raise InvalidInput(f"{field} must be a number from 1 to {MAX_TOKENS}", field=[field])
     chain = _source(terms)
     _prices(terms, chain)
     if terms.input_schema is not None:
@@ -102,7 +102,7 @@ def _source(terms: PublishedTerms) -> Chain | None:
         except ChainError as error:
             raise InvalidInput(str(error), field=["chain", *error.field]) from error
     if terms.modality not in SERVED:
-        raise InvalidInput(f"modality is one of {', '.join(SERVED)}", field=["modality"])
+        raise InvalidInput(f"modality must be one of {', '.join(SERVED)}", field=["modality"])
     mistake = mistake_in_url(terms.base_url or "", "baseUrl", "https://example.com/v1")
     if mistake is None and (urlsplit(terms.base_url or "").query):
         mistake = "baseUrl must have no query"
@@ -110,7 +110,7 @@ def _source(terms: PublishedTerms) -> Chain | None:
         raise InvalidInput(mistake, field=["provider", "baseUrl"])
     upstream = terms.upstream_model or ""
     if not upstream.strip() or len(upstream) > 200 or _BLANK.search(upstream):
-        raise InvalidInput("model is what the provider calls it", field=["provider", "model"])
+        raise InvalidInput("model must be what the provider calls it", field=["provider", "model"])
     return None
 
 
@@ -124,9 +124,9 @@ def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
             raise InvalidInput(f"{price.meter} has a price already", field=[*at, "meter"])
         seen.add(price.meter)
         if not 0 <= price.credits_micro <= MAX_MICRO // MAX_TOKENS:
-            raise InvalidInput("credits is an amount of zero or more, and not that large", field=[*at, "credits"])
+            raise InvalidInput("credits must be zero or more, and not that large", field=[*at, "credits"])
         if not 1 <= price.per <= MAX_PER:
-            raise InvalidInput(f"per is a number from 1 to {MAX_PER}", field=[*at, "per"])
+            raise InvalidInput(f"per must be a number from 1 to {MAX_PER}", field=[*at, "per"])
     for part, whole in ((Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS), (Meter.REASONING_TOKENS, Meter.OUTPUT_TOKENS)):
         if part in seen and whole not in seen:
             raise InvalidInput(f"{part} are part of {whole}, which have no price", field=["prices"])
@@ -147,7 +147,7 @@ def _prompt(text: str, chain: Chain | None) -> None:
 
 def _branding(terms: PublishedTerms) -> None:
     if terms.colour is not None and not _COLOUR.fullmatch(terms.colour):
-        raise InvalidInput("colour is written #1f4fd8", field=["colour"])
+        raise InvalidInput("colour must be written as in #1f4fd8", field=["colour"])
     if terms.logo_url is not None:
         mistake = mistake_in_url(terms.logo_url)
         unsafe = any(character in terms.logo_url for character in "\"'<>;,\\ ")
@@ -157,10 +157,10 @@ def _branding(terms: PublishedTerms) -> None:
 
 def _text(text: str, field: str, most: int) -> None:
     if len(text) > most or _BLANK.search(text):
-        raise InvalidInput(f"{field} has at most {most} characters and no control characters", field=[field])
+        raise InvalidInput(f"{field} may have at most {most} characters and no control characters", field=[field])
 
 
 def check_key(key: str | None) -> None:
     """InvalidInput for what cannot be sent as a provider's key."""
     if key is not None and (not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable()):
-        raise InvalidInput(f"apiKey is at most {MAX_KEY} printable ASCII characters", field=["provider", "apiKey"])
+        raise InvalidInput(f"apiKey must be at most {MAX_KEY} printable ASCII characters", field=["provider", "apiKey"])

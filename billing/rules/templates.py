@@ -57,11 +57,11 @@ class Template:
 def parse_template(text: str) -> Template:
     """The template; TemplateError where a reference is not one to `input` or `steps`."""
     if len(text) > MAX_TEMPLATE_CHARACTERS:
-        raise TemplateError(f"a template has at most {MAX_TEMPLATE_CHARACTERS} characters")
+        raise TemplateError(f"a template may have at most {MAX_TEMPLATE_CHARACTERS} characters")
     found = _REFERENCE.split(text)
     pieces, references = found[::2], found[1::2]
     if len(references) > MAX_REFERENCES:
-        raise TemplateError(f"a template has at most {MAX_REFERENCES} references")
+        raise TemplateError(f"a template may have at most {MAX_REFERENCES} references")
     if any("{{" in piece or "}}" in piece for piece in pieces):
         raise TemplateError("a reference begins with {{ and ends with }}")
     return Template(tuple(pieces), tuple(_path(reference.strip()) for reference in references))

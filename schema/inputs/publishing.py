@@ -161,5 +161,5 @@ def _object(value: object, field: str) -> JsonObject | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise InvalidInput(f"{field} is an object", field=[field])
+        raise InvalidInput(f"{field} must be an object", field=[field])
     return value  # pyright: ignore[reportUnknownVariableType] -- parsed JSON: its keys are texts

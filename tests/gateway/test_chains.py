@@ -420,6 +420,8 @@ async def test_B14_what_cannot_run_is_refused_at_its_field(market: Market) -> No
         given = market.model(slug="x", provider=None, maxOutputTokens=None, chain=chain)
         refused = await market.do("publishModel", "publishedModel { id }", **given)
         assert [error["field"] for error in refused["userErrors"]] == [field], chain
+        if field[-1] == "max_tokens":
+            assert refused["userErrors"][0]["message"] == "max_tokens must be a whole number from 1 to 200000"
 
 
 async def test_B14_a_private_part_of_a_public_chain_is_called_through_it_only(market: Market) -> None:
