@@ -65,6 +65,7 @@ async def _workspace(services: Services) -> UUID:
         if found is not None:
             return found
         user = await insert_user(conn, address, "Demo")
+        await conn.execute(_CONFIRMED, user.id, now())  # else the first link in a mail would open another workspace
         workspace = await open_workspace(conn, _OPERATOR, user.id, DEMO_WORKSPACE)
         snapshot = services.catalog.current
         plan = _plan_with_access(snapshot, snapshot.default_plan)
@@ -133,6 +134,7 @@ _FIND: Final = """
     WHERE users.email_key = $1 AND users.erased_at IS NULL AND workspaces.deleted_at IS NULL
     ORDER BY workspaces.id LIMIT 1
 """
+_CONFIRMED: Final = "UPDATE users SET email_verified_at = $2 WHERE id = $1 AND email_verified_at IS NULL"
 _KEY_LIVES: Final = """
     SELECT EXISTS (SELECT FROM api_keys WHERE digest = $1 AND workspace_id = $2 AND revoked_at IS NULL
         AND (expires_at IS NULL OR expires_at > now()))

@@ -38,6 +38,8 @@ async def test_the_demo_has_a_key_under_every_example_catalog_and_keeps_it(
         await subscribe_by_default(services.billing)
         again = await seed_demo(services)
         slugs = [row["slug"] for row in await services.database.pool.fetch("SELECT slug FROM workspaces")]
+        confirmed = await services.database.pool.fetchval("SELECT email_verified_at IS NOT NULL FROM users")
+    assert confirmed, "a mail's link opens no workspace beside the demo's"
     assert first.api_key is not None
     assert again.api_key == first.api_key
     assert slugs == ["example"]
