@@ -25,6 +25,10 @@ RESOLVE_TIMEOUT_S: Final = 5.0
 _NOT_THERE: Final = "url leads to a private or reserved address; webhooks are sent to public ones"
 
 
+_Place = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[object, ...]]
+"""aiohttp's AddrInfoType: what a socket is made for, its address last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`status_code` None: there was no answer, and `error` says why in words that tell nothing of our network."""
@@ -65,6 +69,33 @@ class CheckedResolver(AbstractResolver):
         """Nothing is kept."""
 
 
+def checked_connector(
+    allowed: Sequence[Network], *, limit: int = 100, per_host: int = 0, force_close: bool = False
+) -> aiohttp.TCPConnector:
+    """Connects to public addresses and to `allowed` ones: the only way to an address that somebody else named.
+
+    What a name resolves to is checked; and every address once more as its socket is made, for aiohttp resolves no host
+    that looks like an address, and takes hosts for addresses that urlsplit takes for names ("１２７.0.0.1").
+    """
+    networks = tuple(allowed)
+
+    def opened(place: _Place) -> socket.socket:
+        family, kind, protocol, _, address = place
+        literal = literal_address(str(address[0]).partition("%")[0])
+        if literal is None or not may_reach(literal, networks):
+            raise _AddressRefused(_NOT_THERE)
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+    return aiohttp.TCPConnector(
+        resolver=CheckedResolver(networks),
+        use_dns_cache=False,
+        limit=limit,
+        limit_per_host=per_host,
+        force_close=force_close,
+        socket_factory=opened,
+    )
+
+
 class Egress:
     """Opened for a round of requests and closed after it."""
 
@@ -75,9 +106,11 @@ class Egress:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=100, force_close=True)
         self._session = aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+            connector=checked_connector(self._allowed, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
         )
         return self
 

@@ -1,17 +1,17 @@
 """Fetches the files that a provider made: its own by its adapter, those elsewhere from public addresses only."""
 
 from collections.abc import AsyncGenerator, Sequence
-from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 
-from billing.egress import CheckedResolver
-from billing.rules.egress import Network, literal_address, may_reach
+from billing.egress import checked_connector
+from billing.rules.egress import Network, mistake_in_url
 from providers.errors import UpstreamRejected, UpstreamUnavailable
 from providers.predictions import OutputFile, PredictionProvider
 
+MAX_URL_LENGTH: Final = 16_000
+"""Longer than of addresses that people give: signed ones hold whole tokens."""
 _PART_BYTES: Final = 256 * 1024
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=900, connect=10, sock_read=60)
 
@@ -36,11 +36,9 @@ class OutputFiles:
 
     async def _elsewhere(self, url: str) -> AsyncGenerator[bytes]:
         """Whoever writes the provider's answer could name any address: ours and private ones are refused."""
-        host = urlsplit(url).hostname or ""
-        literal = literal_address(host)  # which the connector does not resolve
-        if literal is not None and not may_reach(ip_address(str(literal)), self._allowed):
-            raise UpstreamRejected(400, "the provider's file lies at a private address")
-        connector = aiohttp.TCPConnector(resolver=CheckedResolver(self._allowed), use_dns_cache=False, force_close=True)
+        if mistake_in_url(url, max_length=MAX_URL_LENGTH) is not None:
+            raise UpstreamRejected(400, "the provider's file has no address that can be fetched")
+        connector = checked_connector(self._allowed, force_close=True)
         try:
             async with (
                 aiohttp.ClientSession(

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import aiohttp
 
-from billing.egress import CheckedResolver
+from billing.egress import checked_connector
 from billing.published import ROUTE_PREFIX, Published
 from billing.rules.egress import Network, literal_address, may_reach
 from kit.sealing import Sealer, row_context
@@ -53,9 +53,7 @@ class CheckedTransport:
         await self._transport.aclose()
 
     def _connector(self) -> aiohttp.BaseConnector:
-        return aiohttp.TCPConnector(
-            resolver=CheckedResolver(self._allowed), use_dns_cache=False, limit=MAX_CONNECTIONS, limit_per_host=64
-        )
+        return checked_connector(self._allowed, limit=MAX_CONNECTIONS, per_host=64)
 
 
 class Publishers:

@@ -50,10 +50,12 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
-def mistake_in_url(url: str, name: str = "url", such_as: str = "https://example.com/hooks") -> str | None:
+def mistake_in_url(
+    url: str, name: str = "url", such_as: str = "https://example.com/hooks", max_length: int = MAX_URL_LENGTH
+) -> str | None:
     """What is wrong with an address to send to, whatever it resolves to; None where nothing is. `name` of its field."""
-    if len(url) > MAX_URL_LENGTH or not url.isascii() or any(character.isspace() for character in url):
-        return f"{name} must be an address of at most {MAX_URL_LENGTH} ASCII characters, without blanks"
+    if len(url) > max_length or not url.isascii() or any(character.isspace() for character in url):
+        return f"{name} must be an address of at most {max_length} ASCII characters, without blanks"
     try:
         parts = urlsplit(url)
         port = parts.port

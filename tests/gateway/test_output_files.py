@@ -3,8 +3,10 @@
 import socket
 from ipaddress import ip_network
 
+import aiohttp
 import pytest
 
+from billing.egress import checked_connector
 from gateway.output_files import OutputFiles
 from providers.errors import ProviderError
 from providers.predictions import OutputFile
@@ -18,6 +20,33 @@ async def content(files: OutputFiles, file: OutputFile) -> bytes:
 
 async def test_bytes_that_came_along_need_no_fetching() -> None:
     assert await content(OutputFiles(()), OutputFile(inline=b"abc")) == b"abc"
+
+
+_NAMES_NO_NUMBER = ["１２７.0.0.1", "127。0。0。1", "⑫7.0.0.1", "０.0.0.0", "1２7.1", "%31%32%37.0.0.1"]
+"""What urlsplit takes for names, and aiohttp for addresses."""
+
+
+@pytest.mark.parametrize("host", [*_NAMES_NO_NUMBER, "a@127.0.0.1", "127.0.0.1.", "[::ffff:127.0.0.1]"])
+async def test_a_private_address_is_refused_however_it_is_written(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        port = listening.getsockname()[1]
+        with pytest.raises(ProviderError):
+            await content(OutputFiles(()), OutputFile(url=f"http://{host}:{port}/x"))
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "１２７.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.1", "localhost"])
+async def test_the_connector_itself_opens_no_socket_to_a_private_address(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        port = listening.getsockname()[1]
+        async with aiohttp.ClientSession(connector=checked_connector(())) as session:
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await session.get(f"http://{host}:{port}/x")
+        with pytest.raises(TimeoutError):
+            listening.accept()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "169.254.169.254", "10.0.0.1", "2130706433"])
