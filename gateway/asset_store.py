@@ -83,17 +83,17 @@ class AssetStore:
 
         Raises StoreAway, FileTooLarge, and what `content` raises.
         """
-        descriptor, name = await asyncio.to_thread(tempfile.mkstemp, dir=self._scratch)
-        scratch = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                written = await self._encrypt(file, asset_id, content)
+            descriptor, name = await asyncio.to_thread(tempfile.mkstemp, dir=self._scratch)
+            scratch = Path(name)
             try:
+                with os.fdopen(descriptor, "wb") as file:
+                    written = await self._encrypt(file, asset_id, content)
                 await asyncio.to_thread(obstore.put, self._store, path, scratch)
-            except (BaseError, OSError) as error:
-                raise StoreAway("the store of assets does not take files now") from error
-        finally:
-            await asyncio.to_thread(scratch.unlink, missing_ok=True)
+            finally:
+                await asyncio.to_thread(scratch.unlink, missing_ok=True)
+        except (BaseError, OSError) as error:  # also where our own disk is full
+            raise StoreAway("the store of assets does not take files now") from error
         return written
 
     async def read(self, path: str, asset_id: UUID, size_bytes: int, start: int, end: int) -> AsyncGenerator[bytes]:

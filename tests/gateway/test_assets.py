@@ -1,6 +1,7 @@
 """Assets: stored encrypted, within the plan's room, as long as the plan says, and gone when their time is over."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from gateway import asset_store
 from gateway.asset_store import PART_BYTES, AssetStore, StoreAway
 from gateway.errors import StorageFull
 from gateway.rules.asset_types import content_type_of
@@ -31,6 +33,18 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
 
 async def read(store: AssetStore, path: str, key: UUID, size: int, start: int = 0, end: int | None = None) -> bytes:
     return b"".join([part async for part in store.read(path, key, size, start, size if end is None else end)])
+
+
+def make_full(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The disk has no room: for a new file ("mkstemp"), or for what is written into one."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if what == "mkstemp":
+        monkeypatch.setattr(asset_store.tempfile, "mkstemp", refused)
+    else:
+        monkeypatch.setattr(AssetStore, "_encrypt", refused)
 
 
 @pytest.fixture
@@ -110,6 +124,15 @@ async def test_a_writing_that_breaks_off_leaves_nothing(store: AssetStore, tmp_p
     with pytest.raises(RuntimeError):
         await store.write("w/c/0", uuid7(), breaking())
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("full", ["mkstemp", "write"])
+async def test_a_full_disk_is_a_store_that_takes_no_files(
+    store: AssetStore, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    make_full(monkeypatch, full)
+    with pytest.raises(StoreAway):
+        await store.write("w/c/0", uuid7(), pieces(b"abc"))
 
 
 async def test_a_file_is_removed_and_removing_it_again_is_fine(store: AssetStore) -> None:
@@ -253,6 +276,17 @@ async def test_a_call_that_keeps_nothing_goes_through_unchanged(shop: Shop) -> N
 async def test_a_failed_call_gives_its_room_back(shop: Shop) -> None:
     with pytest.raises(Exception, match="503"):
         await picture(shop, metadata={"sandbox_status": "503"})
+    assert await shop.room() == (0, 0)
+
+
+async def test_a_call_whose_files_find_the_disk_full_is_paid_for_and_answered_as_it_came(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_full(monkeypatch, "mkstemp")
+    result = await picture(shop)
+    assert "b64_json" in result.body["data"][0]
+    assert await shop.spent() == 3
+    assert await shop.pg.fetchval("SELECT count(*) FROM holds") == 0
     assert await shop.room() == (0, 0)
 
 

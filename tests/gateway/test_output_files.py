@@ -37,6 +37,14 @@ async def test_a_private_address_is_refused_however_it_is_written(host: str) -> 
             listening.accept()
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[x/", "http://a:99999999/", f"https://{'a' * 300}/", "http://\ud7ff\u202e/", "http:///x"]
+)
+async def test_what_is_no_address_is_a_providers_mistake(url: str) -> None:
+    with pytest.raises(ProviderError):
+        await content(OutputFiles(()), OutputFile(url=url))
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "１２７.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.1", "localhost"])
 async def test_the_connector_itself_opens_no_socket_to_a_private_address(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
