@@ -42,7 +42,7 @@ class StoreAway(Unavailable):
 
 
 class FileTooLarge(Exception):
-    """The file is larger than MAX_FILE_BYTES."""
+    """The file is larger than MAX_FILE_BYTES, or than the room that there is for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,9 @@ class AssetStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(LocalStore(prefix=folder), sealer, scratch)
 
-    async def write(self, path: str, asset_id: UUID, content: AsyncIterable[bytes]) -> Written:
+    async def write(
+        self, path: str, asset_id: UUID, content: AsyncIterable[bytes], most_bytes: int = MAX_FILE_BYTES
+    ) -> Written:
         """Store a file, whole or not at all. A second writing of one path replaces the first.
 
         Raises StoreAway, FileTooLarge, and what `content` raises.
@@ -88,7 +90,7 @@ class AssetStore:
             scratch = Path(name)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    written = await self._encrypt(file, asset_id, content)
+                    written = await self._encrypt(file, asset_id, content, most_bytes)
                 await asyncio.to_thread(obstore.put, self._store, path, scratch)
             finally:
                 await asyncio.to_thread(scratch.unlink, missing_ok=True)
@@ -140,7 +142,7 @@ class AssetStore:
     def _list(self, prefix: str) -> list[str]:
         return [entry["path"] for batch in obstore.list(self._store, prefix=prefix) for entry in batch]
 
-    async def _encrypt(self, file: BinaryIO, asset_id: UUID, content: AsyncIterable[bytes]) -> Written:
+    async def _encrypt(self, file: BinaryIO, asset_id: UUID, content: AsyncIterable[bytes], most_bytes: int) -> Written:
         head = bytes([_FORM, self._sealer.current_version]) + os.urandom(_SALT_BYTES)
         cipher = self._cipher(asset_id, head)
         file.write(head)
@@ -149,7 +151,7 @@ class AssetStore:
         beginning = b""
         async for piece in content:
             size += len(piece)
-            if size > MAX_FILE_BYTES:
+            if size > most_bytes:
                 raise FileTooLarge
             waiting += piece
             beginning = beginning or bytes(waiting[:_SNIFFED_BYTES])

@@ -10,7 +10,7 @@ from uuid import UUID
 from billing.rules.entitlements import Entitlements
 from gateway import asset_rows
 from gateway.asset_rows import AssetRow
-from gateway.asset_store import AssetStore
+from gateway.asset_store import MAX_FILE_BYTES, AssetStore
 from gateway.asset_urls import AssetUrls
 from gateway.payloads import AssetsOutputView, AssetView
 from gateway.rules.asset_types import content_type_of
@@ -77,19 +77,23 @@ class Assets:
         async with transaction(self._database) as conn:
             await asset_rows.give_up(conn, call_id)
 
-    async def write(self, maker: Maker, files: Sequence[Pieces], kept: KeptTime) -> list[AssetRow]:
+    async def write(
+        self, maker: Maker, files: Sequence[Pieces], kept: KeptTime, most_bytes: int | None = None
+    ) -> list[AssetRow]:
         """Store the files of a call; their rows are the caller's to insert, with what else ends the call.
 
         The same call's files have the same ids and places every time: writing again replaces them. Raises StoreAway,
-        FileTooLarge, and what the pieces raise.
+        FileTooLarge, also where all together are more than `most_bytes`, and what the pieces raise.
         """
-        at = now()
+        at, written_bytes = now(), 0
         rows: list[AssetRow] = []
         for index, open_file in enumerate(files):
             asset_id = UUID(int=maker.call_id.int ^ (index + 1))
             path = f"{_prefix(maker.workspace_id, maker.call_id)}/{index}"
             async with aclosing(open_file()) as pieces:
-                written = await self._store.write(path, asset_id, pieces)
+                left = MAX_FILE_BYTES if most_bytes is None else min(MAX_FILE_BYTES, most_bytes - written_bytes)
+                written = await self._store.write(path, asset_id, pieces, left)
+            written_bytes += written.size_bytes
             rows.append(
                 AssetRow(
                     id=asset_id,
@@ -106,6 +110,11 @@ class Assets:
                 )
             )
         return rows
+
+    async def discard(self, maker: Maker) -> None:
+        """Remove what `write` stored of a call that keeps none of it. Raises StoreAway."""
+        for path in await self._store.below(_prefix(maker.workspace_id, maker.call_id)):
+            await self._store.delete(path)
 
     async def keep(self, conn: PoolConnection, call_id: UUID, rows: Sequence[AssetRow]) -> None:
         """The files are the workspace's now, and take the place of the room set aside; in the caller's transaction."""

@@ -32,18 +32,29 @@ _SOUND: Final = "b64_audio"
 class Keeping:
     """The files of one call. Made by KeptFiles.room."""
 
-    def __init__(self, assets: Assets, files: OutputFiles, providers: Registry, maker: Maker, room: Room) -> None:
-        """`room` is set aside."""
+    def __init__(
+        self,
+        assets: Assets,
+        files: OutputFiles,
+        providers: Registry,
+        maker: Maker,
+        room: Room,
+        most_files: int,
+        most_bytes: int | None,
+    ) -> None:
+        """`room` is set aside. Of more than `most_files` the first are kept; of more than `most_bytes` in all none."""
         self._assets = assets
         self._files = files
         self._providers = providers
         self._maker = maker
         self._room = room
+        self._most_files = most_files
+        self._most_bytes = most_bytes
         self.used = False
 
     async def stored(self, provider: str, body: JsonObject) -> JsonObject:
         """The answer with its files kept and named; as it came where they cannot be stored: it is paid for."""
-        outputs = outputs_of(body if _SOUND in body else body.get("data"))
+        outputs = outputs_of(body if _SOUND in body else body.get("data"))[: self._most_files]
         try:
             return await self._stored(provider, outputs) if outputs else body
         except (ProviderError, StoreAway, FileTooLarge, Unavailable) as error:
@@ -53,10 +64,21 @@ class Keeping:
     async def _stored(self, provider: str, outputs: Sequence[OutputFile]) -> JsonObject:
         source = AtOnce(self._providers.get(provider))
         opened = [partial(self._files.content, source, file) for file in outputs]
-        rows = await self._assets.write(self._maker, opened, self._room.kept)
+        try:
+            rows = await self._assets.write(self._maker, opened, self._room.kept, self._most_bytes)
+        except (ProviderError, StoreAway, FileTooLarge):
+            if len(outputs) > 1:  # of one that failed nothing lies there
+                await self._discard()
+            raise
+        self.used = True  # if it cannot be said now, the room lapses, and with it what lies there without a row
         await self._assets.keep_now(self._maker.call_id, rows)
-        self.used = True
         return kept_body(rows)
+
+    async def _discard(self) -> None:
+        try:
+            await self._assets.discard(self._maker)
+        except StoreAway:
+            self.used = True  # as above
 
 
 class KeptFiles:
@@ -93,7 +115,9 @@ class KeptFiles:
                 raise
             yield None
             return
-        keeping = Keeping(self._assets, self._files, self._providers, maker, room)
+        # A provider of our own may make more than was foreseen: it is paid for. A publisher's could fill any plan.
+        most_bytes = None if admitted.model.publisher is None else more
+        keeping = Keeping(self._assets, self._files, self._providers, maker, room, max(1, bound.images), most_bytes)
         try:
             yield keeping
         finally:

@@ -19,7 +19,7 @@ from gateway.rules.storage import KeptTime
 from gateway.views import CallRequest, CallResult
 from kit.ids import uuid7
 from kit.sealing import Sealer
-from providers.base import Operation
+from providers.base import Operation, ProviderAnswer, ProviderRequest
 from tests.gateway.job_shop import Shop, later
 
 SECRET = b"a secret key for the tests of the store of assets"
@@ -288,6 +288,30 @@ async def test_a_call_whose_files_find_the_disk_full_is_paid_for_and_answered_as
     assert await shop.spent() == 3
     assert await shop.pg.fetchval("SELECT count(*) FROM holds") == 0
     assert await shop.room() == (0, 0)
+
+
+async def test_files_of_a_call_of_which_one_cannot_be_kept_leave_nothing_behind(shop: Shop) -> None:
+    result = await picture_of(shop, ["data:image/png;base64,QUJD", "http://127.0.0.1:1/none"], n=2)
+    assert result.body["data"][1] == {"url": "http://127.0.0.1:1/none"}
+    assert (await shop.room(), files_of(shop)) == ((0, 0), 0)
+
+
+async def test_of_more_pictures_than_were_asked_for_the_first_are_kept(shop: Shop) -> None:
+    result = await picture_of(shop, ["data:image/png;base64,QUJD"] * 3, n=2)
+    assert len(result.body["data"]) == 2
+    assert (await shop.room(), files_of(shop)) == ((6, 0), 2)
+
+
+async def picture_of(shop: Shop, urls: list[str], **body: object) -> CallResult:
+    """A call whose provider answers with files at these addresses."""
+    provider = shop.services.calls._kept_files._providers.get("rest")
+    answered = provider.complete
+
+    async def complete(request: ProviderRequest) -> ProviderAnswer:
+        return replace(await answered(request), body={"created": 1, "data": [{"url": url} for url in urls]})
+
+    provider.complete = complete
+    return await picture(shop, **body)
 
 
 async def test_what_cannot_be_stored_is_answered_as_it_came(shop: Shop) -> None:

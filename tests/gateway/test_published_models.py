@@ -1,10 +1,12 @@
 """Published models: what their use costs and pays, who may call them, and where their providers may be."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import pytest
 
 from accounts.secret_rotation import rotate_secrets
@@ -16,6 +18,7 @@ from kit.sealing import Sealer, row_context
 from metering.operations import Clawback
 from providers.base import Operation
 from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
+from tests.providers.upstreams import scripted
 
 PRICES = [
     {"meter": "INPUT_TOKENS", "credits": "1", "per": "1000"},
@@ -55,6 +58,27 @@ async def test_B12_a_buyer_pays_the_price_the_publisher_earns_its_share_and_the_
     )
     assert tuple(grant) == (True, COST * 80 // 100)
     await market.agrees()
+
+
+@pytest.mark.parametrize(("made_kb", "kept_kb"), [([5_000, 4_000], [5_000]), ([8_100], [])])
+async def test_of_a_publishers_pictures_no_more_is_kept_than_was_asked_for_and_set_aside(
+    market: Market, tmp_path: Path, made_kb: list[int], kept_kb: list[int]
+) -> None:
+    """8 MB for the one picture that is asked for, whatever the publisher's provider makes."""
+    body = orjson.dumps({"created": 1, "data": [{"b64_json": b64encode(bytes(kb * 1_000)).decode()} for kb in made_kb]})
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    async with scripted(head + body) as upstream:
+        provider = {"baseUrl": upstream.url, "model": "up", "apiKey": None}
+        made = await market.publish(modality="IMAGE", maxOutputTokens=None, provider=provider)
+        request = CallRequest(made["model"]["slug"], Operation.IMAGE, {"prompt": "a cat"}, keeps_assets=True)
+        caller = await market.caller(market.buyer, user_id=None)
+        result = await market.services.calls.call(caller, request)
+    assert len(result.body["data"]) == len(kept_kb or made_kb)
+    pool = market.services.database.pool
+    sizes = [row[0] for row in await pool.fetch("SELECT size_bytes FROM assets ORDER BY id")]
+    assert sizes == [kb * 1_000 for kb in kept_kb]
+    assert await pool.fetchval("SELECT sum(used_bytes) - sum(reserved_bytes) FROM workspace_storage") == sum(sizes)
+    assert sum(path.is_file() for path in (tmp_path / "assets").rglob("*")) == len(kept_kb)
 
 
 async def test_B12_a_streamed_call_splits_alike_and_discounts_of_plans_do_not_touch_the_price(market: Market) -> None:
