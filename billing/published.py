@@ -14,7 +14,7 @@ from asyncpg import Record
 from billing.catalog import CatalogHolder, Snapshot
 from billing.catalog_rows import chain_of, model_views
 from billing.plans import plans_of
-from billing.rules.publishing import MeterPrice, PublishedTerms
+from billing.rules.publishing import PUBLISHED_NAME, MeterPrice, PublishedTerms
 from billing.rules.templates import Template, parse_template
 from billing.views import ModelView, PlanView, PublisherView, RouteView
 from kit.clock import now
@@ -145,7 +145,7 @@ class PublishedModels:
 
     async def find(self, slug: str) -> Published | None:
         """The live model of this slug, whoever may see it; None where there is none."""
-        if "/" not in slug:
+        if not PUBLISHED_NAME.fullmatch(slug):  # nor would PostgreSQL take a NUL
             return None
         kept = self._kept.get(slug)
         if kept is not None and monotonic() - kept[0] < FRESH_S:

@@ -94,7 +94,10 @@ async def page_of_workspace(
     """The workspace's calls, the newest first, of one model's slug, with one of the statuses, made in [begin, end)."""
     await require(context, Action.CALLS_READ, workspace_id)
     wanted = CallFilter(model, None if statuses is None else tuple(statuses), begin, end)
-    return await context.loaders.pages.calls.load(workspace_id, page_request(first, after), wanted)
+    page = page_request(first, after)
+    if model is not None and "\0" in model:  # which no slug has, and no text in PostgreSQL
+        return Page((), (), has_next=False)
+    return await context.loaders.pages.calls.load(workspace_id, page, wanted)
 
 
 async def output(context: RequestContext, call: CallView) -> OutputView | None:

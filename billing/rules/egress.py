@@ -54,8 +54,8 @@ def mistake_in_url(
     url: str, name: str = "url", such_as: str = "https://example.com/hooks", max_length: int = MAX_URL_LENGTH
 ) -> str | None:
     """What is wrong with an address to send to, whatever it resolves to; None where nothing is. `name` of its field."""
-    if len(url) > max_length or not url.isascii() or any(character.isspace() for character in url):
-        return f"{name} must be an address of at most {max_length} ASCII characters, without blanks"
+    if len(url) > max_length or not url.isascii() or not url.isprintable() or " " in url:
+        return f"{name} must be an address of at most {max_length} printable ASCII characters, without blanks"
     try:
         parts = urlsplit(url)
         port = parts.port

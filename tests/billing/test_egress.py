@@ -41,7 +41,7 @@ def test_what_the_operator_allows_is_reached_and_no_more():
 @pytest.mark.parametrize("url", [
     "", "example.com", "ftp://example.com", "file:///etc/passwd", "https://", "https://user@example.com", "https://u:p@example.com",
     "https://example.com/#x", "https://example.com:99999/", "https://example.com:0/", "https://exa mple.com", "https://exämple.com",
-    "https://[::1", "https://example.com/\r\nX: y", "javascript:alert(1)", "https://example.com/" + "a" * 2000,
+    "https://[::1", "https://example.com/\r\nX: y", "https://example.com/\0", "https://example.com/\x01", "https://example.com/\x7f", "javascript:alert(1)", "https://example.com/" + "a" * 2000,
 ])  # fmt: skip
 def test_what_is_no_address_of_the_web_is_refused(url):
     assert mistake_in_url(url) is not None

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from accounts.secret_rotation import rotate_secrets
+from accounts.views import ANONYMOUS
 from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
@@ -333,6 +334,47 @@ async def test_an_input_becomes_a_message_by_the_models_prompt(market: Market) -
             await market.call(slug, input=wrong)
     await market.call(slug, "as it is")
     assert market.provider.asked[-1]["messages"] == [{"role": "user", "content": "as it is"}]
+
+
+async def test_no_nul_character_reaches_the_database(market: Market) -> None:
+    """It takes it in no text."""
+    names = ["a/\0", "a\0/b", f"{await slug_of(market)}\0"]
+    for name in names:
+        for principal in (market.owner, ANONYMOUS):
+            found = await market.house.read("query($slug: String!) { model(slug: $slug) { id } }", principal, slug=name)
+            assert found["model"] is None
+        with pytest.raises(ModelNotFound):
+            await market.call(name)
+    listed = "query($id: ID!, $model: String) { workspace(id: $id) { calls(model: $model) { nodes { id } pageInfo { hasNextPage } } } }"
+    workspace_id = encode_id("ws", market.maker.workspace_id)
+    for name in names:
+        shown = await market.house.read(listed, market.owner, id=workspace_id, model=name)
+        assert shown["workspace"]["calls"] == {"nodes": [], "pageInfo": {"hasNextPage": False}}
+    url = market.provider.upstream.url
+    step: dict = {"name": "a", "model": "sandbox-chat", "prompt": "x"}
+    conditional = {"when": {"value": "x", "is": "\0"}}
+    cases: list[tuple[dict, list[str]]] = [
+        ({"prompt": "a\0"}, ["prompt"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "title": "\0"}}}}, ["inputSchema"]),
+        ({"provider": {"baseUrl": f"{url}/\0", "model": "m"}}, ["provider", "baseUrl"]),
+        ({"logoUrl": "https://e.example/\0"}, ["logoUrl"]),
+        ({"logoUrl": "https://e.example/\x7f"}, ["logoUrl"]),
+        *(
+            ({"provider": None, "maxOutputTokens": None, "chain": {"steps": [{**step, **more}]}}, ["chain"])
+            for more in ({"prompt": "\0"}, {"model": "x/\0"}, {"response_format": {"a": {"\0": 1}}}, conditional)
+        ),
+    ]
+    made = await market.publish(slug="there")
+    for given, field in cases:
+        for mutation, input_ in (
+            ("publishModel", market.model(**given)),
+            ("updatePublishedModel", {"publishedModelId": made["id"], **given}),
+        ):
+            refused = await market.do(mutation, "publishedModel { id }", **input_)
+            assert [(e["code"], e["field"]) for e in refused["userErrors"]] == [("INVALID_INPUT", field)], (
+                mutation,
+                given,
+            )
 
 
 async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None:
