@@ -487,3 +487,29 @@ async def test_a_key_given_meanwhile_goes_to_no_other_address_by_a_change_that_k
     first, second = await asyncio.gather(*sent)
     assert first["userErrors"] == []
     assert second["userErrors"][0]["field"] == ["provider", "apiKey"]
+
+
+@pytest.mark.parametrize("way", ["deleted", "renamed"])
+async def test_the_names_of_published_models_pass_to_no_other_workspace(market: Market, way: str) -> None:
+    made = await market.publish()
+    slug = made["model"]["slug"].partition("/")[0]
+    pool, maker_id = market.services.database.pool, encode_id("ws", market.maker.workspace_id)
+    if way == "deleted":
+        gone = await market.do("deleteWorkspace", "deletedId", workspaceId=maker_id)
+    else:
+        await market.do("unpublishModel", "deletedId", publishedModelId=made["id"])
+        gone = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug="elsewhere")
+    assert gone["userErrors"] == []
+    stranger = await market.house.person(None)
+    other = (await market.do("createWorkspace", "workspace { id slug }", stranger, name=slug))["workspace"]
+    assert other["slug"] == f"{slug}-2"
+    taken = await market.do("updateWorkspace", "workspace { id }", stranger, workspaceId=other["id"], slug=slug)
+    assert [error["code"] for error in taken["userErrors"]] == ["ALREADY_EXISTS"]
+    assert await pool.fetchval("SELECT slug FROM workspaces WHERE id = $1", decode_id("ws", other["id"])) == f"{slug}-2"
+    longer = await market.do(
+        "updateWorkspace", "workspace { slug }", stranger, workspaceId=other["id"], slug=f"{slug}-not"
+    )
+    assert longer["workspace"]["slug"] == f"{slug}-not"
+    if way == "renamed":
+        back = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug=slug)
+        assert back["workspace"]["slug"] == slug
