@@ -95,7 +95,8 @@ async def fail_payment(
             )
             if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
                 await note_recharge_declined(conn, payment.workspace_id, failure_code, now)
-            elif payment.purpose is PaymentPurpose.SUBSCRIPTION:
+            elif payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
+                # what was never paid on a page has no object at the provider: that was no renewal
                 await fail_renewal(conn, billing, payment)
         return payment_view(await _read(conn, payment_id))
 

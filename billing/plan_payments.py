@@ -95,7 +95,10 @@ async def change_price_now(
 
 
 async def fail_renewal(conn: PoolConnection, billing: Billing, payment: Payment) -> None:
-    """A renewal that was declined makes the subscription past due; another purchase that was leaves it as it is."""
+    """A renewal that was declined makes the subscription past due, once the time that is paid for is over.
+
+    A lifetime that was declined leaves it as it is.
+    """
     before = await _subscription_of(conn, billing, payment)
     if before is None or before.life.status in ENDED:
         return
@@ -103,7 +106,8 @@ async def fail_renewal(conn: PoolConnection, billing: Billing, payment: Payment)
     current = await advance(conn, billing, snapshot, before, clock.now())
     price = await _price_paid(billing, snapshot, payment, current.life)
     bought = {PricePeriod.FREE, PricePeriod.LIFETIME} & {current.life.price.period, price.period}
-    if not bought and target_of(current.life.status, Event.PAYMENT_FAILED) is PAST_DUE:
+    is_paid_for = current.life.period_end is not None and clock.now() < current.life.period_end
+    if not bought and not is_paid_for and target_of(current.life.status, Event.PAYMENT_FAILED) is PAST_DUE:
         await change(conn, billing, snapshot, current, current.with_life(past_due(current.life, clock.now())))
 
 
