@@ -54,10 +54,12 @@ _WATCH: Final = "UPDATE wallets SET recharge_below_micro = $2 WHERE id = $1"
 _ATTEMPTED: Final = "UPDATE auto_recharges SET last_attempt_at = $2, updated_at = $2 WHERE workspace_id = $1"
 _NOT_LOW: Final = "UPDATE auto_recharges SET is_low = false, updated_at = $2 WHERE workspace_id = $1"
 _TRIED_NOW: Final = "UPDATE auto_recharges SET updated_at = $2 WHERE workspace_id = $1"
+# Money on its way is what a saved method is being charged: a page, or a confirmation, may be left and never paid.
 _HISTORY: Final = """SELECT workspace_id,
     coalesce(array_agg(created_at) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at > $2), '{}') AS attempts,
     coalesce(bool_or(purpose = 'AUTO_RECHARGE' AND open), false) AS in_progress,
-    coalesce(sum(amount_usd_micro) FILTER (WHERE open AND created_at > $4), 0)::bigint AS pending,
+    coalesce(sum(amount_usd_micro) FILTER (WHERE status = 'PENDING' AND stripe_checkout_id IS NULL
+        AND created_at > $4), 0)::bigint AS pending,
     coalesce(sum(amount_usd_micro) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at >= $3
         AND status <> 'FAILED'), 0)::bigint AS this_month
     FROM (SELECT *, status IN ('PENDING', 'ACTION_REQUIRED') AS open FROM payments

@@ -311,6 +311,16 @@ async def test_a_recharge_that_needs_the_customer_is_given_up_when_another_card_
         await house.agree()
 
 
+async def test_a_page_to_top_up_that_was_left_keeps_no_recharge_from_being_made(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.with_recharge()
+        await guest.top_up(100, checkout=True)
+        await guest.spend(25 * MICRO)
+        await house.go(minutes=1)
+        assert await guest.available() == 20
+        await house.agree()
+
+
 async def test_a_recharge_whose_answer_is_lost_is_asked_for_under_the_same_key(database, pg, double):
     async with open_house(database, pg, double, CATALOG) as house:
         guest = await house.with_recharge()
