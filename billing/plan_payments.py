@@ -68,10 +68,11 @@ async def change_price_now(
 ) -> Subscription:
     """Another price for the period under way, with the credits' difference by the money's fraction at `at`."""
     life = current.life
-    added = credits_due_micro(life.anchor_at, life.price, price, at, life.period_end)
+    trial = life.status is TRIALING
+    added = credits_due_micro(life.anchor_at, life.price, price, at, life.period_end, trial=trial)
     after = await change(conn, billing, snapshot, current, current.with_life(with_price(life, price, clock.now())))
     _, expires_at = cycle_of(life.anchor_at, price, clock.now(), life.period_end)
-    if added and life.status is TRIALING:
+    if added and trial:
         may = await may_have_free_credits(conn, billing, current.workspace_id, clock.now(), trial=True)
         added = added if may else 0
     if added:
