@@ -6,6 +6,7 @@ import pytest
 
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
+from billing.refunds import refund_payment
 from billing.stripe_charges import PREPAID
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_objects import session_changed
@@ -304,6 +305,18 @@ async def test_from_free_to_paid_and_back_to_free(database, pg, double):
         assert (row["status"], row["price_id"]) == ("ACTIVE", house.price("free", "free").id)
         assert len(await guest.payments()) == 1
         await house.agree()
+
+
+async def test_D5_a_refund_of_the_last_paid_month_leaves_the_free_plans_credits(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("starter")
+        await change_plan(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        await house.go(days=30)
+        assert await guest.available() == 50
+        [payment] = await guest.payments()
+        await refund_payment(house.billing, payment["id"], payment["amount_usd_micro"])
+        assert await guest.available() == 50
 
 
 async def test_a_lifetime_bought_over_a_monthly_plan_ends_its_charges(database, pg, double):
