@@ -107,9 +107,8 @@ def _check_property(name: str, given: object) -> None:
     if not _NAME.fullmatch(name):
         raise _wrong("a property's name is a word of letters, digits and _", *at)
     kind = given.get("type") if is_object(given) else None
-    if not is_object(given) or kind not in _TYPES:
+    if not is_object(given) or not isinstance(kind, str) or kind not in _TYPES:
         raise _wrong(f"a property has a type: {', '.join(sorted(_TYPES))}", *at, "type")
-    kind = str(kind)
     _known(given, _COMMON_KEYS | _KEYS[kind], *at)
     _texts(given, *at)
     for bound in ("minLength", "maxLength", "minimum", "maximum"):

@@ -321,6 +321,8 @@ async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None
         ({"prices": [{"meter": "SECONDS", "credits": "1"}]}, "INVALID_INPUT", ["prices", "0", "meter"]),
         ({"prices": PRICES, "maxOutputTokens": None}, "INVALID_INPUT", ["maxOutputTokens"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"$ref": "http://x"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": ["string"]}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": {}}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "pattern"]),
         ({"prompt": "{{ steps.a.content }}"}, "INVALID_INPUT", ["prompt"]),
         ({"prompt": "{{ __import__('os') }}"}, "INVALID_INPUT", ["prompt"]),
