@@ -36,3 +36,18 @@ def is_deeper(parsed: object, text: bytes, levels: int) -> bool:
     except orjson.JSONEncodeError:  # what was read as JSON can be written, but for its depth
         return True
     return False
+
+
+def has_nul(parsed: object) -> bool:
+    """Whether a text in it, a name too, has the character U+0000, which PostgreSQL does not store."""
+    waiting = [parsed]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            if "\0" in each:
+                return True
+        elif is_object(each):
+            waiting += [*each.keys(), *each.values()]
+        elif is_list(each):
+            waiting += each
+    return False
