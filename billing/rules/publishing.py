@@ -12,7 +12,7 @@ from billing.rules.egress import mistake_in_url
 from billing.rules.input_schema import check_schema
 from billing.rules.templates import TemplateError, parse_template
 from kit.errors import InvalidInput
-from kit.json_values import JsonObject, is_list, is_object
+from kit.json_values import JsonObject
 from kit.money import MAX_MICRO
 from models.enums import Meter, Modality, Visibility
 
@@ -83,9 +83,6 @@ def check_terms(terms: PublishedTerms) -> Chain | None:
     for field, count in (("contextTokens", terms.context_tokens), ("maxOutputTokens", terms.max_output_tokens)):
         if count is not None and not 1 <= count <= MAX_TOKENS:
             raise InvalidInput(f"{field} must be a number from 1 to {MAX_TOKENS}", field=[field])
-    for field, value in (("chain", terms.chain), ("inputSchema", terms.input_schema), ("prompt", terms.prompt)):
-        if _has_nul(value):  # which PostgreSQL stores in no text
-            raise InvalidInput(f"{field} must have no NUL character", field=[field])
     chain = _source(terms)
     _prices(terms, chain)
     if terms.input_schema is not None:
@@ -156,20 +153,6 @@ def _branding(terms: PublishedTerms) -> None:
         unsafe = any(character in terms.logo_url for character in "\"'<>;,\\ ")
         if mistake is not None or unsafe or urlsplit(terms.logo_url).scheme != "https":
             raise InvalidInput("logoUrl must be an address that begins with https://", field=["logoUrl"])
-
-
-def _has_nul(value: object) -> bool:
-    """Whether a text or a name anywhere in JSON has one."""
-    waiting = [value]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, str) and "\0" in each:
-            return True
-        if is_object(each):
-            waiting += [*each.keys(), *each.values()]
-        elif is_list(each):
-            waiting += each
-    return False
 
 
 def _text(text: str, field: str, most: int) -> None:

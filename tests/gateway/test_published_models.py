@@ -372,7 +372,9 @@ async def test_no_nul_character_reaches_the_database(market: Market) -> None:
             ("updatePublishedModel", {"publishedModelId": made["id"], **given}),
         ):
             refused = await market.do(mutation, "publishedModel { id }", **input_)
-            assert [(e["code"], e["field"]) for e in refused["userErrors"]] == [("INVALID_INPUT", field)], (
+            assert [(e["code"], e["field"][: len(field)]) for e in refused["userErrors"]] == [
+                ("INVALID_INPUT", field)
+            ], (
                 mutation,
                 given,
             )
