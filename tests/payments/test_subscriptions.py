@@ -92,6 +92,49 @@ async def test_D8_a_prepaid_card_on_a_hosted_page_is_given_back_and_gives_nothin
         await house.agree()
 
 
+async def test_D8_a_renewal_paid_with_a_prepaid_card_on_its_page_is_given_back_and_stays_unpaid(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=31)
+        [invoice] = [one for one in await guest.invoices() if one["status"] == "open"]
+        await double.v1.invoices.pay_async(
+            invoice["stripe_invoice_id"], {"payment_method": "pm_card_mastercard_prepaid"}
+        )
+        for _ in range(2):
+            await house.work()
+        assert (await guest.subscription())["status"] == "PAST_DUE"
+        assert await guest.available() == 0
+        books = await double.books()
+        assert (books["charged"], books["refunded"]) == (20_000, 10_000)
+        await house.go(days=40)
+        assert (await guest.subscription())["status"] == "EXPIRED"
+        assert (await double.books())["charged"] == 20_000
+        await house.agree()
+
+
+async def test_D8_an_upgrade_paid_with_a_prepaid_card_is_given_back_and_taken_back_at_stripe(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        before = await guest.subscribe_and_pay("team", "yearly")
+        [method] = await guest.methods()
+        price = (await guest.stripe_subscription())["items"]["data"][0]["price"]["id"]
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        given = await guest.available()
+        await change_plan(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        [invoice] = [one for one in await guest.invoices_at_stripe() if one.status == "open"]
+        await double.v1.invoices.pay_async(invoice.id, {"payment_method": "pm_card_mastercard_prepaid"})
+        for _ in range(2):
+            await house.work()
+        assert (await guest.subscription())["price_id"] == before["price_id"]
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
+        assert await guest.available() == given
+        assert (await guest.stripe_subscription())["items"]["data"][0]["price"]["id"] == price
+        await house.agree()
+
+
 async def test_a_renewal_that_is_declined_is_past_due_and_recovers_with_another_card(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest = await house.workspace()
