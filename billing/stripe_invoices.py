@@ -66,8 +66,10 @@ async def invoice_changed(billing: Billing, link: StripeLink, invoice_id: str) -
             await _first_period(billing, link, subscription, invoice)
         case "subscription_update":
             await _change(billing, link, subscription, invoice)
-        case _:
+        case "subscription_cycle":
             await _renewal(billing, link, subscription, workspace_id, invoice)
+        case reason:  # an invoice that somebody wrote by hand, say, buys no period
+            logger.info("invoice %s is kept, and means nothing for its subscription: %s", invoice_id, reason)
 
 
 async def payment_of_invoice(link: StripeLink, intent_id: str) -> UUID | None:

@@ -5,7 +5,9 @@ from datetime import timedelta
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
 from billing.stripe_charges import PREPAID
+from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
+from billing.stripe_invoices import invoice_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
@@ -30,6 +32,25 @@ async def test_a_checkout_that_is_paid_begins_the_plan_and_each_charge_a_cycle(d
         assert await guest.available() == first
         assert [payment["status"] for payment in await guest.payments()] == ["SUCCEEDED", "SUCCEEDED"]
         await house.agree()
+
+
+async def test_an_invoice_written_by_hand_buys_no_period(database, pg, double, monkeypatch):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        before = await guest.subscribe_and_pay("studio")
+        [first] = await guest.invoices_at_stripe()
+        by_hand = {**first.to_dict(), "id": "in_by_hand", "billing_reason": "manual", "total": 500}
+
+        async def answer(*_):
+            return by_hand
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stripe, "call", answer)
+            await invoice_changed(house.billing, house.link, "in_by_hand")
+        after = await guest.subscription()
+        assert (after["period_number"], after["current_period_end"]) == (1, before["current_period_end"])
+        assert len(await guest.payments()) == 1
+        assert {one["total_usd_micro"] for one in await guest.invoices()} == {500 * CENT, 10_000 * CENT}
 
 
 async def test_a_trial_asks_for_a_card_and_charges_when_it_ends(database, pg, double):
