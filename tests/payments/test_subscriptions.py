@@ -8,6 +8,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
+from billing.stripe_objects import charge_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
@@ -31,6 +32,27 @@ async def test_a_checkout_that_is_paid_begins_the_plan_and_each_charge_a_cycle(d
         assert (row["status"], row["period_number"]) == ("ACTIVE", 2)
         assert await guest.available() == first
         assert [payment["status"] for payment in await guest.payments()] == ["SUCCEEDED", "SUCCEEDED"]
+        await house.agree()
+
+
+async def test_D5_a_refund_that_is_told_before_the_renewal_it_is_of_takes_the_credits_all_the_same(
+    database, pg, double
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await house.go(work=False, days=30, hours=2)
+        renewal = (await guest.invoices_at_stripe())[0]
+        intent = renewal.payments.data[0].payment.payment_intent
+        await double.v1.refunds.create_async({"payment_intent": intent})
+        charge = (await double.v1.payment_intents.retrieve_async(intent)).latest_charge
+        await charge_changed(house.billing, house.link, charge)  # no payment of ours yet
+        for _ in range(2):
+            await invoice_changed(house.billing, house.link, renewal.id)
+            payment = (await guest.payments())[-1]
+            assert (payment["status"], payment["refunded_usd_micro"]) == ("REFUNDED", 10_000 * CENT)
+            assert await guest.available() == 0
+        await house.work()
         await house.agree()
 
 
