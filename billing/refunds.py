@@ -46,30 +46,32 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
         return payment_view(await _read(conn, payment_id))
 
 
-async def dispute_payment(billing: Billing, payment_id: UUID, disputed_usd_micro: int) -> PaymentView:
+async def dispute_payment(billing: Billing, payment_id: UUID, dispute_id: str, disputed_usd_micro: int) -> PaymentView:
     """The customer's bank takes so much back for now: the same fraction of each grant goes, from what is unspent.
 
-    What is left of the payment's credits is frozen until the dispute is closed.
+    A payment may have several disputes, each of a part: `dispute_id` is the provider's. What is left of the payment's credits is frozen until the dispute is closed.
     """
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
         disputed = min(disputed_usd_micro, payment.amount_usd_micro - payment.refunded_usd_micro)
-        await _take(conn, billing, payment, disputed, lambda row, amount: _clawback(payment, row, amount))
+        await _take(conn, billing, payment, disputed, lambda row, amount: _clawback(payment, dispute_id, row, amount))
         await _freeze(conn, billing, payment, frozen=True)
         await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.DISPUTED, clock.now())
         return payment_view(await _read(conn, payment_id))
 
 
-async def close_dispute(billing: Billing, payment_id: UUID, *, won: bool) -> PaymentView:
-    """Won: what the dispute took comes back. Lost: it stays taken. What was frozen is spendable again. Repeatable."""
+async def close_dispute(billing: Billing, payment_id: UUID, dispute_id: str, *, won: bool) -> PaymentView:
+    """Won: what this dispute took comes back. Lost: it stays taken. What was frozen is spendable again. Repeatable."""
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
-        if payment.status is PaymentStatus.DISPUTED:
+        disputed = payment.status is PaymentStatus.DISPUTED
+        if disputed:
             await _freeze(conn, billing, payment, frozen=False)
-        if payment.status is PaymentStatus.DISPUTED and won:
+        if won:
             wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
-            operation = Reinstate(_dispute(payment), wallet_id, "Dispute won")
+            operation = Reinstate(_dispute(payment, dispute_id), wallet_id, "Dispute won")
             await post_all(conn, billing, [operation], clock.now())
+        if won and disputed:
             await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.SUCCEEDED, clock.now())
         return payment_view(await _read(conn, payment_id))
 
@@ -108,12 +110,13 @@ def _refund(payment: Payment, row: Record, amount_micro: int) -> Operation:
     return Refund(f"payment:{payment.id}", row["wallet_id"], row["id"], amount_micro, "Payment refunded")
 
 
-def _clawback(payment: Payment, row: Record, amount_micro: int) -> Operation:
-    return Clawback(_dispute(payment), row["wallet_id"], row["id"], amount_micro, "Payment disputed")
+def _clawback(payment: Payment, dispute_id: str, row: Record, amount_micro: int) -> Operation:
+    reference = _dispute(payment, dispute_id)
+    return Clawback(reference, row["wallet_id"], row["id"], amount_micro, "Payment disputed")
 
 
-def _dispute(payment: Payment) -> str:
-    return f"dispute:{payment.id}"
+def _dispute(payment: Payment, dispute_id: str) -> str:
+    return f"dispute:{payment.id}:{dispute_id}"
 
 
 async def _locked(conn: PoolConnection, payment_id: UUID) -> Payment:

@@ -110,9 +110,9 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
         return
     status = text(found, "status")
     if status in DISPUTED:
-        await dispute_payment(billing, payment_id, usd_micro(found, "amount") or 0)
+        await dispute_payment(billing, payment_id, dispute_id, usd_micro(found, "amount") or 0)
     if status in {"won", "lost"}:
-        await close_dispute(billing, payment_id, won=status == "won")
+        await close_dispute(billing, payment_id, dispute_id, won=status == "won")
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:
