@@ -1,6 +1,8 @@
-"""Takes credits back when money goes back: refunds for good, disputes until they are won (D5)."""
+"""Takes credits back when money goes back: for refunds unless they fail, for disputes until they are won (D5)."""
 
+import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -17,14 +19,21 @@ from billing.views import PaymentView
 from kit import clock
 from kit.ids import encode_id
 from kit.money import usd_micro_text
-from metering.operations import Clawback, Freeze, Operation, Refund, Reinstate, Thaw
-from models.database import transaction
+from metering.operations import Clawback, Freeze, Operation, Reinstate, Thaw
+from models.database import connection, transaction
 from models.enums import PaymentStatus
 from models.pool import PoolConnection
 
-_GRANTS: Final = "SELECT id, wallet_id, amount_micro FROM credit_grants WHERE payment_id = $1 ORDER BY id"
+_GRANTS: Final = (
+    "SELECT id, wallet_id, amount_micro, refunded_micro FROM credit_grants WHERE payment_id = $1 ORDER BY id"
+)
 _WALLET: Final = "SELECT id FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE"
-_SAVE: Final = "UPDATE payments SET refunded_usd_micro = $2, status = $3, updated_at = $4 WHERE id = $1"
+_SAVE: Final = """UPDATE payments SET refunded_usd_micro = $2, status = $3, updated_at = $4, failure_code =
+    CASE WHEN $2 > refunded_usd_micro THEN nullif(failure_code, 'refund_failed') ELSE failure_code END WHERE id = $1"""
+_CORRECT: Final = """UPDATE payments SET refunded_usd_micro = $2, status = $3, updated_at = $4,
+    failure_code = 'refund_failed' WHERE id = $1"""
+_SEEN: Final = "SELECT updated_at FROM payments WHERE id = $1"
+logger = logging.getLogger(__name__)
 
 
 async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro: int) -> PaymentView:
@@ -44,6 +53,36 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
         if had_no_place and status is PaymentStatus.REFUNDED:
             await _tell_given_back(conn, billing, payment)
         return payment_view(await _read(conn, payment_id))
+
+
+async def seen_at(billing: Billing, payment_id: UUID) -> datetime | None:
+    """When a payment was last changed: who asks the provider about it next says so to `refund_failed`."""
+    async with connection(billing.database) as conn:
+        return await conn.fetchval(_SEEN, payment_id)
+
+
+async def refund_failed(billing: Billing, payment_id: UUID, refunded_usd_micro: int, *, seen: datetime | None) -> bool:
+    """A refund did not reach the customer: only so much has gone back in all, and the rest of the credits come back.
+
+    Repeatable. The operator finds it in the audit log and as the payment's failure code; nothing is tried again by
+    itself. False, and nothing done, where the payment has changed since it was `seen`: the sum may be an old one.
+    """
+    async with transaction(billing.database) as conn:
+        payment = await _locked(conn, payment_id)
+        if refunded_usd_micro >= payment.refunded_usd_micro:
+            return True
+        if await conn.fetchval(_SEEN, payment_id) != seen:
+            return False
+        wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
+        await post_all(conn, billing, [Reinstate(_refunds(payment), wallet_id, "Refund failed")], clock.now())
+        await _take(conn, billing, payment, refunded_usd_micro, lambda row, amount: _refund(payment, row, amount))
+        status = PaymentStatus.SUCCEEDED if payment.status is PaymentStatus.REFUNDED else payment.status
+        await conn.execute(_CORRECT, payment_id, refunded_usd_micro, status, clock.now())
+        failed = usd_micro_text(payment.refunded_usd_micro - refunded_usd_micro)
+        note = billing.note_for(payment.workspace_id)
+        await note(conn, "payment.refund_failed", "payment", payment.id, {"amount_usd": failed})
+    logger.error("a refund of $%s of payment %s failed at the provider", failed, payment_id)
+    return True
 
 
 async def dispute_payment(billing: Billing, payment_id: UUID, dispute_id: str, disputed_usd_micro: int) -> PaymentView:
@@ -107,7 +146,13 @@ async def _tell_given_back(conn: PoolConnection, billing: Billing, payment: Paym
 
 
 def _refund(payment: Payment, row: Record, amount_micro: int) -> Operation:
-    return Refund(f"payment:{payment.id}", row["wallet_id"], row["id"], amount_micro, "Payment refunded")
+    """A clawback, as a refund may fail yet; what was taken for good by an older version counts."""
+    left = max(0, amount_micro - row["refunded_micro"])
+    return Clawback(_refunds(payment), row["wallet_id"], row["id"], left, "Payment refunded")
+
+
+def _refunds(payment: Payment) -> str:
+    return f"payment:{payment.id}"
 
 
 def _clawback(payment: Payment, dispute_id: str, row: Record, amount_micro: int) -> Operation:
