@@ -8,20 +8,24 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from billing.advance import advance, change
 from billing.errors import UnknownPayment
 from billing.event_kinds import EventKind
 from billing.events import emit
-from billing.grants import post_all
+from billing.grants import post_all, take_back_cycle
 from billing.payment_rows import Payment, payment_by_id, payment_view
 from billing.rules.bought_credits import refunded_micro
+from billing.rules.subscription_states import ENDED, Event
+from billing.rules.subscription_steps import ended
 from billing.services import Billing
+from billing.subscription_rows import subscription_by_id
 from billing.views import PaymentView
 from kit import clock
 from kit.ids import encode_id
 from kit.money import usd_micro_text
 from metering.operations import Clawback, Freeze, Operation, Reinstate, Thaw
 from models.database import connection, transaction
-from models.enums import PaymentStatus
+from models.enums import PaymentStatus, PricePeriod
 from models.pool import PoolConnection
 
 _GRANTS: Final = (
@@ -32,6 +36,8 @@ _SAVE: Final = """UPDATE payments SET refunded_usd_micro = $2, status = $3, upda
     CASE WHEN $2 > refunded_usd_micro THEN nullif(failure_code, 'refund_failed') ELSE failure_code END WHERE id = $1"""
 _CORRECT: Final = """UPDATE payments SET refunded_usd_micro = $2, status = $3, updated_at = $4,
     failure_code = 'refund_failed' WHERE id = $1"""
+_LAST: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
+    AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 _SEEN: Final = "SELECT updated_at FROM payments WHERE id = $1"
 logger = logging.getLogger(__name__)
 
@@ -47,7 +53,10 @@ async def refund_payment(billing: Billing, payment_id: UUID, refunded_usd_micro:
         payment = await _locked(conn, payment_id)
         total = min(max(refunded_usd_micro, payment.refunded_usd_micro), payment.amount_usd_micro)
         await _take(conn, billing, payment, total, lambda row, amount: _refund(payment, row, amount))
-        status = PaymentStatus.REFUNDED if total == payment.amount_usd_micro else payment.status
+        whole = total == payment.amount_usd_micro
+        if whole:
+            await _end_plan(conn, billing, payment)
+        status = PaymentStatus.REFUNDED if whole else payment.status
         await conn.execute(_SAVE, payment_id, total, status, clock.now())
         had_no_place = payment.status is PaymentStatus.SUCCEEDED and payment.applied_at is None
         if had_no_place and status is PaymentStatus.REFUNDED:
@@ -99,13 +108,20 @@ async def dispute_payment(billing: Billing, payment_id: UUID, dispute_id: str, d
         return payment_view(await _read(conn, payment_id))
 
 
-async def close_dispute(billing: Billing, payment_id: UUID, dispute_id: str, *, won: bool) -> PaymentView:
-    """Won: what this dispute took comes back. Lost: it stays taken. What was frozen is spendable again. Repeatable."""
+async def close_dispute(
+    billing: Billing, payment_id: UUID, dispute_id: str, *, disputed_usd_micro: int, won: bool
+) -> PaymentView:
+    """Won: what this dispute took comes back. Lost: it stays taken, and a plan whose period it paid ends (A6, A7).
+
+    What was frozen is spendable again. Repeatable.
+    """
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)
         disputed = payment.status is PaymentStatus.DISPUTED
         if disputed:
             await _freeze(conn, billing, payment, frozen=False)
+        if not won and disputed_usd_micro + payment.refunded_usd_micro >= payment.amount_usd_micro:
+            await _end_plan(conn, billing, payment)
         if won:
             wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
             operation = Reinstate(_dispute(payment, dispute_id), wallet_id, "Dispute won")
@@ -113,6 +129,28 @@ async def close_dispute(billing: Billing, payment_id: UUID, dispute_id: str, *, 
         if won and disputed:
             await conn.execute(_SAVE, payment_id, payment.refunded_usd_micro, PaymentStatus.SUCCEEDED, clock.now())
         return payment_view(await _read(conn, payment_id))
+
+
+async def _end_plan(conn: PoolConnection, billing: Billing, payment: Payment) -> None:
+    """The period under way is not paid any more: its plan ends as where an operator ends it, at the provider too.
+
+    Without this a year or a lifetime would go on granting each month. An older payment, and that of an upgrade, end
+    nothing.
+    """
+    if payment.subscription_id is None or await conn.fetchval(_LAST, payment.subscription_id) != payment.id:
+        return
+    found = await subscription_by_id(conn, billing, payment.subscription_id)
+    if found is None or found.life.status in ENDED:
+        return
+    snapshot, now = billing.catalog.current, clock.now()
+    current = await advance(conn, billing, snapshot, found, now)
+    life = current.life
+    over = life.status in ENDED or (life.period_end is not None and life.period_end <= now)
+    if over or life.price.period is PricePeriod.FREE:
+        return
+    after = current.with_life(ended(life, Event.ENDED_AT_ONCE, now))
+    await change(conn, billing, snapshot, current, after)
+    await take_back_cycle(conn, billing, after, now)
 
 
 async def _take(

@@ -123,11 +123,11 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     payment_id = await _payment_of_charge(link, charged)
     if payment_id is None:
         return
-    status = text(found, "status")
+    status, amount = text(found, "status"), usd_micro(found, "amount") or 0
     if status in DISPUTED:
-        await dispute_payment(billing, payment_id, dispute_id, usd_micro(found, "amount") or 0)
+        await dispute_payment(billing, payment_id, dispute_id, amount)
     if status in {"won", "lost"}:
-        await close_dispute(billing, payment_id, dispute_id, won=status == "won")
+        await close_dispute(billing, payment_id, dispute_id, disputed_usd_micro=amount, won=status == "won")
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:

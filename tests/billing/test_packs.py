@@ -283,11 +283,11 @@ async def test_D5_a_dispute_takes_the_unspent_credits_and_gives_them_back_when_i
         assert view.status is PaymentStatus.DISPUTED
         assert await customer.available() == 0
         for _ in range(2):
-            view = await close_dispute(shop.billing, made.payment.id, "dp_1", won=True)
+            view = await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=50 * MICRO, won=True)
         assert view.status is PaymentStatus.SUCCEEDED
         assert await customer.available() == 3000
         await dispute_payment(shop.billing, made.payment.id, "dp_1", 50 * MICRO)
-        await close_dispute(shop.billing, made.payment.id, "dp_1", won=False)
+        await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=50 * MICRO, won=False)
         assert await customer.available() == 0
     await assert_invariants(pg)
 
@@ -300,10 +300,10 @@ async def test_D5_two_disputes_of_one_payment_take_their_parts_and_a_won_one_giv
         for dispute in ("dp_1", "dp_2"):
             await dispute_payment(shop.billing, made.payment.id, dispute, 10 * MICRO)
         assert await customer.available() == 0
-        await close_dispute(shop.billing, made.payment.id, "dp_1", won=False)
+        await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=10 * MICRO, won=False)
         assert await customer.available() == 0
         for _ in range(2):
-            await close_dispute(shop.billing, made.payment.id, "dp_2", won=True)
+            await close_dispute(shop.billing, made.payment.id, "dp_2", disputed_usd_micro=10 * MICRO, won=True)
         assert await customer.available() == 1000
     await assert_invariants(pg)
 
@@ -315,7 +315,7 @@ async def test_D5_two_disputes_that_are_won_give_back_everything(database, pg):
         for dispute in ("dp_1", "dp_2"):
             await dispute_payment(shop.billing, made.payment.id, dispute, 10 * MICRO)
         for dispute in ("dp_1", "dp_2"):
-            await close_dispute(shop.billing, made.payment.id, dispute, won=True)
+            await close_dispute(shop.billing, made.payment.id, dispute, disputed_usd_micro=10 * MICRO, won=True)
         assert await customer.available() == 2000
     await assert_invariants(pg)
 
