@@ -6,14 +6,24 @@ from uuid import UUID
 from asyncpg import Record
 
 from accounts import audit
-from accounts.errors import AccountExists, AlreadyMember, InvitationExpired, NotFoundHere, NotInPlan, TooMany
+from accounts.errors import (
+    AccountExists,
+    AlreadyMember,
+    InvitationExpired,
+    NotFoundHere,
+    NotInPlan,
+    RoleRefused,
+    TooMany,
+)
 from accounts.invalidation import Change, ChangeKind
 from accounts.invitations import count_members, member_limit
-from accounts.members import lock_workspace, members_by_ids
+from accounts.members import acting_role, lock_workspace, members_by_ids
 from accounts.rules.emails import parse_email
 from accounts.rules.key_form import digest_of
+from accounts.rules.membership import check_may_assign
 from accounts.rules.names import clean_name
 from accounts.rules.passwords import check_new_password
+from accounts.rules.roles import Role
 from accounts.services import Accounts, AttemptKind
 from accounts.sessions import start_session
 from accounts.users import UNKNOWN_ADDRESS, insert_user, open_account
@@ -29,8 +39,8 @@ MAX_TOKEN_LENGTH: Final = 200
 
 async def accept(accounts: Accounts, actor: Actor, user_id: UUID, token: str) -> MemberView:
     """Become a member at once. The signed-in person's confirmed address must be the invited one; for anyone else the
-    token does not exist (NotFoundHere). InvitationExpired once used, revoked or late; NotInPlan where the plan lost
-    team management meanwhile; AlreadyMember.
+    token does not exist (NotFoundHere). InvitationExpired once used, revoked or late, or when the inviter may no longer
+    invite; NotInPlan where the plan lost team management meanwhile; AlreadyMember.
     """
     await accounts.attempts.take(AttemptKind.TOKEN_ADDRESS, actor.address or UNKNOWN_ADDRESS)
     entitlements = await _entitlements_at(accounts, token)
@@ -106,6 +116,7 @@ async def _join(conn: PoolConnection, actor: Actor, row: Record, user_id: UUID, 
     at = now()
     if row["accepted_at"] is not None or row["revoked_at"] is not None or row["expires_at"] <= at:
         raise InvitationExpired
+    await _check_inviter(conn, row)
     if not entitlements.team_management:
         raise NotInPlan("Team management")
     limit = member_limit(entitlements)
@@ -135,6 +146,19 @@ async def _join(conn: PoolConnection, actor: Actor, row: Record, user_id: UUID, 
         facts={"role": row["role"], "user_id": str(user_id)},
     )
     return member_id
+
+
+async def _check_inviter(conn: PoolConnection, row: Record) -> None:
+    """InvitationExpired where the person who invited may no longer hand out this role, as one who was removed. The operator
+    and API keys stand in no invitation.
+    """
+    if row["invited_by"] is None:
+        return
+    inviter = Actor(ActorKind.USER, row["invited_by"])
+    try:
+        check_may_assign(await acting_role(conn, inviter, row["workspace_id"]), Role(row["role"]))
+    except (NotFoundHere, RoleRefused) as error:
+        raise InvitationExpired from error
 
 
 async def _joined(accounts: Accounts, member_id: UUID, user_id: UUID, workspace_id: UUID) -> MemberView:

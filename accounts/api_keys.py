@@ -1,7 +1,7 @@
 """API keys: making, changing, rotating, revoking and listing them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -61,17 +61,21 @@ async def create_key(
     return made
 
 
-async def update_key(accounts: Accounts, actor: Actor, workspace_id: UUID, key_id: UUID, terms: KeyTerms) -> ApiKeyView:
-    """Replace a live key's terms. The caller fills in what stays: see `terms_of`. KeyEnded, NotFoundHere, InvalidInput.
+async def update_key(
+    accounts: Accounts, actor: Actor, workspace_id: UUID, key_id: UUID, change: Callable[[KeyTerms], KeyTerms]
+) -> ApiKeyView:
+    """Change a live key's terms. KeyEnded, NotFoundHere, InvalidInput, and what `change` raises.
 
+    It is given the terms as they stand under the lock, so that it undoes nothing that is changed at the same time.
     A key within the overlap of its rotation has ended in this sense: a change must not lengthen its life.
     """
     at = now()
     async with transaction(accounts.database) as conn:
         before = await _locked(conn, workspace_id, key_id)
-        kept_end = before.expires_at is not None and terms.expires_at == before.expires_at
         if _has_ended(before, at) or before.rotated_to is not None:
             raise KeyEnded
+        terms = change(terms_of(before))
+        kept_end = before.expires_at is not None and terms.expires_at == before.expires_at
         stored = checked(replace(terms, expires_at=None) if kept_end else terms, at)
         await conn.execute(
             "UPDATE api_keys SET name = $2, scopes = $3, models = $4, addresses = $5, requests_per_hour = $6,"

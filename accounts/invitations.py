@@ -66,7 +66,7 @@ async def invite(accounts: Accounts, actor: Actor, workspace_id: UUID, email: st
             address.key,
             role,
             digest_of(token),
-            actor.id if actor.kind is ActorKind.USER else None,
+            _inviter_id(actor),
             at,
             at + accounts.invitation_lifetime,
         )
@@ -85,7 +85,10 @@ async def invite(accounts: Accounts, actor: Actor, workspace_id: UUID, email: st
 
 
 async def resend(accounts: Accounts, actor: Actor, workspace_id: UUID, invitation_id: UUID) -> InvitationView:
-    """Send an open invitation again, with a new token and a new time; the old token ends. NotFoundHere, NotInPlan."""
+    """Send an open invitation again, with a new token and a new time; the old token ends. NotFoundHere, NotInPlan.
+
+    Who sends it again is the inviter from then on: accounts.acceptance asks whether that one may still invite.
+    """
     await accounts.attempts.take(AttemptKind.INVITE_WORKSPACE, workspace_id.hex)
     await _team_entitlements(accounts, workspace_id)
     async with connection(accounts.database) as conn:
@@ -97,10 +100,11 @@ async def resend(accounts: Accounts, actor: Actor, workspace_id: UUID, invitatio
         view = _required(await _row(conn, invitation_id, workspace_id))
         check_may_assign(await acting_role(conn, actor, workspace_id), view.role)
         await conn.execute(
-            "UPDATE invitations SET digest = $2, expires_at = $3 WHERE id = $1",
+            "UPDATE invitations SET digest = $2, expires_at = $3, invited_by = $4 WHERE id = $1",
             invitation_id,
             digest_of(token),
             at + accounts.invitation_lifetime,
+            _inviter_id(actor),
         )
         await audit.record(conn, actor, "invitation.resend", "invitation", invitation_id, workspace_id=workspace_id)
         view = _required(await _row(conn, invitation_id, workspace_id))
@@ -221,6 +225,10 @@ async def _mail(
     link = f"{accounts.public_url}/invite?token={quote(token)}"
     mail = messages.invitation(view.email, accounts.product_name, workspace_name, inviter, link)
     await enqueue(conn, accounts.sealer, mail, workspace_id=view.workspace_id)
+
+
+def _inviter_id(actor: Actor) -> UUID | None:
+    return actor.id if actor.kind is ActorKind.USER else None
 
 
 async def _row(conn: PoolConnection, invitation_id: UUID, workspace_id: UUID) -> Record | None:

@@ -48,7 +48,7 @@ _PURGES: Final = (
 
 async def delete_workspace(accounts: Accounts, ledger: Ledger, actor: Actor, workspace_id: UUID) -> None:
     """Gone for everyone within a second: keys and invitations end, its models are published no
-    more, grants freeze, the slug is free again.
+    more, grants freeze, the slug is free again unless it ever published.
 
     MoneyInFlight says what stands in the way; NotFoundHere.
     """

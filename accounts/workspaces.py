@@ -31,6 +31,10 @@ _VIEW: Final = (
     " LEFT JOIN members m ON m.workspace_id = w.id AND m.user_id = $1 AND m.removed_at IS NULL"
     " WHERE w.deleted_at IS NULL"
 )
+_WAS_PUBLISHED_UNDER: Final = (
+    "EXISTS (SELECT FROM models WHERE starts_with(slug, {slug}::text || '/') AND workspace_id <> {workspace_id}::uuid)"
+)
+"""Of another workspace, renamed or deleted since: keys and chains name its models, and a stranger must not answer to them."""
 
 
 async def create_workspace(
@@ -67,7 +71,8 @@ async def open_workspace(
     workspace_id, wallet_id = uuid7(), uuid7()
     for slug in candidates(cleaned, _random_tails()):
         made = await conn.fetchval(
-            "INSERT INTO workspaces (id, name, slug, created_by, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)"
+            "INSERT INTO workspaces (id, name, slug, created_by, created_at, updated_at)"
+            f" SELECT $1, $2, $3, $4, $5, $5 WHERE NOT {_WAS_PUBLISHED_UNDER.format(slug='$3', workspace_id='$1')}"
             " ON CONFLICT (slug) WHERE deleted_at IS NULL DO NOTHING RETURNING id",
             workspace_id,
             cleaned,
@@ -126,6 +131,8 @@ async def update_workspace(
             raise SlugTaken(new_slug or "") from error
         if changed is None:
             raise NotFoundHere("workspace")
+        if new_slug is not None:
+            await _check_never_published_under(conn, workspace_id, new_slug)
         given = {"name": new_name, "slug": new_slug, "store_outputs": store_outputs}
         facts = [field for field, value in given.items() if value is not None]
         await audit.record(
@@ -149,6 +156,15 @@ async def _check_published(conn: PoolConnection, workspace_id: UUID, new_slug: s
     )
     if count and slug != new_slug:
         raise SlugInUse(count)
+
+
+async def _check_never_published_under(conn: PoolConnection, workspace_id: UUID, slug: str) -> None:
+    """SlugTaken for one under which another workspace ever published. Asked when the slug is this workspace's already, so
+    that no other can publish under it meanwhile.
+    """
+    query = f"SELECT {_WAS_PUBLISHED_UNDER.format(slug='$1', workspace_id='$2')}"
+    if await conn.fetchval(query, slug, workspace_id):
+        raise SlugTaken(slug)
 
 
 async def workspaces_by_ids(

@@ -68,6 +68,13 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def header_lines(scope: Scope, name: bytes) -> str | None:
+    """All values of a request header that is a list, in their order, as the one line that they stand for (RFC 9110, 5.2)."""
+    if header(scope, name) is None:
+        return None
+    return b",".join(value for each, value in scope["headers"] if each == name).decode("latin-1")
+
+
 def request_id_of(scope: Scope) -> str:
     """The id that the client or a proxy gave the request, where it has the form of one, else a new one."""
     given = header(scope, b"x-request-id")

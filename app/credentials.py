@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from accounts.principals import Principals
 from accounts.views import ANONYMOUS, Principal
-from app.asgi import Scope, header
+from app.asgi import Scope, header, header_lines
 from app.throttle import Throttle
 from kit.errors import Unauthenticated
 
@@ -56,12 +56,15 @@ class Credentials:
         return principal
 
     def address_of(self, scope: Scope) -> str:
-        """The client's address: the peer's, or the last untrusted one of X-Forwarded-For behind trusted proxies."""
+        """The client's address: the peer's, or the last untrusted one of X-Forwarded-For behind trusted proxies.
+
+        All its lines count: some proxies add one of their own after what the client sent.
+        """
         client = scope.get("client")
         peer: str = client[0] if client else "unknown"
         if not self._trusted or not self._is_trusted(peer):
             return peer
-        forwarded = header(scope, b"x-forwarded-for")
+        forwarded = header_lines(scope, b"x-forwarded-for")
         if forwarded is None:
             return peer
         for hop in reversed([part.strip() for part in forwarded.split(",")][-32:]):

@@ -5,8 +5,8 @@ wallet's lock, so that it sees a settled state; a line is told when its row in `
 index allows once, and recovered when that row is cleared.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -79,11 +79,10 @@ _DONE: Final = "UPDATE workspace_alerts SET is_due = false, look_at = $2 WHERE w
 _READ: Final = """
 SELECT cycle_percents, expiry_days, low_balance_micro, by_mail FROM workspace_alerts WHERE workspace_id = $1
 """
+_MAKE: Final = "INSERT INTO workspace_alerts (workspace_id) VALUES ($1) ON CONFLICT (workspace_id) DO NOTHING"
 _CHANGE: Final = """
-INSERT INTO workspace_alerts (workspace_id, cycle_percents, expiry_days, low_balance_micro, by_mail)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (workspace_id) DO UPDATE SET cycle_percents = excluded.cycle_percents, expiry_days = excluded.expiry_days,
-    low_balance_micro = excluded.low_balance_micro, by_mail = excluded.by_mail, is_due = true
+UPDATE workspace_alerts SET cycle_percents = $2, expiry_days = $3, low_balance_micro = $4, by_mail = $5, is_due = true
+WHERE workspace_id = $1
 """
 
 
@@ -101,21 +100,26 @@ async def alert_settings(database: Database, workspace_id: UUID) -> AlertSetting
     """What the workspace has set, else the defaults."""
     async with connection(database) as conn:
         row = await conn.fetchrow(_READ, workspace_id)
-    if row is None:
-        return AlertSettings()
-    return AlertSettings(tuple(row[0]), tuple(row[1]), row[2], row[3])
+    return AlertSettings() if row is None else _settings(row)
 
 
 async def change_alert_settings(
-    database: Database, workspace_id: UUID, settings: AlertSettings, *, note: Note = unnoted
+    database: Database,
+    workspace_id: UUID,
+    change: Callable[[AlertSettings], AlertSettings],
+    *,
+    note: Note = unnoted,
 ) -> AlertSettings:
-    """Set all of them, and look at once. InvalidInput."""
-    percents = _checked("cycle_percents", settings.cycle_percents, 100)
-    days = _checked("expiry_days", settings.expiry_days, MAX_EXPIRY_DAYS)
-    if settings.low_balance_micro is not None and settings.low_balance_micro <= 0:
-        raise InvalidInput("lowBalance must be above zero", field=["low_balance"])
+    """Change them, and look at once. InvalidInput.
+
+    `change` is given the settings as they stand under the lock, so that it undoes nothing that is changed at the same time.
+    """
     async with transaction(database) as conn:
-        figure = settings.low_balance_micro
+        await conn.execute(_MAKE, workspace_id)
+        row = await conn.fetchrow(f"{_READ} FOR NO KEY UPDATE", workspace_id)
+        assert row is not None, "made above"
+        settings = _checked(change(_settings(row)))
+        percents, days, figure = settings.cycle_percents, settings.expiry_days, settings.low_balance_micro
         await conn.execute(_CHANGE, workspace_id, list(percents), list(days), figure, settings.by_mail)
         facts = {
             "cycle_percents": ", ".join(map(str, percents)),
@@ -124,7 +128,7 @@ async def change_alert_settings(
             "by_mail": str(settings.by_mail).lower(),
         }
         await note(conn, "alert_settings.update", "workspace", workspace_id, facts)
-    return AlertSettings(percents, days, figure, settings.by_mail)
+    return settings
 
 
 async def look_at_wallets(database: Database, *, limit: int) -> int:
@@ -188,7 +192,19 @@ async def _tell(conn: PoolConnection, workspace_id: UUID, found: Sequence[Line],
         await conn.execute(_CLEAR, alert_id, at)
 
 
-def _checked(name: str, numbers: Sequence[int], most: int) -> tuple[int, ...]:
+def _settings(row: Record) -> AlertSettings:
+    return AlertSettings(tuple(row[0]), tuple(row[1]), row[2], row[3])
+
+
+def _checked(settings: AlertSettings) -> AlertSettings:
+    percents = _checked_lines("cycle_percents", settings.cycle_percents, 100)
+    days = _checked_lines("expiry_days", settings.expiry_days, MAX_EXPIRY_DAYS)
+    if settings.low_balance_micro is not None and settings.low_balance_micro <= 0:
+        raise InvalidInput("lowBalance must be above zero", field=["low_balance"])
+    return replace(settings, cycle_percents=percents, expiry_days=days)
+
+
+def _checked_lines(name: str, numbers: Sequence[int], most: int) -> tuple[int, ...]:
     if len(numbers) > MAX_LINES or any(not 1 <= number <= most for number in numbers):
         raise InvalidInput(f"at most {MAX_LINES} whole numbers from 1 to {most}", field=[name])
     return sorted_lines(numbers)

@@ -54,12 +54,12 @@ _WATCH: Final = "UPDATE wallets SET recharge_below_micro = $2 WHERE id = $1"
 _ATTEMPTED: Final = "UPDATE auto_recharges SET last_attempt_at = $2, updated_at = $2 WHERE workspace_id = $1"
 _NOT_LOW: Final = "UPDATE auto_recharges SET is_low = false, updated_at = $2 WHERE workspace_id = $1"
 _TRIED_NOW: Final = "UPDATE auto_recharges SET updated_at = $2 WHERE workspace_id = $1"
-_METHOD_SET: Final = """UPDATE auto_recharges SET suspended_reason = NULL, consecutive_failures = 0,
-    last_failure_at = NULL, is_low = enabled, updated_at = $2 WHERE workspace_id = $1"""
+# Money on its way is what a saved method is being charged: a page, or a confirmation, may be left and never paid.
 _HISTORY: Final = """SELECT workspace_id,
     coalesce(array_agg(created_at) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at > $2), '{}') AS attempts,
     coalesce(bool_or(purpose = 'AUTO_RECHARGE' AND open), false) AS in_progress,
-    coalesce(sum(amount_usd_micro) FILTER (WHERE open AND created_at > $4), 0)::bigint AS pending,
+    coalesce(sum(amount_usd_micro) FILTER (WHERE status = 'PENDING' AND stripe_checkout_id IS NULL
+        AND created_at > $4), 0)::bigint AS pending,
     coalesce(sum(amount_usd_micro) FILTER (WHERE purpose = 'AUTO_RECHARGE' AND created_at >= $3
         AND status <> 'FAILED'), 0)::bigint AS this_month
     FROM (SELECT *, status IN ('PENDING', 'ACTION_REQUIRED') AS open FROM payments
@@ -162,11 +162,6 @@ async def update_auto_recharge(
             facts |= {"threshold_usd": usd_micro_text(threshold), "amount_usd": usd_micro_text(amount)}
         await note(conn, "auto_recharge.update", "workspace", workspace_id, facts)
     return await auto_recharge_of(billing, workspace_id)
-
-
-async def payment_method_set(conn: PoolConnection, workspace_id: UUID, now: datetime) -> None:
-    """Another payment method is the default now: the failures of the last one count no more. The wallet is locked."""
-    await conn.execute(_METHOD_SET, workspace_id, now)
 
 
 async def recharge_due(billing: Billing, *, limit: int = 50) -> int:

@@ -52,7 +52,8 @@ async def give_cycle_grant(
     if free and not await may_have_free_credits(conn, billing, subscription.workspace_id, now, trial=trial):
         return
     ending = await conn.fetch(_ENDING, subscription.wallet_id, subscription.id, at)
-    payment_id: UUID | None = await conn.fetchval(_PAYMENT, subscription.id)
+    # Free credits were bought by no payment, and stay when the money of an earlier period goes back.
+    payment_id: UUID | None = None if free else await conn.fetchval(_PAYMENT, subscription.id)
     operations: list[Operation] = [
         Expire(row["id"], subscription.wallet_id) for row in ending if row["free_micro"] and at <= now
     ]

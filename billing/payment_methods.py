@@ -7,10 +7,10 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.auto_recharge import payment_method_set
 from billing.errors import UnknownPaymentMethod
 from billing.event_kinds import EventKind
 from billing.events import emit
+from billing.recharge_rows import note_method_set
 from billing.subscription_rows import lock_wallet
 from kit import clock
 from kit.ids import uuid7
@@ -101,7 +101,7 @@ async def write_methods(
 ) -> bool:
     """Write what the provider held at a fetch: these and no others; False where a later fetch is written already.
 
-    Another default ends a suspension of auto-recharge; where none is left auto-recharge is turned off, and that is told.
+    Another default ends a suspension of auto-recharge and what waits to be confirmed of it; where none is left auto-recharge is turned off, and that is told.
     """
     async with transaction(database) as conn:
         if await lock_wallet(conn, workspace_id) is None or not await conn.fetchval(
@@ -114,7 +114,7 @@ async def write_methods(
         for method in sorted(held, key=lambda method: method.object_id):
             await _put(conn, workspace_id, method, is_default=method.object_id == default_id)
         if default_id is not None and default_id != before:
-            await payment_method_set(conn, workspace_id, now)
+            await note_method_set(conn, workspace_id, now)
         if default_id is None and await conn.fetchval(_RECHARGE_OFF, workspace_id, now):
             await conn.execute(_UNWATCH, workspace_id)
             await emit(

@@ -39,7 +39,7 @@ _APPLIED: Final = """UPDATE payments SET status = 'SUCCEEDED', failure_code = NU
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A row. `applied_at`: when its effect was written, once."""
+    """A row. `object_id`: the provider's charge or invoice, once known; `applied_at`: when its effect was written, once."""
 
     id: UUID
     workspace_id: UUID
@@ -50,6 +50,7 @@ class Payment:
     pack_id: UUID | None
     price_id: UUID | None
     subscription_id: UUID | None
+    object_id: str | None
     action_url: str | None
     failure_code: str | None
     created_at: datetime
@@ -148,6 +149,7 @@ def _payment(row: Record) -> Payment:
         pack_id=row["pack_id"],
         price_id=row["price_id"],
         subscription_id=row["subscription_id"],
+        object_id=row["stripe_object_id"],
         action_url=row["action_url"],
         failure_code=row["failure_code"],
         created_at=row["created_at"],

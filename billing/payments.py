@@ -20,7 +20,7 @@ from billing.payment_rows import (
 )
 from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
 from billing.purchases import give_pack, give_top_up
-from billing.recharge_rows import note_recharge_declined, note_recharge_paid, suspend_recharge
+from billing.recharge_rows import METHOD_CHANGED, note_recharge_declined, note_recharge_paid, suspend_recharge
 from billing.services import Billing
 from billing.subscription_rows import lock_wallet, price_by_id, subscription_by_id
 from billing.views import PaymentView
@@ -95,20 +95,25 @@ async def fail_payment(
             )
             if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
                 await note_recharge_declined(conn, payment.workspace_id, failure_code, now)
-            elif payment.purpose is PaymentPurpose.SUBSCRIPTION:
+            elif payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
+                # what was never paid on a page has no object at the provider: that was no renewal
                 await fail_renewal(conn, billing, payment)
         return payment_view(await _read(conn, payment_id))
 
 
 async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object_id: str | None = None) -> PaymentView:
-    """The customer must confirm the payment at this address; a recharge waits for them meanwhile. Repeatable."""
+    """The customer must confirm the payment at this address; a recharge waits for them meanwhile. Repeatable.
+
+    A recharge that was given up for another payment method stays so: nobody is to confirm it any more.
+    """
     async with transaction(billing.database) as conn:
         payment, _ = await _locked(conn, payment_id)
-        if payment.applied_at is None and payment.status not in DECIDED:
+        given_up = payment.failure_code == METHOD_CHANGED
+        if payment.applied_at is None and payment.status not in DECIDED and not given_up:
             now = clock.now()
             status = PaymentStatus.ACTION_REQUIRED
             await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)
-            if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
+            if payment.purpose is PaymentPurpose.AUTO_RECHARGE and payment.status is not status:
                 await suspend_recharge(conn, payment.workspace_id, "authentication_required", now, action_url=url)
                 await _tell(conn, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, payment, actionUrl=url)
         return payment_view(await _read(conn, payment_id))

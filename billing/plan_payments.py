@@ -68,10 +68,11 @@ async def change_price_now(
 ) -> Subscription:
     """Another price for the period under way, with the credits' difference by the money's fraction at `at`."""
     life = current.life
-    added = credits_due_micro(life.anchor_at, life.price, price, at, life.period_end)
+    trial = life.status is TRIALING
+    added = credits_due_micro(life.anchor_at, life.price, price, at, life.period_end, trial=trial)
     after = await change(conn, billing, snapshot, current, current.with_life(with_price(life, price, clock.now())))
     _, expires_at = cycle_of(life.anchor_at, price, clock.now(), life.period_end)
-    if added and life.status is TRIALING:
+    if added and trial:
         may = await may_have_free_credits(conn, billing, current.workspace_id, clock.now(), trial=True)
         added = added if may else 0
     if added:
@@ -95,7 +96,10 @@ async def change_price_now(
 
 
 async def fail_renewal(conn: PoolConnection, billing: Billing, payment: Payment) -> None:
-    """A renewal that was declined makes the subscription past due; another purchase that was leaves it as it is."""
+    """A renewal that was declined makes the subscription past due, once the time that is paid for is over.
+
+    A lifetime that was declined leaves it as it is.
+    """
     before = await _subscription_of(conn, billing, payment)
     if before is None or before.life.status in ENDED:
         return
@@ -103,7 +107,8 @@ async def fail_renewal(conn: PoolConnection, billing: Billing, payment: Payment)
     current = await advance(conn, billing, snapshot, before, clock.now())
     price = await _price_paid(billing, snapshot, payment, current.life)
     bought = {PricePeriod.FREE, PricePeriod.LIFETIME} & {current.life.price.period, price.period}
-    if not bought and target_of(current.life.status, Event.PAYMENT_FAILED) is PAST_DUE:
+    is_paid_for = current.life.period_end is not None and clock.now() < current.life.period_end
+    if not bought and not is_paid_for and target_of(current.life.status, Event.PAYMENT_FAILED) is PAST_DUE:
         await change(conn, billing, snapshot, current, current.with_life(past_due(current.life, clock.now())))
 
 

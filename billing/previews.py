@@ -60,11 +60,12 @@ async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -
         return ChangePreview(kind, at, amount, granted, None, amount)
     if kind is not ChangeKind.AT_ONCE:
         return ChangePreview(kind, at, 0, 0, life.period_end, amount)
-    due = money_due_micro(life.anchor_at, life.price, offer.price, at, trial=life.status is TRIALING)
+    trial = life.status is TRIALING
+    due = money_due_micro(life.anchor_at, life.price, offer.price, at, trial=trial)
     if due and billing.payments.configured:
         order = PriceChange("preview", workspace_id, live.id, live.id, price_id, due, at)
         due = await billing.payments.preview_price(order)
-    added = credits_due_micro(life.anchor_at, life.price, offer.price, at, life.period_end)
+    added = credits_due_micro(life.anchor_at, life.price, offer.price, at, life.period_end, trial=trial)
     return ChangePreview(kind, at, due, added, life.period_end, amount)
 
 

@@ -22,7 +22,7 @@ from billing.services import Note
 from billing.views import ModelView, PlanView
 from billing.webhook_errors import UrlRefused
 from kit.clock import now
-from kit.errors import InvalidInput, NotFound
+from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
 from kit.sealing import Sealer, row_context
 from models.database import Database, transaction
@@ -31,6 +31,8 @@ from models.pool import PoolConnection
 
 MAX_PUBLISHED: Final = 10_000
 """Of one workspace, where its plan names no lower number: unlimited for people, a bound for scripts run wild."""
+MAX_TRIES: Final = 10
+"""Of one change, each undone by another that came first: of changes sent at once, one is always done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +86,54 @@ class Publishing:
         *,
         keep_key: bool,
     ) -> Published:
-        """Change a model; calls in flight keep their terms. As `publish`, and NotFound. `keep_key`: `api_key` was not given."""
-        before = await self.models.get(model_id)
-        if before is None:
-            raise NotFound("there is no such model")
-        old = before.terms()
-        terms = change(old)
-        if keep_key and before.sealed_key and _origin(old.base_url) != _origin(terms.base_url):
-            raise InvalidInput("give the key again for another address", field=["provider", "apiKey"])
-        await self._checked(before.workspace_id, before.slug, terms, api_key)
-        at = now()
-        sealed = self._sealed(model_id, api_key)
+        """Change a model; calls in flight keep their terms. As `publish`, NotFound, and Unavailable where others change it
+        all the while. `keep_key`: `api_key` was not given.
+
+        The checks ask the network and other tables, so they are made before the row is locked; what they were made of
+        must still stand under the lock, else all is done again. So no change is undone by one sent beside it.
+        """
+        for _ in range(MAX_TRIES):
+            before = await self.models.get(model_id)
+            if before is None:
+                raise NotFound("there is no such model")
+            terms = change(before.terms())
+            if keep_key and before.sealed_key and _origin(before.base_url) != _origin(terms.base_url):
+                raise InvalidInput("give the key again for another address", field=["provider", "apiKey"])
+            await self._checked(before.workspace_id, before.slug, terms, api_key)
+            sealed = None if keep_key else self._sealed(model_id, api_key)
+            found = await self._replace(note, before, terms, sealed)
+            if found is not None:
+                self.models.forget(before.workspace_id)
+                return found
+        raise Unavailable("others are changing this model; send the change again")
+
+    async def _replace(
+        self, note: Note, before: Published, terms: PublishedTerms, sealed: tuple[bytes, int] | None
+    ) -> Published | None:
+        """Write the terms over `before`; None, and nothing written, where that is no longer how the model stands.
+
+        `sealed` None: the key stays.
+        """
+        model_id, at = before.model.id, now()
         async with transaction(self.database) as conn:
             row = await conn.fetchrow(
                 "SELECT api_key_encrypted, key_version FROM published_models"
                 " WHERE model_id = $1 AND unpublished_at IS NULL FOR UPDATE",
                 model_id,
             )
-            if row is None:
+            current = await published_of(conn, model_id)
+            if row is None or current is None:
                 raise NotFound("there is no such model")
-            if keep_key:
-                sealed = (row["api_key_encrypted"], row["key_version"])
+            if (current.terms(), current.sealed_key) != (before.terms(), before.sealed_key):
+                return None
+            kept = (row["api_key_encrypted"], row["key_version"])
             await conn.execute(_UPDATE_MODEL, model_id, *_model_values(terms, at))
-            await conn.execute(_UPDATE, model_id, *_own_values(terms), *sealed, at)
-            if terms.prices != old.prices:
+            await conn.execute(_UPDATE, model_id, *_own_values(terms), *(kept if sealed is None else sealed), at)
+            if terms.prices != current.terms().prices:
                 await conn.execute(_RETIRE_PRICES, model_id, at)
                 await _write_prices(conn, model_id, terms, at)
             await note(conn, "model.update", "model", model_id, {"slug": before.slug})
-            found = await published_of(conn, model_id)
-        self.models.forget(before.workspace_id)
-        assert found is not None, "it is locked"
-        return found
+            return await published_of(conn, model_id)
 
     async def unpublish(self, note: Note, model_id: UUID) -> None:
         """Take a model back: its name is free, its key gone; what it earned stays. NotFound."""

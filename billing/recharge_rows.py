@@ -9,10 +9,17 @@ from billing.events import emit
 from billing.rules.auto_recharge import suspension_after
 from models.pool import PoolConnection
 
+METHOD_CHANGED: Final = "payment_method_changed"
+"""The failure code of a recharge that waited to be confirmed when another payment method was set: it is given up."""
+
 _DECLINED: Final = """UPDATE auto_recharges SET consecutive_failures = consecutive_failures + 1, last_failure_at = $2,
     updated_at = $2 WHERE workspace_id = $1 RETURNING consecutive_failures"""
 _PAID: Final = """UPDATE auto_recharges SET consecutive_failures = 0, last_failure_at = NULL, updated_at = $2,
     suspended_reason = NULLIF(suspended_reason, 'authentication_required') WHERE workspace_id = $1"""
+_GIVE_UP: Final = """UPDATE payments SET status = 'FAILED', failure_code = $2, action_url = NULL, updated_at = $3
+    WHERE workspace_id = $1 AND purpose = 'AUTO_RECHARGE' AND status = 'ACTION_REQUIRED' AND applied_at IS NULL"""
+_METHOD_SET: Final = """UPDATE auto_recharges SET suspended_reason = NULL, consecutive_failures = 0,
+    last_failure_at = NULL, is_low = enabled, updated_at = $2 WHERE workspace_id = $1"""
 _SUSPEND: Final = """UPDATE auto_recharges SET suspended_reason = $2, updated_at = $3
     WHERE workspace_id = $1 AND suspended_reason IS NULL RETURNING true"""
 
@@ -28,6 +35,12 @@ async def note_recharge_declined(conn: PoolConnection, workspace_id: UUID, failu
 async def note_recharge_paid(conn: PoolConnection, workspace_id: UUID, now: datetime) -> None:
     """A success ends the count, and the suspension that waited for its confirmation."""
     await conn.execute(_PAID, workspace_id, now)
+
+
+async def note_method_set(conn: PoolConnection, workspace_id: UUID, now: datetime) -> None:
+    """Another payment method is the default: failures of the last one count no more, and what it left open is given up."""
+    await conn.execute(_GIVE_UP, workspace_id, METHOD_CHANGED, now)
+    await conn.execute(_METHOD_SET, workspace_id, now)
 
 
 async def suspend_recharge(

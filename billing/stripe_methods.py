@@ -12,6 +12,10 @@ from billing.stripe_client import StripeJson, StripeRefused
 from billing.stripe_link import StripeLink, known_customer, next_fetch
 from models.database import connection, transaction
 
+_WAITING: Final = """SELECT stripe_object_id FROM payments WHERE workspace_id = $1 AND purpose = 'AUTO_RECHARGE'
+    AND status = 'ACTION_REQUIRED' AND applied_at IS NULL AND stripe_object_id IS NOT NULL"""
+_DEFAULT: Final = """SELECT stripe_payment_method_id FROM payment_methods
+    WHERE workspace_id = $1 AND is_default AND removed_at IS NULL"""
 _LIVE_SUBSCRIPTION: Final = """SELECT stripe_subscription_id FROM subscriptions
     WHERE workspace_id = $1 AND ended_at IS NULL AND stripe_subscription_id IS NOT NULL"""
 
@@ -20,7 +24,7 @@ async def sync_methods(link: StripeLink, workspace_id: UUID) -> None:
     """Write here what Stripe holds for the workspace's customer now. Raises StripeAway, StripeRefused.
 
     What is held without a default gets one, the method that was saved last. Prepaid and gift cards are detached, and
-    the workspace is told.
+    the workspace is told. Where another method becomes the default, a recharge that waits to be confirmed is given up.
     """
     customer = await known_customer(link, workspace_id)
     if customer is None:
@@ -41,6 +45,7 @@ async def sync_methods(link: StripeLink, workspace_id: UUID) -> None:
     if default is None and newest is not None:
         default = required_id(newest)
         await set_default_at_stripe(link, workspace_id, customer, default)
+    await _cancel_recharge(link, workspace_id, default)
     await write_methods(
         link.database, workspace_id, [_held(link, method) for method in kept], default, fetch_number=fetch_number
     )
@@ -82,6 +87,22 @@ async def _refuse(link: StripeLink, workspace_id: UUID, method: StripeJson) -> N
     async with transaction(link.database) as conn:
         facts = {"reason": "prepaid", "last4": text(method, "card", "last4")}
         await emit(conn, EventKind.PAYMENT_METHOD_REFUSED, workspace_id, facts, dedupe_key=object_id)
+
+
+async def _cancel_recharge(link: StripeLink, workspace_id: UUID, default: str | None) -> None:
+    """Before the new default is written, so that a repeat still finds what to cancel; what is paid meanwhile is applied."""
+    async with connection(link.database) as conn:
+        before: str | None = await conn.fetchval(_DEFAULT, workspace_id)
+        rows = [] if default in {None, before} else await conn.fetch(_WAITING, workspace_id)
+    for row in rows:
+        await _cancel(link, row["stripe_object_id"])
+
+
+async def _cancel(link: StripeLink, intent_id: str) -> None:
+    try:
+        await link.stripe.call(lambda v1: v1.payment_intents.cancel_async(intent_id))
+    except StripeRefused:  # it is paid or over already
+        return
 
 
 async def _detach(link: StripeLink, object_id: str) -> None:

@@ -12,7 +12,7 @@ import orjson
 from gateway.errors import TooManyBatches
 from gateway.files import FILE_LIFE, Files, Owner
 from gateway.rules.batches import ENDPOINTS, Problem, read_lines
-from kit.errors import InvalidInput, NotFound
+from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
 from kit.sealing import NONCE_BYTES, Sealer, row_context
 from models.database import Database, connection, transaction
@@ -31,6 +31,11 @@ MAX_OPEN: Final = 20
 _SEAL_BYTES: Final = 1 + NONCE_BYTES + 16
 """What a seal adds to its plaintext."""
 _LISTED: Final = 100
+_MAX_TRIES: Final = 5
+"""How often a process tries to validate a batch that fails here, before it is told as failed."""
+_PAUSE: Final = timedelta(minutes=1)
+"""After its first failure here; each further one is as much longer, up to _LONGEST_PAUSE."""
+_LONGEST_PAUSE: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,14 @@ class BatchView:
     ended_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """How often a batch has failed here for a reason that nobody foresaw, and until when it is left alone."""
+
+    tries: int
+    until: datetime
+
+
 class Batches:
     """Begins, tells and advances batches."""
 
@@ -63,6 +76,7 @@ class Batches:
         self._database = database
         self._sealer = sealer
         self._files = files
+        self._troubles: dict[UUID, _Trouble] = {}
 
     async def create(
         self, owner: Owner, input_file_id: UUID, endpoint: str, metadata: JsonObject, at: datetime
@@ -112,16 +126,41 @@ class Batches:
         return await self.get(owner, batch_id)
 
     async def advance(self, at: datetime, *, limit: int) -> int:
-        """Validate new batches and end those that have nothing left to do; answers how many moved on."""
+        """Validate new batches and end those that have nothing left to do; answers how many moved on.
+
+        One that fails here stops no other: it is left alone for a while, and ends where it cannot be validated at last.
+        """
+        self._troubles = {
+            each: trouble for each, trouble in self._troubles.items() if trouble.until > at - 2 * _LONGEST_PAUSE
+        }
+        resting = [each for each, trouble in self._troubles.items() if trouble.until > at]
         async with connection(self._database) as conn:
-            found = await conn.fetch(_MOVABLE, at, limit)
+            found = await conn.fetch(_MOVABLE, at, limit, resting)
         moved = 0
         for row in found:
-            async with transaction(self._database) as conn:
-                batch = await conn.fetchrow(_LOCK, row["id"])
-                if batch is not None:
-                    moved += await self._advance(conn, batch, at)
+            try:
+                moved += await self._move(row["id"], at)
+            except Unavailable:  # no fault of the batch
+                raise
+            except Exception:  # a process edge: what was not foreseen is this batch's, not the others'
+                logger.exception("batch %s failed here", row["id"])
+                self._rest(row["id"], at)
         return moved
+
+    async def _move(self, batch_id: UUID, at: datetime) -> bool:
+        async with transaction(self._database) as conn:
+            batch = await conn.fetchrow(_LOCK, batch_id)
+            if batch is None:
+                return False
+            trouble = self._troubles.get(batch_id)
+            if batch["status"] == BatchStatus.VALIDATING and trouble is not None and trouble.tries >= _MAX_TRIES:
+                await self._fail(conn, batch, [Problem("internal", "something failed here")], at)
+                return True
+            return await self._advance(conn, batch, at)
+
+    def _rest(self, batch_id: UUID, at: datetime) -> None:
+        tries = 1 if batch_id not in self._troubles else self._troubles[batch_id].tries + 1
+        self._troubles[batch_id] = _Trouble(tries, at + min(tries * _PAUSE, _LONGEST_PAUSE))
 
     async def _advance(self, conn: PoolConnection, batch: asyncpg.Record, at: datetime) -> bool:
         match BatchStatus(batch["status"]):
@@ -236,7 +275,7 @@ _CANCEL: Final = """
     WHERE workspace_id = $1 AND api_key_id = $2 AND id = $3 AND status IN ('VALIDATING', 'IN_PROGRESS')
 """
 _MOVABLE: Final = """
-    SELECT id FROM batches b WHERE ended_at IS NULL AND (status IN ('VALIDATING', 'CANCELLING') OR expires_at <= $1
+    SELECT id FROM batches b WHERE ended_at IS NULL AND NOT id = ANY ($3::uuid[]) AND (status IN ('VALIDATING', 'CANCELLING') OR expires_at <= $1
         OR NOT EXISTS (SELECT FROM batch_lines l WHERE l.batch_id = b.id AND l.state = 'PENDING'))
     ORDER BY created_at LIMIT $2
 """

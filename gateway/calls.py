@@ -245,6 +245,7 @@ class Calls:
             status=told.status,
             error_code=refusal.code if refusal is not None and told.status == "FAILED" else None,
             error_message=None if refusal is None else kept_sentence(refusal),
+            modality=admitted.model.modality.value,
             sealed_output=self._kept(admitted, body) if body is not None and admitted.keeps_output else None,
         )
 

@@ -18,10 +18,10 @@ from gateway.rules.chain_plan import Asked, PlannedChain, PlannedStep, Render, a
 from gateway.rules.truth import End, Seen, verdict
 from gateway.views import CallRequest
 from kit.errors import Refusal
-from kit.json_values import JsonObject, is_list, is_object
+from kit.json_values import WRITTEN_LEVELS, JsonObject, is_deeper, is_list, is_object
 from metering.operations import UsageFacts
 from providers.base import ProviderAnswer
-from providers.errors import ProviderError
+from providers.errors import ProviderError, UpstreamGarbage
 from providers.over_chat import OTHER_FORMS, TranslatedStream, told_of_chat, translation_to
 
 T = TypeVar("T")
@@ -107,7 +107,13 @@ class ChainRun:
         if request.operation not in OTHER_FORMS:
             return begun
         translation = translation_to(request.operation, request.body)
-        head = [event for chunk in begun.head for event in translation.translate(chunk)]
+        try:
+            head = [event for chunk in begun.head for event in translation.translate(chunk)]
+        except BaseException as error:
+            await begun.rest.aclose()
+            if isinstance(error, orjson.JSONEncodeError):
+                raise UpstreamGarbage("an event of the provider's stream is nested too deeply") from error
+            raise
         return BegunStream(head, TranslatedStream(begun.rest, translation))
 
     async def _chat(self, routed: Routed) -> BegunStream:
@@ -308,8 +314,9 @@ def _content(body: JsonObject) -> str:
 
 
 def _parsed(content: str) -> object:
-    """What a text says as JSON, for `steps.NAME.json`; None where it is none."""
+    """What a text says as JSON, for `steps.NAME.json`; None where it is none, or too deep to be written into a prompt."""
     try:
-        return orjson.loads(content)
+        parsed: object = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
+    return None if is_deeper(parsed, content.encode(), WRITTEN_LEVELS) else parsed

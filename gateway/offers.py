@@ -207,7 +207,7 @@ class Offers:
         trace: CallTrace,
     ) -> Admitted:
         """The call of a chain, with the sum of its steps' bounds; `body` is what is asked, of a chat in OpenAI's form."""
-        if body.get("n") not in {None, 1}:
+        if body.get("n") not in (None, 1):
             raise InvalidInput("a chain gives one answer", field=["n"])
         values, history = input_values(body, planned.terms.input_schema), history_of(body)
         bound, most = chain_bound(planned, values, history)

@@ -8,6 +8,7 @@ from typing import Final
 import orjson
 
 from kit.clock import now
+from kit.json_values import is_deeper, is_object
 from providers.base import JsonObject, ProviderRequest, StreamChunk, Timeouts
 from providers.errors import ProviderError, UpstreamGarbage, UpstreamRejected
 from providers.openai_errors import error_in, error_object, error_of_object, error_of_status, retry_after_s
@@ -16,6 +17,8 @@ from providers.transport import Endpoint, Headers, HttpAnswer, HttpRequest, Http
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """More of an error answer is not read."""
+MAX_ANSWER_LEVELS: Final = 240
+"""Objects and lists within each other in an answer: those that are written, less some that it is told within."""
 
 _PLAIN_ID: Final = re.compile(r"[!-~]{1,128}")
 
@@ -200,9 +203,11 @@ def object_in(text: bytes, what: str = "the provider's answer") -> JsonObject:
         parsed: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise UpstreamGarbage(f"{what} is not JSON") from error
-    if not isinstance(parsed, dict):
+    if not is_object(parsed):
         raise UpstreamGarbage(f"{what} is not an object")
-    return parsed  # pyright: ignore[reportUnknownVariableType] -- keys of JSON are texts
+    if is_deeper(parsed, text, MAX_ANSWER_LEVELS):  # found here, before it is charged and cannot be told
+        raise UpstreamGarbage(f"{what} is nested too deeply")
+    return parsed
 
 
 async def read_all(answer: HttpAnswer) -> bytes:

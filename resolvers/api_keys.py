@@ -57,11 +57,14 @@ async def create(
 async def update(context: RequestContext, *, api_key_id: str, change: KeyChange) -> ApiKeyView:
     """Changes the terms of a live key. KeyEnded, InvalidInput."""
     found = await _writable(context, api_key_id)
-    before = keys.terms_of(found)
-    terms = _changed(before, change)
-    kept = frozenset(before.models or ())  # the catalog may have lost them since
-    _check_models(context, [slug for slug in terms.models or () if slug not in kept])
-    return await keys.update_key(context.services.accounts, context.actor, found.workspace_id, found.id, terms)
+
+    def changed(before: KeyTerms) -> KeyTerms:
+        terms = _changed(before, change)
+        kept = frozenset(before.models or ())  # the catalog may have lost them since
+        _check_models(context, [slug for slug in terms.models or () if slug not in kept])
+        return terms
+
+    return await keys.update_key(context.services.accounts, context.actor, found.workspace_id, found.id, changed)
 
 
 async def rotate(context: RequestContext, *, api_key_id: str, overlap_s: int) -> ApiKeySecret:

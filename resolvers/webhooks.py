@@ -8,7 +8,7 @@ from accounts.audit import Noting
 from accounts.rules.roles import Action
 from billing.alerts import AlertSettings, alert_settings, change_alert_settings
 from billing.webhook_endpoints import DeliveryView, EndpointSecret, EndpointView
-from kit.errors import InvalidInput, NotFound
+from kit.errors import NotFound
 from kit.pages import Page
 from kit.unchanged import Unchanged
 from resolvers.access import key_of, looked_up, require, unseen, workspace_for
@@ -108,18 +108,20 @@ async def update_alerts(
 ) -> AlertSettings:
     """Change what is given. InvalidInput."""
     key = await workspace_for(context, Action.BILLING_WRITE, workspace_id)
-    before = await alert_settings(context.services.database, key)
-    if isinstance(low_balance_micro, int) and low_balance_micro <= 0:
-        raise InvalidInput("lowBalance must be above zero", field=["low_balance"])
-    wanted = replace(
-        before,
-        cycle_percents=before.cycle_percents if cycle_percents is None else tuple(cycle_percents),
-        expiry_days=before.expiry_days if expiry_days is None else tuple(expiry_days),
-        low_balance_micro=before.low_balance_micro if isinstance(low_balance_micro, Unchanged) else low_balance_micro,
-        by_mail=before.by_mail if by_mail is None else by_mail,
-    )
+
+    def changed(before: AlertSettings) -> AlertSettings:
+        return replace(
+            before,
+            cycle_percents=before.cycle_percents if cycle_percents is None else tuple(cycle_percents),
+            expiry_days=before.expiry_days if expiry_days is None else tuple(expiry_days),
+            low_balance_micro=(
+                before.low_balance_micro if isinstance(low_balance_micro, Unchanged) else low_balance_micro
+            ),
+            by_mail=before.by_mail if by_mail is None else by_mail,
+        )
+
     note = Noting(context.actor, key)
-    return await change_alert_settings(context.services.database, key, wanted, note=note)
+    return await change_alert_settings(context.services.database, key, changed, note=note)
 
 
 async def _writable(context: RequestContext, endpoint_id: str) -> EndpointView:

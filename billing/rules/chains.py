@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from billing.rules.templates import Template, TemplateError, parse_template
-from kit.json_values import JsonObject, is_list, is_object
+from kit.json_values import JsonObject, has_nul, is_list, is_object
 from kit.money import AmountError, parse_micro
 
 MAX_STEPS: Final = 32
@@ -145,7 +145,7 @@ def _step(given: object, index: int) -> ChainStep:
     form = given.get("response_format")
     if form is not None and not is_object(form):
         raise ChainError("response_format must be an object", *at, "response_format")
-    return ChainStep(
+    step = ChainStep(
         name=name,
         model=model,
         prompt=_template(given.get("prompt", ""), *at, "prompt"),
@@ -157,6 +157,9 @@ def _step(given: object, index: int) -> ChainStep:
         response_format=form,
         when=None if given.get("when") is None else _condition(given["when"], at),
     )
+    if has_nul(given):
+        raise ChainError("a text in a step may not have the character U+0000", *at)
+    return step
 
 
 def _tokens(value: object, at: tuple[str, ...]) -> int:

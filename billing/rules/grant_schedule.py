@@ -37,6 +37,14 @@ def cycle_unit(price: PriceView) -> Unit | None:
     return Unit.MONTH
 
 
+def cycle_credits_micro(price: PriceView, *, trial: bool) -> int:
+    """The credits of one grant of a price, 0 without any; in a trial a whole year's count as a twelfth."""
+    if price.credits is None:
+        return 0
+    amount = price.credits.amount_micro
+    return max(1, amount // _MONTHS_OF_A_YEAR) if trial and cycle_unit(price) is Unit.YEAR else amount
+
+
 def cycle_of(
     anchor: datetime, price: PriceView, at: datetime, period_end: datetime | None
 ) -> tuple[datetime, datetime | None]:
@@ -51,15 +59,12 @@ def grant_at(
 ) -> CycleGrant | None:
     """The grant that is due at an instant of the schedule; None for a price without credits.
 
-    A reset is nothing but its expiry at the next one (A6, C8): it acts on this grant, never on the wallet. In a trial a
-    whole year's credits count as a twelfth.
+    A reset is nothing but its expiry at the next one (A6, C8): it acts on this grant, never on the wallet.
     """
     policy = price.credits
     if policy is None:
         return None
-    amount = policy.amount_micro
-    if trial and cycle_unit(price) is Unit.YEAR:
-        amount = max(1, amount // _MONTHS_OF_A_YEAR)
+    amount = cycle_credits_micro(price, trial=trial)
     unit = cycle_unit(price)
     ends = None if unit is None else _earlier(boundary_after(anchor, unit, at), period_end)
     return CycleGrant(at, amount, ends, policy.rollover, policy.rollover_cap_micro)

@@ -11,7 +11,7 @@ from typing import Final
 from jsonschema import Draft202012Validator
 
 from kit.errors import InvalidInput
-from kit.json_values import JsonObject, is_list, is_object
+from kit.json_values import JsonObject, has_nul, is_list, is_object
 
 MAX_PROPERTIES: Final = 32
 MAX_TEXT: Final = 500
@@ -107,9 +107,8 @@ def _check_property(name: str, given: object) -> None:
     if not _NAME.fullmatch(name):
         raise _wrong("a property's name is a word of letters, digits and _", *at)
     kind = given.get("type") if is_object(given) else None
-    if not is_object(given) or kind not in _TYPES:
+    if not is_object(given) or not isinstance(kind, str) or kind not in _TYPES:
         raise _wrong(f"a property has a type: {', '.join(sorted(_TYPES))}", *at, "type")
-    kind = str(kind)
     _known(given, _COMMON_KEYS | _KEYS[kind], *at)
     _texts(given, *at)
     for bound in ("minLength", "maxLength", "minimum", "maximum"):
@@ -143,6 +142,8 @@ def _texts(given: JsonObject, *at: str) -> None:
         text = given.get(key, "")
         if not isinstance(text, str) or len(text) > MAX_TEXT:
             raise _wrong(f"{key} is a text of at most {MAX_TEXT} characters", *at, key)
+    if has_nul(given):
+        raise _wrong("a text in it may not have the character U+0000", *at)
 
 
 def _known(given: JsonObject, keys: frozenset[str], *at: str) -> None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
-from billing.rules.grant_schedule import cycle_of, cycle_unit
+from billing.rules.grant_schedule import cycle_credits_micro, cycle_of, cycle_unit
 from billing.rules.periods import cycle_at, period_unit
 from billing.views import PlanView, PriceView
 from models.enums import PricePeriod
@@ -79,20 +79,23 @@ def money_due_micro(anchor: datetime, old: PriceView, new: PriceView, at: dateti
     return max(0, _nearest_cent(new.amount_usd_micro * left) - _nearest_cent(old.amount_usd_micro * left))
 
 
-def credits_due_micro(anchor: datetime, old: PriceView, new: PriceView, at: datetime, end: datetime | None) -> int:
+def credits_due_micro(
+    anchor: datetime, old: PriceView, new: PriceView, at: datetime, end: datetime | None, *, trial: bool = False
+) -> int:
     """The credits that an upgrade adds to the cycle under way, rounded up; nothing granted is ever taken back.
 
     The fraction is that of the money, taken of the cycle which the credits are for: for a yearly price with monthly
-    credits the rest of this month, and each later month then brings the new amount whole. `end` is the period's.
+    credits the rest of this month, and each later month then brings the new amount whole. `end` is the period's. In a
+    trial the amounts are those that a trial grants.
     """
-    difference = _left_of(anchor, new, at, end) - _left_of(anchor, old, at, end)
+    difference = _left_of(anchor, new, at, end, trial=trial) - _left_of(anchor, old, at, end, trial=trial)
     return max(0, -(-difference.numerator // difference.denominator))
 
 
-def _left_of(anchor: datetime, price: PriceView, at: datetime, end: datetime | None) -> Fraction:
-    if price.credits is None or cycle_unit(price) is None:
+def _left_of(anchor: datetime, price: PriceView, at: datetime, end: datetime | None, *, trial: bool) -> Fraction:
+    if cycle_unit(price) is None:
         return Fraction(0)  # credits that come once are granted whole by the schedule
-    return price.credits.amount_micro * fraction_left(*cycle_of(anchor, price, at, end), at)
+    return cycle_credits_micro(price, trial=trial) * fraction_left(*cycle_of(anchor, price, at, end), at)
 
 
 def _nearest_cent(usd_micro: Fraction) -> int:

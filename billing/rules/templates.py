@@ -58,6 +58,8 @@ def parse_template(text: str) -> Template:
     """The template; TemplateError where a reference is not one to `input` or `steps`."""
     if len(text) > MAX_TEMPLATE_CHARACTERS:
         raise TemplateError(f"a template may have at most {MAX_TEMPLATE_CHARACTERS} characters")
+    if "\0" in text:
+        raise TemplateError("a template may not have the character U+0000")
     found = _REFERENCE.split(text)
     pieces, references = found[::2], found[1::2]
     if len(references) > MAX_REFERENCES:

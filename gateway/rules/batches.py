@@ -5,7 +5,7 @@ from typing import Final
 
 import orjson
 
-from kit.json_values import is_object
+from kit.json_values import MAX_LEVELS, is_deeper, is_object
 from providers.base import JsonObject, Operation
 
 ENDPOINTS: Final = {
@@ -86,6 +86,8 @@ def _read_line(number: int, text: bytes, endpoint: str) -> Line | Problem:
     model = body.get("model")
     if not isinstance(model, str):
         return Problem("invalid_body", "body.model is the name of a model", number, "body.model")
+    if is_deeper(body, text, MAX_LEVELS):
+        return Problem("invalid_body", f"body is nested deeper than {MAX_LEVELS} levels", number, "body")
     if body.get("stream"):
         return Problem("invalid_body", "a batch does not stream", number, "body.stream")
     return Line(number, custom_id, model, body)

@@ -68,9 +68,12 @@ def _give_back(state: State, wallet: Wallet, ended: EndedCall, amount: int) -> N
 
 
 def _count_late(state: State, ended: EndedCall, charged: int) -> None:
-    """A late charge counts against the limits of its user, key and workspace too."""
+    """A late charge counts against the limits of its user, key and workspace too.
+
+    What is given back of a call of an earlier period was counted there, and makes no room in this one.
+    """
     for limit in state.limits.get(ended.workspace_id, ()):
-        if limit.concerns(ended.user_id, ended.api_key_id):
+        if limit.concerns(ended.user_id, ended.api_key_id) and (charged > 0 or ended.created_at >= limit.period_start):
             limit.spent = max(0, limit.spent + charged)
             limit.touched = True
 

@@ -188,7 +188,7 @@ async def test_a_rotated_key_lives_through_its_overlap(room, owner, workspace, t
     await room.principals.resolve(old.secret)
     await room.principals.resolve(new.secret)
     with pytest.raises(KeyEnded):
-        await api_keys.update_key(room.accounts, acting(owner), workspace.id, old.key.id, TERMS)
+        await api_keys.update_key(room.accounts, acting(owner), workspace.id, old.key.id, lambda _: TERMS)
     later(time, seconds=60)
     with pytest.raises(Unauthenticated):
         await room.principals.resolve(old.secret)
@@ -217,11 +217,11 @@ async def test_a_changed_key_is_changed_at_once(room, owner, workspace):
     key = await made(room, owner, workspace)
     await room.principals.resolve(key.secret)
     terms = replace(api_keys.terms_of(key.key), scopes=(ApiScope.USAGE_READ,), monthly_limit_micro=9, name="New")
-    changed = await api_keys.update_key(room.accounts, acting(owner), workspace.id, key.key.id, terms)
+    changed = await api_keys.update_key(room.accounts, acting(owner), workspace.id, key.key.id, lambda _: terms)
     assert (changed.name, changed.monthly_limit_micro) == ("New", 9)
     assert (await room.principals.resolve(key.secret)).scopes == {ApiScope.USAGE_READ}
     lifted = replace(terms, monthly_limit_micro=None)
-    changed = await api_keys.update_key(room.accounts, acting(owner), workspace.id, key.key.id, lifted)
+    changed = await api_keys.update_key(room.accounts, acting(owner), workspace.id, key.key.id, lambda _: lifted)
     assert changed.monthly_limit_micro is None
 
 
@@ -232,7 +232,7 @@ async def test_a_key_of_another_workspace_is_not_found(room, owner, workspace):
     for attempt in (
         api_keys.revoke_key(room.accounts, acting(stranger), other.id, key.key.id),
         api_keys.rotate_key(room.accounts, acting(stranger), other.id, key.key.id),
-        api_keys.update_key(room.accounts, acting(stranger), other.id, key.key.id, TERMS),
+        api_keys.update_key(room.accounts, acting(stranger), other.id, key.key.id, lambda _: TERMS),
         api_keys.revoke_key(room.accounts, acting(stranger), other.id, uuid4()),
     ):
         with pytest.raises(NotFoundHere):

@@ -348,6 +348,35 @@ async def test_an_admin_touches_no_owner_and_a_removed_admin_touches_nobody(room
         await members.change_role(room.accounts, acting(admin), workspace.id, member.id, Role.ADMIN)
 
 
+async def test_an_invitation_ends_with_its_inviters_right_to_give_the_role(room):
+    workspace, owner, [(admin, theirs), (other, others)] = await team(room, Role.ADMIN, Role.OWNER)
+    second = await room.person("second@example.com")
+    third = await room.person("third@example.com")
+    first, token = await invited(room, admin, workspace.id, "second@example.com", Role.ADMIN)
+    _, owning = await invited(room, other, workspace.id, "third@example.com", Role.OWNER)
+    _, new = await invited(room, admin, workspace.id, "new@example.com", Role.ADMIN)
+    await members.remove_member(room.accounts, acting(owner), workspace.id, theirs.id)
+    await members.change_role(room.accounts, acting(owner), workspace.id, others.id, Role.ADMIN)
+    for person, stale in ((second, token), (third, owning)):
+        with pytest.raises(InvitationExpired):
+            await accept(room.accounts, acting(person), person.user.id, stale)
+    with pytest.raises(InvitationExpired):
+        await accept_as_new(room.accounts, VISITOR, new, PASSWORD, "New")
+    await room.mails()
+    await invitations.resend(room.accounts, acting(owner), workspace.id, first.id)
+    joined = await accept(room.accounts, acting(second), second.user.id, await room.mailed_token())
+    assert joined.role is Role.ADMIN
+
+
+async def test_an_operators_invitation_stands_for_itself(room):
+    owner = await room.person("owner@example.com")
+    workspace = await room.workspace_of(owner.user.id)
+    ada = await room.person("ada@example.com")
+    await invitations.invite(room.accounts, Actor(ActorKind.OPERATOR), workspace.id, "ada@example.com", Role.OWNER)
+    joined = await accept(room.accounts, acting(ada), ada.user.id, await room.mailed_token())
+    assert joined.role is Role.OWNER
+
+
 async def test_an_api_key_invites_and_removes_plain_members_only(room):
     workspace, _, ((_, admin), (_, member)) = await team(room, Role.ADMIN, Role.MEMBER)
     key = Actor(ActorKind.API_KEY, uuid4())

@@ -111,7 +111,7 @@ async def test_more_credits_in_the_cycle_recover_a_line_and_it_can_be_crossed_ag
 
 async def test_a_balance_below_the_figure_is_told_once_and_its_recovery_once(life):
     await life.ledger.submit(grant(life.wallet[0], 100 * MICRO))
-    await change_alert_settings(life.database, life.wallet[1], AlertSettings(low_balance_micro=20 * MICRO))
+    await change_alert_settings(life.database, life.wallet[1], lambda _: AlertSettings(low_balance_micro=20 * MICRO))
     assert await life.told() == []
     await life.spend(80 * MICRO)
     assert await life.told() == []  # exactly at the figure is not below
@@ -127,7 +127,7 @@ async def test_a_balance_below_the_figure_is_told_once_and_its_recovery_once(lif
 
 async def test_a_hold_crosses_nothing_before_it_is_spent(life):
     await life.ledger.submit(grant(life.wallet[0], 100))
-    await change_alert_settings(life.database, life.wallet[1], AlertSettings(low_balance_micro=50))
+    await change_alert_settings(life.database, life.wallet[1], lambda _: AlertSettings(low_balance_micro=50))
     call = hold(life.wallet, 90)
     await life.ledger.submit(call)
     assert await life.told() == []
@@ -139,7 +139,7 @@ async def test_freezing_and_expiry_are_seen_too(life):
     lapsing = grant(life.wallet[0], 100, "PACK", at=START, expires_at=START + 365 * DAY)
     await life.ledger.submit(lapsing)
     await life.ledger.submit(grant(life.wallet[0], 10))
-    await change_alert_settings(life.database, life.wallet[1], AlertSettings(low_balance_micro=50))
+    await change_alert_settings(life.database, life.wallet[1], lambda _: AlertSettings(low_balance_micro=50))
     assert await life.told() == []
     await life.ledger.submit(Freeze(life.wallet[0], "DISPUTE", (lapsing.grant_id,)))
     life.clock.at += DAY
@@ -217,7 +217,7 @@ async def test_a_deleted_workspace_is_told_nothing(life):
 async def test_settings_have_defaults_are_kept_in_order_and_refuse_nonsense(life):
     assert await alert_settings(life.database, life.wallet[1]) == AlertSettings()
     changed = AlertSettings((90, 10, 90), (3,), 5, by_mail=False)
-    assert (await change_alert_settings(life.database, life.wallet[1], changed)).cycle_percents == (10, 90)
+    assert (await change_alert_settings(life.database, life.wallet[1], lambda _: changed)).cycle_percents == (10, 90)
     assert await alert_settings(life.database, life.wallet[1]) == AlertSettings((10, 90), (3,), 5, by_mail=False)
     for wrong in (
         AlertSettings(cycle_percents=(0,)),
@@ -227,7 +227,7 @@ async def test_settings_have_defaults_are_kept_in_order_and_refuse_nonsense(life
         AlertSettings(low_balance_micro=0),
     ):
         with pytest.raises(InvalidInput):
-            await change_alert_settings(life.database, life.wallet[1], wrong)
+            await change_alert_settings(life.database, life.wallet[1], lambda _, wrong=wrong: wrong)
 
 
 async def test_mails_go_to_those_who_look_after_the_money_once(life):
@@ -251,7 +251,7 @@ async def test_mails_go_to_those_who_look_after_the_money_once(life):
     assert await dispatch_events(life.database, mails, limit=10) == 0
     keys = await life.pg.fetch("SELECT dedupe_key FROM outbox_events WHERE kind = 'mail.send'")
     assert {row[0].partition(":")[2] for row in keys} == {str(people["OWNER"]), str(people["BILLING"])}
-    await change_alert_settings(life.database, life.wallet[1], AlertSettings(by_mail=False))
+    await change_alert_settings(life.database, life.wallet[1], lambda _: AlertSettings(by_mail=False))
     await life.spend(50)
     await look_at_wallets(life.database, limit=10)
     await dispatch_events(life.database, mails, limit=10)

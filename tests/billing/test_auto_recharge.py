@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.auto_recharge import auto_recharge_of, payment_method_set, recharge_due, update_auto_recharge
+from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
 from billing.errors import (
     AmountOutOfBounds,
     AutoRechargeNotOffered,
@@ -17,7 +17,8 @@ from billing.errors import (
     UnknownWorkspace,
 )
 from billing.payment_port import ActionNeeded, Declined, Pending
-from billing.payments import apply_payment
+from billing.payments import apply_payment, ask_for_action
+from billing.recharge_rows import METHOD_CHANGED, note_method_set
 from billing.rules.auto_recharge import NoRecharge, Recharge, RechargeFacts, RechargeState, decide, state_at
 from billing.top_ups import add_credits
 from kit import clock
@@ -216,7 +217,7 @@ async def test_a_declined_card_is_tried_once_an_hour_and_three_times_in_all(data
         assert await pg.fetchval("SELECT count(*) FROM outbox_events WHERE kind = 'auto_recharge.suspended'") == 1
         shop.provider.result = None
         async with transaction(database) as conn:
-            await payment_method_set(conn, customer.id, clock.now())
+            await note_method_set(conn, customer.id, clock.now())
         assert await recharge_due(shop.billing) == 1
         assert await state_of(shop, customer) is RechargeState.COOLING_DOWN
         assert (await customer.wallet()).available_micro == 25 * USD
@@ -249,6 +250,40 @@ async def test_a_charge_to_confirm_suspends_tells_where_and_goes_on_once_confirm
         await apply_payment(shop.billing, await customer.open_payment_id())
         assert await state_of(shop, customer) is RechargeState.READY
         assert (await customer.wallet()).available_micro == 25 * USD
+
+
+async def test_another_method_gives_up_the_charge_to_confirm_which_suspends_once_and_is_charged_instead(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await with_recharge(shop)
+        shop.provider.result = ActionNeeded("https://confirm.example")
+        await customer.spend(10 * USD)
+        await recharge_due(shop.billing)
+        waiting = await customer.open_payment_id()
+        async with transaction(database) as conn:
+            await note_method_set(conn, customer.id, clock.now())
+        row = await pg.fetchrow("SELECT status, failure_code, action_url FROM payments WHERE id = $1", waiting)
+        assert tuple(row) == ("FAILED", METHOD_CHANGED, None)
+        await ask_for_action(shop.billing, waiting, "https://confirm.example")  # news that come late
+        shop.provider.result = None
+        shop.go(minutes=1)
+        assert await recharge_due(shop.billing) == 1
+        assert (await customer.wallet()).available_micro == 25 * USD
+        assert await state_of(shop, customer) is RechargeState.COOLING_DOWN
+        await apply_payment(shop.billing, waiting)  # it was confirmed after all: what is paid is given
+        assert (await customer.wallet()).available_micro == 35 * USD
+    await assert_invariants(pg)
+
+
+async def test_a_charge_to_confirm_that_is_asked_for_again_suspends_nothing_anew(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await with_recharge(shop)
+        shop.provider.result = ActionNeeded("https://confirm.example")
+        await customer.spend(10 * USD)
+        await recharge_due(shop.billing)
+        await pg.execute("UPDATE auto_recharges SET suspended_reason = NULL")
+        await ask_for_action(shop.billing, await customer.open_payment_id(), "https://confirm.example")
+        assert await state_of(shop, customer) is RechargeState.IN_PROGRESS
+        assert await pg.fetchval("SELECT count(*) FROM outbox_events WHERE kind = 'auto_recharge.suspended'") == 1
 
 
 async def test_a_lost_connection_is_no_decline_and_is_asked_again_with_the_same_key(database, pg):

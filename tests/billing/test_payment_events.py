@@ -89,7 +89,7 @@ async def test_a_recharge_to_confirm_has_one_mail_with_its_link_to_those_who_pay
             shop.billing, customer.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
         )
         shop.provider.result = ActionNeeded(CONFIRM)
-        await change_alert_settings(database, customer.id, AlertSettings(by_mail=by_mail))
+        await change_alert_settings(database, customer.id, lambda _: AlertSettings(by_mail=by_mail))
         assert await recharge_due(shop.billing) == 1
         payment = encode_id("pay", await customer.open_payment_id())
         mails = await tell(shop)
@@ -141,7 +141,7 @@ async def test_money_without_a_place_is_given_back_once_and_the_customer_and_the
     async with open_shop(database, pg, "creator-tiers") as shop:
         customer = await shop.workspace()
         await people(shop, customer)
-        await change_alert_settings(database, customer.id, AlertSettings(by_mail=False))
+        await change_alert_settings(database, customer.id, lambda _: AlertSettings(by_mail=False))
         forgotten = await paid_for_nothing(shop, customer)
         billing = replace(shop.billing, note_for=noting_for_system)
         assert await give_back_unapplied(billing) == 1

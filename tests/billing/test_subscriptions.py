@@ -19,6 +19,7 @@ from billing.errors import (
 from billing.payment_port import ActionNeeded, Declined
 from billing.payments import apply_payment, fail_payment, renewal_payment
 from billing.plans import give_plan, plan_of
+from billing.previews import preview_change
 from billing.rules.proration import fraction_left, money_due_micro
 from billing.subscribing import start_trial, subscribe
 from billing.subscriptions import cancel, change_plan, end_now, resume
@@ -277,6 +278,22 @@ async def test_a_trial_comes_once_and_the_first_payment_begins_the_first_period_
         await subscribe(shop.billing, customer.id, shop.price("team", "monthly").id, idempotency_key="k2")
         assert shop.provider.checkouts[1].trial_days == 0
         assert shop.provider.checkouts[1].amount_usd_micro == 30 * MICRO
+    await assert_invariants(pg)
+
+
+async def test_C5_an_upgrade_in_a_trial_of_a_year_adds_to_the_trials_twelfth_as_its_preview_says(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        await pg.execute("UPDATE prices SET trial_days = 7 WHERE period = 'YEAR'")
+        await shop.billing.catalog.reload()
+        customer = await shop.workspace()
+        starter, pro = shop.price("starter", "annual"), shop.price("pro", "annual")
+        made = await subscribe(shop.billing, customer.id, starter.id, idempotency_key="k")
+        await start_trial(shop.billing, made.subscription.id)
+        assert await customer.available() == 1000
+        preview = await preview_change(shop.billing, customer.id, pro.id)
+        assert (preview.due_usd_micro, preview.credits_micro) == (0, 3000 * MICRO)
+        await change_plan(shop.billing, customer.id, pro.id, idempotency_key="up", prorated_at=preview.at)
+        assert await customer.available() == 4000
     await assert_invariants(pg)
 
 

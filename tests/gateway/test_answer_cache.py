@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import orjson
 import pytest
@@ -186,9 +187,8 @@ async def test_turning_a_keys_cache_on_or_off_takes_effect_at_the_next_call_and_
     key_id = await pg.fetchval("SELECT id FROM api_keys ORDER BY created_at DESC LIMIT 1")
     assert state(await gate.ask(chat(), key=secret)) is None
     for on, expected in ((True, [MISS, HIT]), (False, [None, None])):
-        (key,) = (await api_keys.keys_by_ids(accounts, [key_id])).values()
-        terms = replace(api_keys.terms_of(key), cache_answers=on)
-        assert (await api_keys.update_key(accounts, SYSTEM, workspace_id, key_id, terms)).cache_answers is on
+        change = partial(replace, cache_answers=on)
+        assert (await api_keys.update_key(accounts, SYSTEM, workspace_id, key_id, change)).cache_answers is on
         assert [state(await gate.ask(chat(), key=secret)) for _ in range(2)] == expected
     facts = await pg.fetch("SELECT facts FROM audit_events WHERE action = 'api_key.update' ORDER BY created_at")
     assert [orjson.loads(row[0])["cache_answers"] for row in facts] == [True, False]

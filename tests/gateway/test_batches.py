@@ -18,6 +18,7 @@ from tests.seeding import seed_workspace
 
 CHAT = "/v1/chat/completions"
 BOUNDARY = "xyz"
+TOO_DEEP = b'"x": ' + b"[" * 300 + b"]" * 300 + b", "
 
 
 def line(custom_id: object, body: object = None, url: str = CHAT, method: str = "POST") -> bytes:
@@ -181,6 +182,7 @@ async def test_what_nobody_foresaw_ends_its_line_after_three_tries_and_no_other(
         ((line("a", "words"),), "invalid_body", 1),
         ((line("a", {"messages": []}),), "invalid_body", 1),
         ((line("a", chat(stream=True)),), "invalid_body", 1),
+        ((line("a").replace(b'"model"', TOO_DEEP + b'"model"'),), "invalid_body", 1),
         ((b"", b"  "), "empty_file", None),
     ],
 )
@@ -192,6 +194,30 @@ async def test_a_file_that_is_no_batch_fails_it_before_anything_is_called(gate: 
     assert (batch["errors"]["data"][0]["code"], batch["errors"]["data"][0]["line"]) == (code, at)
     assert await pg.fetchval("SELECT count(*) FROM batch_lines") == 0
     assert await pg.fetchval("SELECT count(*) FROM calls") == 0
+
+
+async def test_a_batch_that_fails_here_stops_no_other_and_ends_after_five_tries(gate: Gate, monkeypatch) -> None:
+    first, second = await begun(gate, line("broken")), await begun(gate, line("a"))
+    tried, read = [], batches.read_lines
+
+    def reading(content: bytes, endpoint: str) -> tuple:
+        if b"broken" in content:
+            tried.append(content)
+            raise TypeError("recursion limit reached")
+        return read(content, endpoint)
+
+    monkeypatch.setattr(batches, "read_lines", reading)
+    await work(gate)
+    assert ((await told(gate, first))["status"], (await told(gate, second))["status"]) == ("validating", "completed")
+    later = clock.VirtualClock(now())
+    with clock.installed(later):
+        assert await gate.services.batches.advance(now(), limit=1) == 0
+        assert len(tried) == 1  # it rests
+        for _ in range(5):
+            later.at += timedelta(minutes=5)
+            await gate.services.batches.advance(now(), limit=1)
+    batch = await told(gate, first)
+    assert (batch["status"], batch["errors"]["data"][0]["code"], len(tried)) == ("failed", "internal", 5)
 
 
 async def test_a_killed_workers_lines_are_called_by_another_and_charged_once(gate: Gate, pg, monkeypatch) -> None:

@@ -6,8 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from gateway.chain_stream import LastStream
 from gateway.errors import CallTooDear, ChainRefused, ChainsNotInPlan, PublisherPlanTooSmall, UpstreamFailed
 from gateway.views import CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
 from kit import clock
@@ -15,7 +17,8 @@ from kit.errors import InvalidInput
 from kit.ids import encode_id
 from metering.ledger import Ledger
 from metering.reaper import reap_holds
-from providers.base import Operation
+from providers.base import Operation, StreamChunk
+from providers.message_events import EventsOfChat
 from tests.gateway.market import CREDITS_MICRO, Market, open_market
 
 PRICES = [{"meter": "OUTPUT_TOKENS", "credits": "1", "per": "1000"}, {"meter": "INPUT_TOKENS", "credits": "1", "per": "1000"}]  # fmt: skip
@@ -411,6 +414,11 @@ async def test_B14_what_cannot_run_is_refused_at_its_field(market: Market) -> No
         ({"steps": [step("a", part, max_tokens=0)]}, ["chain", "steps", "0", "max_tokens"]),
         ({"steps": [step("a", part, when={"value": "x"})]}, ["chain", "steps", "0", "when"]),
         ({"steps": [step("a", part, code="import os")]}, ["chain", "steps", "0", "code"]),
+        ({"steps": [step("a", part, "a\0b")]}, ["chain", "steps", "0", "prompt"]),
+        ({"steps": [step("a", part, when={"value": "x", "is": "\0"})]}, ["chain", "steps", "0"]),
+        ({"steps": [step("a", part, response_format={"type": "text", "x": [{"\0": 1}]})]}, ["chain", "steps", "0"]),
+        ({"steps": [step("a", part, input={"\0": "x"})]}, ["chain", "steps", "0"]),
+        ({"steps": [step("a", "no/such\0")]}, ["chain", "steps", "0"]),
         ({"steps": [step("a", "no/such")]}, ["chain", "steps"]),
         ({"steps": [step("a", "sandbox-embedding")]}, ["chain", "steps"]),
         ({"steps": [step("a", part)], "output": "b"}, ["chain", "output"]),
@@ -434,8 +442,42 @@ async def test_B14_a_private_part_of_a_public_chain_is_called_through_it_only(ma
 
 async def test_B14_a_chain_gives_one_answer(market: Market) -> None:
     chain = await market.chain("pipe", step("one", await market.part("a")))
-    with pytest.raises(InvalidInput):
-        await market.call(chain, n=2)
+    for several in (2, [1], {}):
+        with pytest.raises(InvalidInput):
+            await market.call(chain, n=several)
+
+
+async def test_B14_json_of_a_step_that_is_too_deep_to_be_written_is_none(market: Market) -> None:
+    first, second = await market.part("a", prices=PRICES), await market.part("b", prices=PRICES)
+    chain = await market.chain("pipe", step("one", first), step("two", second, "So: {{ steps.one.json.0 }}"))
+    for levels, text in ((200, "[" * 199 + "]" * 199), (300, "")):
+        market.provider.texts = {"a": "[" * levels + "]" * levels}
+        assert (await market.call(chain)).charged_micro == 2 * EACH
+        assert market.provider.heard("b")[-1]["messages"][0]["content"] == f"So: {text}"
+    await market.agrees()
+
+
+async def test_B14_a_stream_that_cannot_be_told_in_another_form_is_closed(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = await market.chain("pipe", step("one", await market.part("a", prices=PRICES)))
+    closed, aclose = [], LastStream.aclose
+
+    async def closing(stream: LastStream) -> None:
+        closed.append(stream)
+        await aclose(stream)
+
+    def too_deep(self: EventsOfChat, chunk: StreamChunk) -> list[StreamChunk]:
+        raise orjson.JSONEncodeError("Recursion limit reached")
+
+    monkeypatch.setattr(LastStream, "aclose", closing)
+    monkeypatch.setattr(EventsOfChat, "translate", too_deep)
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, "stream": True}
+    buyer = await market.caller(market.buyer)
+    with pytest.raises(UpstreamFailed, match="nested too deeply"):
+        await market.services.streams.open(buyer, CallRequest(chain, Operation.MESSAGES, body))
+    assert len(closed) == 1
+    await market.agrees()
 
 
 async def test_a_test_key_runs_a_chain_of_sandbox_models_for_nothing(market: Market) -> None:

@@ -40,6 +40,24 @@ async def test_a_key_is_good_from_its_networks_only_also_behind_a_trusted_proxy(
         assert (await gate.ask(chat(), key=key, client=client, **headers)).status == status
 
 
+@pytest.mark.parametrize(
+    ("lines", "address"),
+    [
+        (("203.0.113.9", "198.51.100.7"), "198.51.100.7"),
+        (("203.0.113.9, 203.0.113.8", f"198.51.100.7, {PROXY}"), "198.51.100.7"),
+        (("198.51.100.7", PROXY), "198.51.100.7"),
+        (("203.0.113.9", "nonsense"), PROXY),
+    ],
+)
+async def test_a_line_that_a_trusted_proxy_adds_counts_after_what_the_client_sent(
+    gate: Gate, lines: tuple[str, ...], address: str
+) -> None:
+    headers = [(b"x-forwarded-for", line.encode()) for line in lines]
+    headers.insert(1, (b"accept", b"*/*"))
+    scope = {"type": "http", "client": (PROXY, 1234), "headers": headers}
+    assert gate.services.credentials.address_of(scope) == address
+
+
 async def test_calls_above_the_limit_at_once_are_refused_and_places_come_back(gate: Gate) -> None:
     await limit_calls(gate, 2)
     slow = chat(metadata={"sandbox_delay_ms": "700"})

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from accounts.secret_rotation import rotate_secrets
@@ -321,7 +322,13 @@ async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None
         ({"prices": [{"meter": "SECONDS", "credits": "1"}]}, "INVALID_INPUT", ["prices", "0", "meter"]),
         ({"prices": PRICES, "maxOutputTokens": None}, "INVALID_INPUT", ["maxOutputTokens"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"$ref": "http://x"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": ["string"]}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": {}}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "pattern"]),
+        ({"inputSchema": {"type": "object", "title": "\0", "properties": {"a": {"type": "string"}}}}, "INVALID_INPUT", ["inputSchema"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "title": "\0"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a"]),
+        ({"inputSchema": {"type": "object", "properties": {"a": {"type": "string", "enum": ["b", "\0"]}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a"]),
+        ({"prompt": "\0{{ input.a }}"}, "INVALID_INPUT", ["prompt"]),
         ({"prompt": "{{ steps.a.content }}"}, "INVALID_INPUT", ["prompt"]),
         ({"prompt": "{{ __import__('os') }}"}, "INVALID_INPUT", ["prompt"]),
         ({"colour": "red"}, "INVALID_INPUT", ["colour"]),
@@ -431,3 +438,84 @@ async def test_a_publisher_sees_what_it_earned_and_not_whose_call_it_was(market:
     assert entry["description"] == made["model"]["slug"]
     assert Decimal(entry["amount"]) * MILLION == COST * 80 // 100
     assert shown["workspace"]["calls"]["nodes"] == []
+
+
+async def test_a_new_key_and_address_and_being_private_are_not_undone_by_a_rename_sent_at_once(
+    market: Market, pg: asyncpg.Connection
+) -> None:
+    """All of them read the model before any has written: the lock is held until each of them waits for it."""
+    made = await market.publish(prices=PRICES)
+    model_id, elsewhere = made["id"], market.provider.upstream.url.replace("127.0.0.1", "127.0.0.9")
+    changes = (
+        {"provider": {"baseUrl": elsewhere, "model": "up", "apiKey": "sk-the-new-one"}},
+        {"name": "Renamed"},
+        {"visibility": "PRIVATE"},
+        {"prices": []},
+    )
+    async with pg.transaction():
+        await pg.execute("SELECT 1 FROM published_models FOR UPDATE")
+        sent = asyncio.gather(
+            *(
+                market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=model_id, **change)
+                for change in changes
+            )
+        )
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        async with asyncio.timeout(10):
+            while await pg.fetchval(waiting) < len(changes):
+                await asyncio.sleep(0.01)
+    assert [answer["userErrors"] for answer in await sent] == [[]] * len(changes)
+    found = await market.house.resolver_services.publishing.models.get(decode_id("pub", model_id))
+    assert found is not None
+    context = row_context("published_models", "api_key_encrypted", found.model.id)
+    key = market.house.resolver_services.publishing.sealer.open(found.sealed_key, context)
+    assert (key, found.base_url) == (b"sk-the-new-one", elsewhere)
+    assert (found.model.name, found.visibility, found.model.prices) == ("Renamed", "PRIVATE", ())
+
+
+async def test_a_key_given_meanwhile_goes_to_no_other_address_by_a_change_that_knew_of_none(
+    market: Market, pg: asyncpg.Connection
+) -> None:
+    url = market.provider.upstream.url
+    elsewhere = url.replace("127.0.0.1", "127.0.0.9")
+    made = await market.publish(provider={"baseUrl": url, "model": "up"})
+    moved = {"provider": {"baseUrl": elsewhere, "model": "up"}}
+    given = {"provider": {"baseUrl": url, "model": "up", "apiKey": "sk-of-the-maker"}}
+    async with pg.transaction():
+        await pg.execute("SELECT 1 FROM published_models FOR UPDATE")
+        sent = []
+        for number, change in enumerate((given, moved), 1):
+            update = market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], **change)
+            sent.append(asyncio.create_task(update))
+            async with asyncio.timeout(10):
+                while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < number:
+                    await asyncio.sleep(0.01)
+    first, second = await asyncio.gather(*sent)
+    assert first["userErrors"] == []
+    assert second["userErrors"][0]["field"] == ["provider", "apiKey"]
+
+
+@pytest.mark.parametrize("way", ["deleted", "renamed"])
+async def test_the_names_of_published_models_pass_to_no_other_workspace(market: Market, way: str) -> None:
+    made = await market.publish()
+    slug = made["model"]["slug"].partition("/")[0]
+    pool, maker_id = market.services.database.pool, encode_id("ws", market.maker.workspace_id)
+    if way == "deleted":
+        gone = await market.do("deleteWorkspace", "deletedId", workspaceId=maker_id)
+    else:
+        await market.do("unpublishModel", "deletedId", publishedModelId=made["id"])
+        gone = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug="elsewhere")
+    assert gone["userErrors"] == []
+    stranger = await market.house.person(None)
+    other = (await market.do("createWorkspace", "workspace { id slug }", stranger, name=slug))["workspace"]
+    assert other["slug"] == f"{slug}-2"
+    taken = await market.do("updateWorkspace", "workspace { id }", stranger, workspaceId=other["id"], slug=slug)
+    assert [error["code"] for error in taken["userErrors"]] == ["ALREADY_EXISTS"]
+    assert await pool.fetchval("SELECT slug FROM workspaces WHERE id = $1", decode_id("ws", other["id"])) == f"{slug}-2"
+    longer = await market.do(
+        "updateWorkspace", "workspace { slug }", stranger, workspaceId=other["id"], slug=f"{slug}-not"
+    )
+    assert longer["workspace"]["slug"] == f"{slug}-not"
+    if way == "renamed":
+        back = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug=slug)
+        assert back["workspace"]["slug"] == slug

@@ -5,7 +5,7 @@ import gzip
 import orjson
 import pytest
 
-from app.openai_form import MAX_LEVELS
+from kit.json_values import MAX_LEVELS
 from tests.gateway.conftest import Gate, chat
 from tests.seeding import seed_workspace
 

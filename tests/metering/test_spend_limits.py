@@ -1,13 +1,13 @@
 """Spend limits: never overshot, exact over periods, ends and late charges."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
 from kit import clock
 from kit.ids import uuid7
-from metering.operations import Reap, Release
+from metering.operations import Checkpoint, Reap, Release, UsageFacts
 from metering.spend_limits import clear_limit, limits_of, set_limit
 from metering.views import HoldPlaced, HoldRefusal, HoldRefused
 from models.database import transaction
@@ -133,4 +133,30 @@ async def test_a_late_charge_counts_too(database_url, pg):
             await ledger.submit(settle(wallet, op.call_id, 90))
         [found] = await limits_of(pg, "API_KEY", [key], START)
         assert (found.spent_micro, found.held_micro) == (90, 0)
+    await assert_invariants(pg)
+
+
+async def test_what_last_months_correction_gives_back_makes_no_room_in_this_month(database_url, pg):
+    last, this = datetime(2026, 1, 31, 23, tzinfo=UTC), datetime(2026, 2, 1, 1, tzinfo=UTC)
+    async with ledger_on(database_url) as ledger:
+        wallet = await open_wallet(pg)
+        key = uuid7()
+        with clock.installed(clock.VirtualClock(last)):
+            await ledger.submit(grant(wallet[0], 100_000, at=last))
+            await limit(ledger, wallet, "API_KEY", key, "MONTH", 1_000, last)
+            lapses = last + timedelta(minutes=5)
+            presumed = hold(wallet, 900, api_key_id=key, expires_at=lapses)
+            await ledger.submit(presumed)
+            await ledger.submit(Checkpoint(presumed.call_id, wallet[0], 900, UsageFacts(output_tokens=2), lapses))
+        with clock.installed(clock.VirtualClock(last + timedelta(minutes=10))):
+            await ledger.submit(Reap(presumed.call_id, wallet[0]))
+        with clock.installed(clock.VirtualClock(this)):
+            own = hold(wallet, 900, api_key_id=key, expires_at=this + HOUR)
+            assert isinstance(await ledger.submit(own), HoldPlaced)
+            await ledger.submit(settle(wallet, own.call_id, 900))
+            assert (await ledger.submit(settle(wallet, presumed.call_id, 100))).charged_micro == 100
+            [found] = await limits_of(pg, "API_KEY", [key], this)
+            assert found.spent_micro == 900
+            refused = await ledger.submit(hold(wallet, 900, api_key_id=key, expires_at=this + HOUR))
+            assert isinstance(refused, HoldRefused)
     await assert_invariants(pg)

@@ -342,6 +342,36 @@ async def test_a_recharge_that_needs_the_customer_sends_a_link_and_finishes_by_i
         await house.agree()
 
 
+async def test_a_recharge_that_needs_the_customer_is_given_up_when_another_card_is_set(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.with_recharge()
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await guest.spend(10 * MICRO)
+        await house.go(minutes=1)
+        await guest.save_card("pm_card_mastercard")
+        [_, second] = await guest.methods()
+        await house.billing.payments.make_default(second["id"])
+        await house.go(hours=2)
+        given_up, paid = (await guest.payments())[1:]
+        assert (given_up["status"], paid["status"]) == ("FAILED", "SUCCEEDED")
+        intent = await double.v1.payment_intents.retrieve_async(given_up["stripe_object_id"])
+        assert intent.status == "canceled"
+        assert await guest.available() == 25
+        assert (await auto_recharge_of(house.billing, guest.id)).state is not RechargeState.SUSPENDED
+        await house.agree()
+
+
+async def test_a_page_to_top_up_that_was_left_keeps_no_recharge_from_being_made(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.with_recharge()
+        await guest.top_up(100, checkout=True)
+        await guest.spend(25 * MICRO)
+        await house.go(minutes=1)
+        assert await guest.available() == 20
+        await house.agree()
+
+
 async def test_a_recharge_whose_answer_is_lost_is_asked_for_under_the_same_key(database, pg, double):
     async with open_house(database, pg, double, CATALOG) as house:
         guest = await house.with_recharge()

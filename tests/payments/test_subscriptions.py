@@ -2,15 +2,19 @@
 
 from datetime import timedelta
 
+import pytest
+
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
+from billing.refunds import refund_payment
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_objects import charge_changed
+from billing.stripe_objects import charge_changed, session_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
+from kit.errors import Unavailable
 from kit.ids import uuid7
 from tests.payments.house import CENT, open_house, session_of
 
@@ -388,6 +392,18 @@ async def test_from_free_to_paid_and_back_to_free(database, pg, double):
         await house.agree()
 
 
+async def test_D5_a_refund_of_the_last_paid_month_leaves_the_free_plans_credits(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("starter")
+        await change_plan(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        await house.go(days=30)
+        assert await guest.available() == 50
+        [payment] = await guest.payments()
+        await refund_payment(house.billing, payment["id"], payment["amount_usd_micro"])
+        assert await guest.available() == 50
+
+
 async def test_a_lifetime_bought_over_a_monthly_plan_ends_its_charges(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest = await house.workspace()
@@ -455,4 +471,34 @@ async def test_an_upgrade_whose_request_was_lost_is_not_charged_for_the_period_a
         assert [each["amount_usd_micro"] for each in await guest.payments() if each["status"] == "SUCCEEDED"] == [
             house.price("team", "yearly").amount_usd_micro
         ] * 2
+        await house.agree()
+
+
+async def test_a_page_that_never_opened_ends_nothing_of_the_plan_that_was_paid_on_another(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        await double.fault("error_before", "/v1/checkout/sessions$", method="POST", times=3)
+        with pytest.raises(Unavailable):
+            await change_plan(house.billing, guest.id, house.price("pro").id, idempotency_key=key())
+        await guest.subscribe_and_pay("pro")
+        await house.go(days=3)
+        assert [payment["failure_code"] for payment in await guest.payments()] == ["never_sent", None]
+        assert (await guest.subscription())["status"] == "ACTIVE"
+        await house.agree()
+
+
+async def test_a_page_that_a_later_one_closed_ends_nothing_of_the_plan_whenever_it_is_heard_of(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        first, second = [session_of((await guest.page("pro")).checkout_url) for _ in range(2)]
+        await double.pay(second)
+        for page in (second, first):
+            await session_changed(house.billing, house.link, page)
+        assert (await guest.subscription())["status"] == "ACTIVE"
+        ended = await cancel(house.billing, guest.id, idempotency_key=key())
+        assert (ended.status, ended.cancel_at_period_end) == ("ACTIVE", True)
+        await house.work()
+        assert await guest.available() == 4000 + 50
         await house.agree()

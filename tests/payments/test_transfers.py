@@ -8,6 +8,7 @@ from kit.ids import uuid7
 from kit.pages import PageRequest
 from metering.errors import IdempotencyKeyReused
 from metering.operations import Grant
+from metering.reconcile import reconcile
 from models.enums import GrantKind
 from tests.billing.shop import MICRO
 from tests.payments.house import open_house
@@ -63,6 +64,7 @@ async def test_B6_a_transfer_is_taken_at_once_and_paid_within_72_hours(database,
             await ask(house, guest, 41, key="k")
         await house.work()
         assert await statuses(house, guest) == ["SENT"]
+        assert (await reconcile(house.link.database)).shown == []
         await house.go(days=3)
         assert await statuses(house, guest) == ["PAID"]
         books = await double.books()

@@ -1,6 +1,7 @@
 """Whatever a provider answers, the adapter gives an answer or one of its errors, over a real socket."""
 
 import asyncio
+from contextlib import nullcontext
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ from providers.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from providers.wire import MAX_ANSWER_LEVELS
 from tests.providers.upstreams import KEY, WHOLE, answer, call, chunk, closing, hang, scripted
 
 ERROR = orjson.dumps({"error": {"message": f"bad thing near {KEY}", "type": "invalid_request_error", "param": "n"}})
@@ -41,6 +43,24 @@ async def test_the_request_is_passed_on_with_the_upstreams_model_and_unknown_fie
     assert (got.usage.input_tokens, got.usage.output_tokens) == (3, 2)
     assert got.content_bytes == len("héllo".encode())
     assert got.upstream_request_id == "up-7"
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(("levels", "taken"), [(MAX_ANSWER_LEVELS, True), (MAX_ANSWER_LEVELS + 1, False), (900, False)])
+async def test_an_answer_that_is_too_deep_to_be_told_is_garbage(provider_at, kind, levels, taken):
+    deep = WHOLE[:-1] + b', "x": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+    streamed = kind == "text/event-stream"
+    told = b"data: " + deep + b"\n\ndata: [DONE]\n\n" if streamed else deep
+    async with scripted(answer(told, headers=f"content-type: {kind}\r\n")) as upstream:
+        provider = provider_at(upstream.url)
+        asking = drained(provider) if streamed else provider.complete(call())
+        with nullcontext() if taken else pytest.raises(UpstreamGarbage, match="nested too deeply"):
+            await asking
+
+
+async def drained(provider):
+    async for _ in await provider.stream(call()):
+        pass
 
 
 @pytest.mark.parametrize("request_id", ["a\r\nX-Evil: 1", "", "é", "x" * 1000])

@@ -1,5 +1,8 @@
 """Signing up and in, workspaces, members and keys through GraphQL."""
 
+import asyncio
+
+import asyncpg
 import pytest
 
 from accounts.rules.roles import ApiScope, Role
@@ -103,6 +106,33 @@ async def test_a_key_is_made_changed_rotated_and_revoked(house: House) -> None:
         "api_key.create",
     ]
     assert {entry["actorId"] for entry in entries[:4]} == {encode_id("user", owner.user_id)}
+
+
+async def test_changes_of_a_key_sent_at_once_do_not_undo_each_other(house: House, pg: asyncpg.Connection) -> None:
+    """All of them read the key before any has written: the lock is held until each of them waits for it."""
+    owner = await house.person(Role.OWNER)
+    create = "mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) { apiKey { id } } }"
+    given = {"workspaceId": house.workspace_id, "name": "ci", "scopes": ["CALLS_WRITE", "BILLING_WRITE"]}
+    key_id = (await house.read(create, owner, input=given))["createApiKey"]["apiKey"]["id"]
+    changes = {
+        "scopes": ["CALLS_WRITE"],
+        "models": ["sandbox-chat"],
+        "addresses": ["203.0.113.0/24"],
+        "monthlyCreditLimit": "9",
+        "name": "renamed",
+    }
+    update = f"mutation($input: UpdateApiKeyInput!) {{ updateApiKey(input: $input) {{ {ERRORS} }} }}"
+    async with pg.transaction():
+        await pg.execute("SELECT 1 FROM api_keys FOR UPDATE")
+        sent = asyncio.gather(
+            *(house.read(update, owner, input={"apiKeyId": key_id, field: value}) for field, value in changes.items())
+        )
+        async with asyncio.timeout(10):
+            while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < len(changes):
+                await asyncio.sleep(0.01)
+    assert [answer["updateApiKey"]["userErrors"] for answer in await sent] == [[]] * len(changes)
+    document = f"query($id: ID!) {{ node(id: $id) {{ ... on ApiKey {{ {' '.join(changes)} }} }} }}"
+    assert (await house.read(document, owner, id=key_id))["node"] == changes
 
 
 async def test_a_key_is_for_models_that_may_be(house: House) -> None:

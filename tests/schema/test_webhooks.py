@@ -1,5 +1,9 @@
 """Webhook endpoints, alerts, narrowed lists and a wallet's past over GraphQL."""
 
+import asyncio
+
+import asyncpg
+
 from accounts.rules.roles import Role
 from kit import clock
 from tests.schema.conftest import House
@@ -138,6 +142,27 @@ async def test_alert_settings_change_by_part(house: House) -> None:
         refused = await _changed(house, "updateAlertSettings", shown, workspaceId=house.workspace_id, **wrong)
         assert refused["userErrors"][0]["code"] == "INVALID_INPUT"
         assert refused["userErrors"][0]["field"] == list(wrong)
+
+
+async def test_alert_settings_changed_at_once_do_not_undo_each_other(house: House, pg: asyncpg.Connection) -> None:
+    """All of them are under way before any has written: the lock is held until each of them waits for it."""
+    changes = {"byMail": False, "lowBalance": "5", "cyclePercents": [90], "expiryDays": [3]}
+    await pg.execute("INSERT INTO workspace_alerts (workspace_id) SELECT id FROM workspaces ON CONFLICT DO NOTHING")
+    async with pg.transaction():
+        await pg.execute("SELECT 1 FROM workspace_alerts FOR UPDATE")
+        sent = asyncio.gather(
+            *(
+                _changed(house, "updateAlertSettings", "", workspaceId=house.workspace_id, **{field: value})
+                for field, value in changes.items()
+            )
+        )
+        async with asyncio.timeout(10):
+            while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < len(changes):
+                await asyncio.sleep(0.01)
+    assert [answer["userErrors"] for answer in await sent] == [[]] * len(changes)
+    document = f"query($id: ID!) {{ workspace(id: $id) {{ alertSettings {{ {' '.join(changes)} }} }} }}"
+    found = await house.read(document, house.key(), id=house.workspace_id)
+    assert found["workspace"]["alertSettings"] == changes
 
 
 async def test_entries_and_calls_are_narrowed_and_the_past_balance_is_known(house: House) -> None:
