@@ -9,9 +9,11 @@ from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import Charged, Declined
 from billing.payments import ask_for_action, fail_payment, renewal_payment, settle_charge
+from billing.refunds import refund_payment
 from billing.rules.stripe_values import (
     entries,
     first,
+    flag,
     id_of,
     instant,
     number,
@@ -27,7 +29,7 @@ from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, r
 from billing.stripe_client import StripeJson
 from billing.stripe_link import StripeLink, next_fetch, workspace_of
 from billing.stripe_prices import our_price
-from billing.stripe_tell import cancel_at_stripe
+from billing.stripe_tell import cancel_at_stripe, tell_subscription
 from billing.subscribing import start_trial
 from kit import clock
 from kit.ids import encode_id, uuid7
@@ -65,8 +67,10 @@ async def invoice_changed(billing: Billing, link: StripeLink, invoice_id: str) -
             await _first_period(billing, link, subscription, invoice)
         case "subscription_update":
             await _change(billing, link, subscription, invoice)
-        case _:
+        case "subscription_cycle":
             await _renewal(billing, link, subscription, workspace_id, invoice)
+        case reason:  # an invoice that somebody wrote by hand, say, buys no period
+            logger.info("invoice %s is kept, and means nothing for its subscription: %s", invoice_id, reason)
 
 
 async def payment_of_invoice(link: StripeLink, intent_id: str) -> UUID | None:
@@ -100,14 +104,24 @@ async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUI
     payment_id = our_id(part(invoice, "parent", "subscription_details"), "payment_id")
     if payment_id is None or text(invoice, "status") != "paid":
         return
-    intent_id = intent_of(invoice)
-    intent = None if intent_id is None else await read_intent(link, intent_id)
-    if intent is not None and is_prepaid(intent):
-        await give_back(link, payment_id, intent)
-        await fail_payment(billing, payment_id, PREPAID, object_id=required_id(invoice))
+    if not await _settle_paid(billing, link, payment_id, invoice):
         await _end_at_stripe(link, invoice)
-        return
-    await settle_charge(billing, payment_id, Charged(_paid_at(invoice), required_id(invoice)))
+
+
+async def _settle_paid(billing: Billing, link: StripeLink, payment_id: UUID, invoice: StripeJson) -> bool:
+    """Apply the payment of a paid invoice; False where a prepaid card paid it: then it is given back (D8)."""
+    invoice_id, intent_id = required_id(invoice), intent_of(invoice)
+    intent = part(None) if intent_id is None else await read_intent(link, intent_id)
+    if is_prepaid(intent):
+        if not flag(intent, "latest_charge", "refunded"):
+            await give_back(link, payment_id, intent)
+        await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id)
+        return False
+    await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
+    refunded = usd_micro(intent, "latest_charge", "amount_refunded")
+    if refunded:  # news of it may have come before the payment was known
+        await refund_payment(billing, payment_id, refunded)
+    return True
 
 
 async def _change(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
@@ -121,7 +135,11 @@ async def _change(billing: Billing, link: StripeLink, subscription_id: UUID, inv
     if not at:
         logger.warning("invoice %s is of no change that was asked for here", required_id(invoice))
         return
-    await settle_charge(billing, at[0], await result_of_change(link, at[0], invoice))
+    result = await result_of_change(link, at[0], invoice)
+    if not isinstance(result, Charged):
+        await settle_charge(billing, at[0], result)
+    elif not await _settle_paid(billing, link, at[0], invoice):
+        await tell_subscription(link, subscription_id)  # the price it had, which stays
 
 
 async def _renewal(
@@ -137,7 +155,7 @@ async def _renewal(
     price_id = await our_price(link, text(first(invoice, "lines"), "pricing", "price_details", "price"))
     payment_id = await renewal_payment(billing, subscription_id, total, invoice_id, price_id=price_id)
     if text(invoice, "status") == "paid":
-        await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
+        await _settle_paid(billing, link, payment_id, invoice)
         return
     intent_id = intent_of(invoice)
     intent = part(None) if intent_id is None else await read_intent(link, intent_id)

@@ -7,14 +7,15 @@ from uuid import UUID
 
 from billing.payment_port import Declined
 from billing.payments import fail_payment, settle_charge
-from billing.refunds import close_dispute, dispute_payment, refund_payment
+from billing.refunds import close_dispute, dispute_payment, refund_failed, refund_payment, seen_at
 from billing.rules.stripe_values import id_of, number, our_id, text, usd_micro
 from billing.services import Billing
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
-from billing.stripe_client import StripeJson, StripeRefused
+from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_invoices import invoice_changed, payment_of_invoice
 from billing.stripe_link import StripeLink, workspace_of
 from billing.stripe_methods import sync_methods
+from billing.stripe_refunds import FAILED
 from billing.stripe_subscriptions import session_of_subscription, subscription_changed
 from billing.stripe_transfers import account_changed, payout_changed, transfer_changed
 from models.database import connection
@@ -91,11 +92,25 @@ async def charge_changed(billing: Billing, link: StripeLink, charge_id: str) -> 
 
 
 async def refund_changed(billing: Billing, link: StripeLink, refund_id: str) -> None:
-    """The refund's charge has the sum."""
+    """The refund's charge has the sum; a refund that failed makes it smaller."""
     found = await link.stripe.call(lambda v1: v1.refunds.retrieve_async(refund_id))
     charge_id = id_of(found, "charge")
-    if charge_id is not None:
+    if charge_id is None:
+        return
+    if text(found, "status") in FAILED:
+        await _refund_failed(billing, link, charge_id)
+    else:
         await charge_changed(billing, link, charge_id)
+
+
+async def _refund_failed(billing: Billing, link: StripeLink, charge_id: str) -> None:
+    payment_id = await _payment_of_charge(link, await link.stripe.call(lambda v1: v1.charges.retrieve_async(charge_id)))
+    if payment_id is None:
+        return
+    seen = await seen_at(billing, payment_id)
+    found = await link.stripe.call(lambda v1: v1.charges.retrieve_async(charge_id))
+    if not await refund_failed(billing, payment_id, usd_micro(found, "amount_refunded") or 0, seen=seen):
+        raise StripeAway(f"payment {payment_id} changed while its charge was asked for")
 
 
 async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -> None:
@@ -108,11 +123,11 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     payment_id = await _payment_of_charge(link, charged)
     if payment_id is None:
         return
-    status = text(found, "status")
+    status, amount = text(found, "status"), usd_micro(found, "amount") or 0
     if status in DISPUTED:
-        await dispute_payment(billing, payment_id, usd_micro(found, "amount") or 0)
+        await dispute_payment(billing, payment_id, dispute_id, amount)
     if status in {"won", "lost"}:
-        await close_dispute(billing, payment_id, won=status == "won")
+        await close_dispute(billing, payment_id, dispute_id, disputed_usd_micro=amount, won=status == "won")
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:

@@ -4,12 +4,15 @@ from typing import Final
 from uuid import UUID
 
 from billing.errors import PaymentRefused, UnknownPayment
-from billing.rules.stripe_values import CENT_MICRO, cents_of, id_of, number
+from billing.rules.stripe_values import CENT_MICRO, cents_of, id_of, number, text
 from billing.stripe_changes import intent_of, invoice_of_intent
 from billing.stripe_charges import read_intent
 from billing.stripe_client import StripeRefused
 from billing.stripe_link import StripeLink
 from models.database import connection
+
+FAILED: Final = frozenset({"failed", "canceled"})
+"""States of a refund whose money did not reach the customer."""
 
 _OBJECT: Final = "SELECT stripe_object_id FROM payments WHERE id = $1"
 
@@ -17,7 +20,8 @@ _OBJECT: Final = "SELECT stripe_object_id FROM payments WHERE id = $1"
 async def refund_up_to(link: StripeLink, payment_id: UUID, total_usd_micro: int, reason: str) -> int:
     """Give back so much in all; what has gone back in all then, in micro-dollars.
 
-    What has gone back before is asked for first, and the key names the total: a repeat gives back nothing more. Raises
+    What has gone back before is asked for first, and the key names the total: a repeat gives back nothing more. A refund
+    that failed can be tried again: the key counts those, and an invoice was corrected by the first. Raises
     UnknownPayment, PaymentRefused where there is nothing to give back or Stripe cannot, StripeAway.
     """
     async with connection(link.database) as conn:
@@ -42,8 +46,10 @@ async def _refund(link: StripeLink, object_id: str | None, total_usd_micro: int,
     wanted = min(cents_of(total_usd_micro), charged) - before
     if wanted <= 0:
         return before * CENT_MICRO
-    key = f"refund:{object_id}:{before + wanted}"
-    if invoice_id is None:
+    made = await link.stripe.pages(lambda v1: v1.refunds.list_async({"payment_intent": intent_id, "limit": 100}))
+    failed = sum(text(refund, "status") in FAILED for refund in made)
+    key = f"refund:{object_id}:{before + wanted}" + (f":{failed}" if failed else "")
+    if invoice_id is None or failed:
         await link.stripe.call(
             lambda v1: v1.refunds.create_async(
                 {"payment_intent": intent_id, "amount": wanted, "metadata": {"reason": reason[:200]}},

@@ -279,16 +279,44 @@ async def test_D5_a_dispute_takes_the_unspent_credits_and_gives_them_back_when_i
         made = await add_credits(shop.billing, customer.id, 50 * MICRO, idempotency_key="k")
         await customer.spend(2000 * MICRO)
         for _ in range(2):
-            view = await dispute_payment(shop.billing, made.payment.id, 50 * MICRO)
+            view = await dispute_payment(shop.billing, made.payment.id, "dp_1", 50 * MICRO)
         assert view.status is PaymentStatus.DISPUTED
         assert await customer.available() == 0
         for _ in range(2):
-            view = await close_dispute(shop.billing, made.payment.id, won=True)
+            view = await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=50 * MICRO, won=True)
         assert view.status is PaymentStatus.SUCCEEDED
         assert await customer.available() == 3000
-        await dispute_payment(shop.billing, made.payment.id, 50 * MICRO)
-        await close_dispute(shop.billing, made.payment.id, won=False)
+        await dispute_payment(shop.billing, made.payment.id, "dp_1", 50 * MICRO)
+        await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=50 * MICRO, won=False)
         assert await customer.available() == 0
+    await assert_invariants(pg)
+
+
+async def test_D5_two_disputes_of_one_payment_take_their_parts_and_a_won_one_gives_back_its_own(database, pg):
+    async with open_shop(database, pg, small()) as shop:
+        customer = await shop.workspace()
+        made = await add_credits(shop.billing, customer.id, 20 * MICRO, idempotency_key="k")
+        assert await customer.available() == 2000
+        for dispute in ("dp_1", "dp_2"):
+            await dispute_payment(shop.billing, made.payment.id, dispute, 10 * MICRO)
+        assert await customer.available() == 0
+        await close_dispute(shop.billing, made.payment.id, "dp_1", disputed_usd_micro=10 * MICRO, won=False)
+        assert await customer.available() == 0
+        for _ in range(2):
+            await close_dispute(shop.billing, made.payment.id, "dp_2", disputed_usd_micro=10 * MICRO, won=True)
+        assert await customer.available() == 1000
+    await assert_invariants(pg)
+
+
+async def test_D5_two_disputes_that_are_won_give_back_everything(database, pg):
+    async with open_shop(database, pg, small()) as shop:
+        customer = await shop.workspace()
+        made = await add_credits(shop.billing, customer.id, 20 * MICRO, idempotency_key="k")
+        for dispute in ("dp_1", "dp_2"):
+            await dispute_payment(shop.billing, made.payment.id, dispute, 10 * MICRO)
+        for dispute in ("dp_1", "dp_2"):
+            await close_dispute(shop.billing, made.payment.id, dispute, disputed_usd_micro=10 * MICRO, won=True)
+        assert await customer.available() == 2000
     await assert_invariants(pg)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from billing.errors import AlreadySubscribed, ChangeRefused, PaymentMethodRequired
-from billing.refunds import refund_payment
+from billing.refunds import close_dispute, dispute_payment, refund_payment
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan
 from kit.errors import InvalidInput
@@ -249,3 +249,51 @@ async def test_D5_a_refund_of_a_lifetime_takes_the_same_part_of_its_credits(data
         await refund_payment(house.billing, made.payment.id, total)
         assert await guest.available() * MICRO == before * MICRO / 2
         await house.agree()
+
+
+@pytest.mark.parametrize("period", ["lifetime", "yearly", "monthly"])
+async def test_A7_D5_a_plan_refunded_whole_ends_at_once_and_grants_no_more(database, pg, double, period):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        row = await guest.subscribe_and_pay("studio", period)
+        [payment] = await guest.payments()
+        await guest.spend(100 * MICRO)
+        total = await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        for _ in range(2):
+            view = await refund_payment(house.billing, payment["id"], total)
+        assert view.status == "REFUNDED"
+        assert (await guest.subscription())["status"] == "CANCELED"
+        await house.go(days=65)
+        assert (await guest.available(), len(await guest.grants("CYCLE"))) == (0, 1)
+        if row["stripe_subscription_id"] is not None:
+            at_stripe = await double.v1.subscriptions.retrieve_async(row["stripe_subscription_id"])
+            assert at_stripe.status == "canceled"
+        assert len(await guest.payments()) == 1
+        await house.agree()
+
+
+async def test_A6_D5_a_lost_dispute_of_a_whole_year_ends_the_plan_and_one_of_a_part_does_not(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        for part, status in ((1, "CANCELED"), (2, "ACTIVE")):
+            guest = await house.workspace()
+            await guest.subscribe_and_pay("studio", "yearly")
+            [payment] = await guest.payments()
+            disputed = payment["amount_usd_micro"] // part
+            await dispute_payment(house.billing, payment["id"], "dp_1", disputed)
+            assert (await guest.subscription())["status"] == "ACTIVE"
+            await close_dispute(house.billing, payment["id"], "dp_1", disputed_usd_micro=disputed, won=False)
+            assert (await guest.subscription())["status"] == status
+        await house.go(days=65)
+        assert (await guest.subscription())["status"] == "ACTIVE"
+
+
+async def test_D5_a_refund_of_an_older_period_or_of_a_part_leaves_the_plan(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await house.go(days=31)
+        first, second = await guest.payments()
+        await refund_payment(house.billing, first["id"], first["amount_usd_micro"])
+        await refund_payment(house.billing, second["id"], second["amount_usd_micro"] // 2)
+        assert (await guest.subscription())["status"] == "ACTIVE"
+        assert await guest.available() == 4000

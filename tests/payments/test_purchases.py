@@ -5,6 +5,7 @@ import pytest
 from billing.auto_recharge import auto_recharge_of, recharge_due
 from billing.errors import PaymentMethodRequired, UnknownPaymentMethod
 from billing.payments import apply_payment
+from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
 from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
 from billing.stripe_link import customer_of
@@ -114,6 +115,56 @@ async def test_D7_a_refund_of_what_was_invoiced_is_a_credit_note(database, pg, d
         await house.work()
         assert await guest.available() == 15
         assert (await double.books())["refunded"] == 1_000
+        await house.agree()
+
+
+@pytest.mark.parametrize("invoiced", [False, True])
+async def test_D5_a_refund_that_fails_gives_the_credits_back_and_can_be_tried_again(database, pg, double, invoiced):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        await guest.save_card("pm_card_refundFail")
+        [method] = await guest.methods()
+        made = await guest.top_up(20)
+        if invoiced:
+            await house.work()
+
+        async def refund(dollars):
+            given = await house.billing.payments.refund(made.payment.id, dollars * MICRO, "sorry")
+            await refund_payment(house.billing, made.payment.id, given)
+            [payment] = await guest.payments()
+            return payment["status"], payment["failure_code"], await guest.available()
+
+        assert await refund(20) == ("REFUNDED", None, 0)
+        for _ in range(2):
+            await house.go(hours=1)
+            [payment] = await guest.payments()
+            assert (payment["status"], payment["refunded_usd_micro"]) == ("SUCCEEDED", 0)
+            assert payment["failure_code"] == "refund_failed"
+            assert await guest.available() == 20
+        assert (await guest.told()).count("payment.refund_failed") == 1
+        await house.agree()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_visa")
+        assert await refund(5) == ("SUCCEEDED", None, 15)
+        assert await refund(20) == ("REFUNDED", None, 0)
+        await house.go(hours=1)
+        assert await guest.available() == 0
+        assert (await double.books())["refunded"] == 2_000
+        await house.agree()
+
+
+async def test_a_giving_back_that_fails_is_left_to_the_operator(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        for _ in range(2):
+            made = await guest.page("studio")
+            await double.pay(session_of(made.checkout_url), card="pm_card_refundFail")
+        await house.work()
+        assert sorted(payment["status"] for payment in await guest.payments()) == ["REFUNDED", "SUCCEEDED"]
+        await house.go(days=2)
+        left = [payment for payment in await guest.payments() if payment["applied_at"] is None]
+        assert [(payment["status"], payment["failure_code"]) for payment in left] == [("SUCCEEDED", "refund_failed")]
+        assert (await guest.told()).count("payment.refund_failed") == 1
+        assert (await double.books())["refunded"] == 0
         await house.agree()
 
 

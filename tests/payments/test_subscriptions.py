@@ -8,8 +8,10 @@ from billing.payment_port import PriceChange
 from billing.previews import preview_change
 from billing.refunds import refund_payment
 from billing.stripe_charges import PREPAID
+from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
-from billing.stripe_objects import session_changed
+from billing.stripe_invoices import invoice_changed
+from billing.stripe_objects import charge_changed, session_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.errors import Unavailable
@@ -35,6 +37,46 @@ async def test_a_checkout_that_is_paid_begins_the_plan_and_each_charge_a_cycle(d
         assert await guest.available() == first
         assert [payment["status"] for payment in await guest.payments()] == ["SUCCEEDED", "SUCCEEDED"]
         await house.agree()
+
+
+async def test_D5_a_refund_that_is_told_before_the_renewal_it_is_of_takes_the_credits_all_the_same(
+    database, pg, double
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await house.go(work=False, days=30, hours=2)
+        renewal = (await guest.invoices_at_stripe())[0]
+        intent = renewal.payments.data[0].payment.payment_intent
+        await double.v1.refunds.create_async({"payment_intent": intent})
+        charge = (await double.v1.payment_intents.retrieve_async(intent)).latest_charge
+        await charge_changed(house.billing, house.link, charge)  # no payment of ours yet
+        for _ in range(2):
+            await invoice_changed(house.billing, house.link, renewal.id)
+            payment = (await guest.payments())[-1]
+            assert (payment["status"], payment["refunded_usd_micro"]) == ("REFUNDED", 10_000 * CENT)
+            assert await guest.available() == 0
+        await house.work()
+        await house.agree()
+
+
+async def test_an_invoice_written_by_hand_buys_no_period(database, pg, double, monkeypatch):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        before = await guest.subscribe_and_pay("studio")
+        [first] = await guest.invoices_at_stripe()
+        by_hand = {**first.to_dict(), "id": "in_by_hand", "billing_reason": "manual", "total": 500}
+
+        async def answer(*_):
+            return by_hand
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stripe, "call", answer)
+            await invoice_changed(house.billing, house.link, "in_by_hand")
+        after = await guest.subscription()
+        assert (after["period_number"], after["current_period_end"]) == (1, before["current_period_end"])
+        assert len(await guest.payments()) == 1
+        assert {one["total_usd_micro"] for one in await guest.invoices()} == {500 * CENT, 10_000 * CENT}
 
 
 async def test_a_trial_asks_for_a_card_and_charges_when_it_ends(database, pg, double):
@@ -94,6 +136,49 @@ async def test_D8_a_prepaid_card_on_a_hosted_page_is_given_back_and_gives_nothin
         assert await guest.methods() == []
         await house.go(days=40)
         assert (await double.books())["charged"] == 10_000
+        await house.agree()
+
+
+async def test_D8_a_renewal_paid_with_a_prepaid_card_on_its_page_is_given_back_and_stays_unpaid(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=31)
+        [invoice] = [one for one in await guest.invoices() if one["status"] == "open"]
+        await double.v1.invoices.pay_async(
+            invoice["stripe_invoice_id"], {"payment_method": "pm_card_mastercard_prepaid"}
+        )
+        for _ in range(2):
+            await house.work()
+        assert (await guest.subscription())["status"] == "PAST_DUE"
+        assert await guest.available() == 0
+        books = await double.books()
+        assert (books["charged"], books["refunded"]) == (20_000, 10_000)
+        await house.go(days=40)
+        assert (await guest.subscription())["status"] == "EXPIRED"
+        assert (await double.books())["charged"] == 20_000
+        await house.agree()
+
+
+async def test_D8_an_upgrade_paid_with_a_prepaid_card_is_given_back_and_taken_back_at_stripe(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        before = await guest.subscribe_and_pay("team", "yearly")
+        [method] = await guest.methods()
+        price = (await guest.stripe_subscription())["items"]["data"][0]["price"]["id"]
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        given = await guest.available()
+        await change_plan(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        [invoice] = [one for one in await guest.invoices_at_stripe() if one.status == "open"]
+        await double.v1.invoices.pay_async(invoice.id, {"payment_method": "pm_card_mastercard_prepaid"})
+        for _ in range(2):
+            await house.work()
+        assert (await guest.subscription())["price_id"] == before["price_id"]
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
+        assert await guest.available() == given
+        assert (await guest.stripe_subscription())["items"]["data"][0]["price"]["id"] == price
         await house.agree()
 
 
