@@ -101,7 +101,8 @@ async def write_methods(
 ) -> bool:
     """Write what the provider held at a fetch: these and no others; False where a later fetch is written already.
 
-    Another default ends a suspension of auto-recharge and what waits to be confirmed of it; where none is left auto-recharge is turned off, and that is told.
+    Another default ends a suspension of auto-recharge and what waits to be confirmed of it; where none is left
+    auto-recharge is turned off, and that is told.
     """
     async with transaction(database) as conn:
         if await lock_wallet(conn, workspace_id) is None or not await conn.fetchval(

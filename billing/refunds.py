@@ -97,7 +97,8 @@ async def refund_failed(billing: Billing, payment_id: UUID, refunded_usd_micro: 
 async def dispute_payment(billing: Billing, payment_id: UUID, dispute_id: str, disputed_usd_micro: int) -> PaymentView:
     """The customer's bank takes so much back for now: the same fraction of each grant goes, from what is unspent.
 
-    A payment may have several disputes, each of a part: `dispute_id` is the provider's. What is left of the payment's credits is frozen until the dispute is closed.
+    A payment may have several disputes, each of a part: `dispute_id` is the provider's. What is left of the payment's
+    credits is frozen until the dispute is closed.
     """
     async with transaction(billing.database) as conn:
         payment = await _locked(conn, payment_id)

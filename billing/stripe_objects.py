@@ -36,7 +36,7 @@ async def object_changed(billing: Billing, link: StripeLink, object_id: str, kin
     Stripe does not know the object.
     """
     if account is not None:
-        await _of_account(link, object_id, kind, account)
+        await _of_account(billing, link, object_id, kind, account)
         return
     work = _WORK.get(kind)
     if work is not None:
@@ -205,9 +205,9 @@ async def _is_ours(link: StripeLink, payment_id: UUID) -> bool:
         return bool(await conn.fetchval("SELECT true FROM payments WHERE id = $1", payment_id))
 
 
-async def _of_account(link: StripeLink, object_id: str, kind: str, account: str) -> None:
+async def _of_account(billing: Billing, link: StripeLink, object_id: str, kind: str, account: str) -> None:
     if kind == "payout":
-        await payout_changed(link, object_id, account)
+        await payout_changed(billing, link, object_id, account)
     elif kind == "account":
         await account_changed(link, account)
 

@@ -39,6 +39,8 @@ _PAYOUT: Final = "UPDATE transfers SET stripe_payout_id = $2, due_at = $3, updat
 _REFUSED: Final = """UPDATE transfers SET refusals = refusals + 1, failure_code = $2, due_at = $3, updated_at = $4
     WHERE id = $1"""
 _OF_PAYOUT: Final = "UPDATE transfers SET due_at = $2 WHERE stripe_payout_id = $1 AND completed_at IS NULL"
+_PAID_BY: Final = """SELECT t.*, a.stripe_account_id FROM transfers t JOIN payout_accounts a USING (workspace_id)
+    WHERE t.stripe_payout_id = $1 AND t.status = 'PAID'"""
 _OF_TRANSFER: Final = "SELECT id FROM transfers WHERE stripe_transfer_id = $1"
 logger = logging.getLogger(__name__)
 
@@ -93,10 +95,16 @@ async def account_changed(link: StripeLink, account: str) -> bool:
     return ready
 
 
-async def payout_changed(link: StripeLink, payout_id: str, _account: str) -> None:
-    """The worker looks at its transfer now."""
+async def payout_changed(billing: Billing, link: StripeLink, payout_id: str, _account: str) -> None:
+    """The worker looks at its transfer now. A bank may send back for days what it had taken: then the credits come back.
+
+    Raises StripeAway, StripeRefused.
+    """
     async with connection(link.database) as conn:
         await conn.execute(_OF_PAYOUT, payout_id, clock.now())
+        paid = await conn.fetchrow(_PAID_BY, payout_id)
+    if paid is not None:
+        await _look(billing, link, paid)
 
 
 async def transfer_changed(billing: Billing, link: StripeLink, stripe_transfer_id: str) -> None:

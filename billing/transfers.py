@@ -147,7 +147,7 @@ async def review_transfer(billing: Billing, transfer_id: UUID, *, approve: bool)
 async def end_transfer(
     billing: Billing, transfer_id: UUID, status: TransferStatus, failure_code: str | None = None
 ) -> None:
-    """Paid, or failed or reversed: then its credits come back, once. What has ended stays so, but for a reversal.
+    """Paid, or failed or reversed: then its credits come back, once. What was paid may fail or be reversed later.
 
     Raises UnknownTransfer.
     """
@@ -158,7 +158,7 @@ async def end_transfer(
             await save(conn, row, status, due_at=None)
         elif status is TransferStatus.REVERSED and row["status"] in {TransferStatus.SENT, TransferStatus.PAID}:
             await give_back(conn, billing, row, status, failure_code or "reversed")
-        elif status is TransferStatus.FAILED and not ended:
+        elif status is TransferStatus.FAILED and (not ended or row["status"] == TransferStatus.PAID):
             await give_back(conn, billing, row, status, failure_code or "failed")
 
 

@@ -19,7 +19,7 @@ from stripe_double.errors import ApiError, invalid
 from stripe_double.faults import Faults
 from stripe_double.payment_intents import authenticate
 from stripe_double.payment_methods import behave_like, renew_card
-from stripe_double.transfers import add_funds
+from stripe_double.transfers import add_funds, come_back
 from stripe_double.values import Json, is_object
 from stripe_double.webhooks import Deliveries
 from stripe_double.world import World, shown
@@ -57,6 +57,7 @@ class Control:
             self._route("/_double/disputes", self._dispute),
             self._route("/_double/accounts/{id}/onboard", self._onboard),
             self._route("/_double/accounts/{id}/disable", self._disable),
+            self._route("/_double/payouts/{id}/come_back", self._come_back),
             self._route("/_double/balance", self._add_funds),
         ]
 
@@ -200,6 +201,14 @@ class Control:
         account = self._world.get("account", request.path_params["id"])
         onboard(self._world, account, bank_number=str(wanted.get("bank_number", "000123456789")))
         return account
+
+    async def _come_back(self, request: Request, wanted: Json) -> Json:
+        _ = wanted
+        payout = self._world.kinds.get("payout", {}).get(request.path_params["id"])
+        if payout is None:
+            raise invalid("No such payout.")
+        come_back(self._world, payout)
+        return payout
 
     async def _disable(self, request: Request, wanted: Json) -> Json:
         _ = wanted

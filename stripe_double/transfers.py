@@ -180,6 +180,17 @@ def arrive(world: World, payout: Json) -> None:
         payout["status"] = "paid"
         world.emit("payout.paid", payout)
         return
+    _fail(world, payout, failing)
+
+
+def come_back(world: World, payout: Json) -> None:
+    """The bank sends back within days what it had taken."""
+    if payout["status"] != "paid":
+        raise invalid("Only a payout that was paid comes back.")
+    _fail(world, payout, ("account_closed", "The bank account has been closed."))
+
+
+def _fail(world: World, payout: Json, failing: tuple[str, str]) -> None:
     account = world.account_of[payout["id"]]
     payout["status"], (payout["failure_code"], payout["failure_message"]) = "failed", failing
     line = book(world, payout, "payout_failure", payout["amount"], account=account)

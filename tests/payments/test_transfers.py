@@ -3,6 +3,7 @@
 import pytest
 
 from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
+from billing.stripe_objects import object_changed
 from billing.transfers import request_transfer, review_transfer, transfers_of_workspaces
 from kit.ids import uuid7
 from kit.pages import PageRequest
@@ -128,6 +129,27 @@ async def test_a_payout_that_fails_gives_the_credits_back(database, pg, double):
         assert await guest.available() == 100
         books = await double.books()
         assert [(one["amount"], one["amount_reversed"]) for one in books["transfers"]] == [(4000, 4000)]
+        await house.agree()
+
+
+async def test_B6_a_payout_that_the_bank_sends_back_after_it_was_paid_gives_the_credits_back(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.go(days=3)
+        assert await statuses(house, guest) == ["PAID"]
+        payout = await pg.fetchval("SELECT stripe_payout_id FROM transfers")
+        account = await pg.fetchval("SELECT stripe_account_id FROM payout_accounts")
+        await double.ask("POST", f"payouts/{payout}/come_back")
+        for _ in range(2):  # as its webhook tells, twice: the list of our own account's events has none of others
+            await object_changed(house.billing, house.link, payout, "payout", account)
+        assert await statuses(house, guest) == ["FAILED"]
+        assert await guest.available() == 100
+        books = await double.books()
+        assert [(one["amount"], one["amount_reversed"]) for one in books["transfers"]] == [(4000, 4000)]
+        assert (await reconcile(house.link.database)).shown == []
+        await house.go(days=1)
+        assert await statuses(house, guest) == ["FAILED"]
         await house.agree()
 
 
