@@ -10,6 +10,7 @@ from billing.payments import fail_payment, settle_charge
 from billing.refunds import close_dispute, dispute_payment, refund_failed, refund_payment, seen_at
 from billing.rules.stripe_values import id_of, number, our_id, text, usd_micro
 from billing.services import Billing
+from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_invoices import invoice_changed, payment_of_invoice
@@ -120,7 +121,7 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     if charge_id is None:
         return
     charged = await link.stripe.call(lambda v1: v1.charges.retrieve_async(charge_id))
-    payment_id = await _payment_of_charge(link, charged)
+    payment_id = await _settled_payment_of(billing, link, charged)
     if payment_id is None:
         return
     status, amount = text(found, "status"), usd_micro(found, "amount") or 0
@@ -189,6 +190,19 @@ async def _payment_of_charge(link: StripeLink, charged: StripeJson) -> UUID | No
     if payment_id is not None:
         return payment_id
     return await payment_of_invoice(link, intent_id)
+
+
+async def _settled_payment_of(billing: Billing, link: StripeLink, charged: StripeJson) -> UUID | None:
+    """The same. News of a charge may come before those of what it pays: then that is settled first."""
+    payment_id, intent_id = await _payment_of_charge(link, charged), id_of(charged, "payment_intent")
+    if payment_id is not None or intent_id is None:
+        return payment_id
+    invoice_id = await invoice_of_intent(link, intent_id)
+    if invoice_id is None:
+        await intent_changed(billing, link, intent_id)
+    else:
+        await invoice_changed(billing, link, invoice_id)
+    return await _payment_of_charge(link, charged)
 
 
 async def _payment_of_page(link: StripeLink, session_id: str, session: StripeJson) -> UUID | None:

@@ -11,7 +11,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_objects import charge_changed, session_changed
+from billing.stripe_objects import charge_changed, dispute_changed, session_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.errors import Unavailable
@@ -57,6 +57,23 @@ async def test_D5_a_refund_that_is_told_before_the_renewal_it_is_of_takes_the_cr
             assert (payment["status"], payment["refunded_usd_micro"]) == ("REFUNDED", 10_000 * CENT)
             assert await guest.available() == 0
         await house.work()
+        await house.agree()
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+async def test_D5_a_dispute_that_is_told_before_the_renewal_it_is_of_is_heard(database, pg, double, outcome: str):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await house.go(work=False, days=30, hours=2)
+        intent = (await guest.invoices_at_stripe())[0].payments.data[0].payment.payment_intent
+        opened = await double.ask("POST", "disputes", payment_intent=intent)
+        await dispute_changed(house.billing, house.link, opened["id"])  # no payment of ours yet
+        assert (await guest.payments())[-1]["status"] == "DISPUTED"
+        assert await guest.available() == 0
+        await double.ask("POST", "disputes", dispute=opened["id"], outcome=outcome)
+        await house.work()
+        assert await guest.available() == (8_000 if outcome == "won" else 0)
         await house.agree()
 
 
