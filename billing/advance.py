@@ -8,9 +8,9 @@ from uuid import UUID
 from billing.catalog import Snapshot
 from billing.event_kinds import EventKind
 from billing.events import emit
-from billing.grants import freeze_or_thaw, give_cycle_grant, is_active
-from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE
-from billing.rules.subscription_steps import next_due, play
+from billing.grants import freeze_or_thaw, give_cycle_grant, is_active, take_back_cycle
+from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, Event
+from billing.rules.subscription_steps import ended, next_due, play
 from billing.services import Billing
 from billing.subscription_rows import Subscription, live_subscription, lock_wallet, renewal_of, save_subscription
 from kit import clock
@@ -64,6 +64,15 @@ async def change(
     if before is not None and after.life.status is not before.life.status:
         await _tell_state(conn, before, after)
     return after
+
+
+async def end_at_once(
+    conn: PoolConnection, billing: Billing, snapshot: Snapshot, current: Subscription, now: datetime
+) -> None:
+    """End a living subscription before its time, the wallet being locked, and with it the credits of its cycle."""
+    after = current.with_life(ended(current.life, Event.ENDED_AT_ONCE, now))
+    await change(conn, billing, snapshot, current, after)
+    await take_back_cycle(conn, billing, after, now)
 
 
 async def _tell_state(conn: PoolConnection, before: Subscription, after: Subscription) -> None:

@@ -8,15 +8,14 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.advance import advance, change
+from billing.advance import advance, end_at_once
 from billing.errors import UnknownPayment
 from billing.event_kinds import EventKind
 from billing.events import emit
-from billing.grants import post_all, take_back_cycle
+from billing.grants import post_all
 from billing.payment_rows import Payment, payment_by_id, payment_view
 from billing.rules.bought_credits import refunded_micro
-from billing.rules.subscription_states import ENDED, Event
-from billing.rules.subscription_steps import ended
+from billing.rules.subscription_states import ENDED
 from billing.services import Billing
 from billing.subscription_rows import subscription_by_id
 from billing.views import PaymentView
@@ -149,9 +148,7 @@ async def _end_plan(conn: PoolConnection, billing: Billing, payment: Payment) ->
     over = life.status in ENDED or (life.period_end is not None and life.period_end <= now)
     if over or life.price.period is PricePeriod.FREE:
         return
-    after = current.with_life(ended(life, Event.ENDED_AT_ONCE, now))
-    await change(conn, billing, snapshot, current, after)
-    await take_back_cycle(conn, billing, after, now)
+    await end_at_once(conn, billing, snapshot, current, now)
 
 
 async def _take(

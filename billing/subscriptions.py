@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from billing.advance import advance, change
+from billing.advance import advance, change, end_at_once
 from billing.catalog import Snapshot
 from billing.errors import ChangeRefused, NoSubscription, NothingToResume, PaymentsNotConfigured, UnknownWorkspace
-from billing.grants import take_back_cycle
 from billing.lifetimes import charge_lifetime, require_chargeable, require_lifetime
 from billing.paying import open_page
 from billing.payment_port import Checkout, PriceChange
@@ -167,9 +166,7 @@ async def end_now(billing: Billing, subscription_id: UUID) -> SubscriptionView:
         snapshot, now = billing.catalog.current, clock.now()
         current = found if found.life.status in ENDED else await advance(conn, billing, snapshot, found, now)
         if current.life.status not in ENDED:
-            after = current.with_life(ended(current.life, Event.ENDED_AT_ONCE, now))
-            await change(conn, billing, snapshot, current, after)
-            await take_back_cycle(conn, billing, after, now)
+            await end_at_once(conn, billing, snapshot, current, now)
     return await view_of(billing, subscription_id)
 
 
