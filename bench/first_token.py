@@ -40,6 +40,7 @@ from metering.ledger import Ledger
 from metering.operations import PlaceHold
 from metering.views import HoldPlaced
 from models.database import Database
+from tests.processes import Running
 from tests.seeding import Seeded, seed_workspace
 
 PATH = "/v1/chat/completions"
@@ -176,19 +177,34 @@ class Samples:
 
 
 @asynccontextmanager
-async def opened() -> AsyncGenerator[Bench]:
+async def opened(own_core: int | None) -> AsyncGenerator[Bench]:
     async with house() as built, AsyncExitStack() as stack:
         database = await Database.open(built.database_url)
         stack.push_async_callback(database.close)
         ledger = await Ledger.open(database)
         stack.push_async_callback(ledger.close)
         own = await seed_workspace(database, CREDITS_MICRO, "holds")
+        if own_core is not None:
+            put_on(built.gateway, own_core)
         through = Target(port_of(built.gateway.url), built.key)
         yield Bench(Target(port_of(built.sandbox.url)), through, ledger, own)
 
 
+def keep_off(core: int) -> None:
+    """This process and whatever it starts stay off a core: the client, the upstream, PostgreSQL and Valkey."""
+    os.sched_setaffinity(0, os.sched_getaffinity(0) - {core})
+
+
+def put_on(gateway: Running, core: int) -> None:
+    """The gateway, with all its threads, has that core for itself."""
+    for thread in Path(f"/proc/{gateway.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
 async def run(options: argparse.Namespace) -> None:
-    async with opened() as bench:
+    if options.own_core is not None:
+        keep_off(options.own_core)
+    async with opened(options.own_core) as bench:
         for target in (bench.direct, bench.through):
             await target.first_ms(4, WARM_UP_S)
         await bench.holds_ms(4, WARM_UP_S / 2)
@@ -224,6 +240,8 @@ async def in_place(options: argparse.Namespace) -> InPlace:
     direct: list[float] = []
     with tempfile.NamedTemporaryFile(suffix=".json") as kept:
         async with house(kept.name, "serve", entry="bench.stamped") as built:
+            if options.own_core is not None:
+                put_on(built.gateway, options.own_core)
             target = Target(port_of(built.gateway.url), built.key)
             await target.first_ms(1, WARM_UP_S)
             paces = [await built.pace()]
@@ -292,6 +310,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each subject in each round")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--chunk-delay-ms", type=int, default=20)
+    parser.add_argument(
+        "--own-core", type=int, metavar="N", help="the gateway runs on this core alone, and nothing else does"
+    )
     parser.add_argument("--json", help="also write every round to this file")
     uvloop.run(run(parser.parse_args()))
 
