@@ -3,6 +3,7 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from accounts.secret_rotation import rotate_secrets
 from accounts.views import ANONYMOUS
 from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
+from gateway.rules import storage
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
 from kit.ids import decode_id, encode_id
@@ -81,6 +83,47 @@ async def test_of_a_publishers_pictures_no_more_is_kept_than_was_asked_for_and_s
     assert sizes == [kb * 1_000 for kb in kept_kb]
     assert await pool.fetchval("SELECT sum(used_bytes) - sum(reserved_bytes) FROM workspace_storage") == sum(sizes)
     assert sum(path.is_file() for path in (tmp_path / "assets").rglob("*")) == len(kept_kb)
+
+
+@pytest.mark.parametrize(("most_bytes", "most_s"), [(0, 15), (8_000_000, 31), (10**12, 300)])
+def test_a_publishers_files_have_time_by_their_size_and_an_end(most_bytes: int, most_s: int) -> None:
+    assert storage.fetch_time_s(most_bytes) == most_s
+
+
+@pytest.mark.parametrize("pause_s", [0.05, 60.0], ids=["drop by drop", "not at all"])
+async def test_a_publishers_file_that_does_not_come_in_time_is_not_kept_and_the_answer_is_paid_for(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    """The buyer's hold is open meanwhile."""
+    monkeypatch.setattr(storage, "FETCH_START_S", 0.5)
+    monkeypatch.setattr(storage, "FETCH_BYTES_PER_S", 100_000_000)
+
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b"\x89")
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+
+    async with AsyncExitStack() as stack:
+        slow_server = await asyncio.start_server(slow, "127.0.0.1", 0)
+        stack.callback(slow_server.close)
+        url = f"http://127.0.0.1:{slow_server.sockets[0].getsockname()[1]}/picture.png"
+        body = orjson.dumps({"created": 1, "data": [{"url": url}]})
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        upstream = await stack.enter_async_context(scripted(head + body))
+        provider = {"baseUrl": upstream.url, "model": "up", "apiKey": None}
+        price = {"meter": "IMAGES", "credits": "2", "per": "1"}
+        made = await market.publish(modality="IMAGE", maxOutputTokens=None, provider=provider, prices=[price])
+        request = CallRequest(made["model"]["slug"], Operation.IMAGE, {"prompt": "a cat"}, keeps_assets=True)
+        caller = await market.caller(market.buyer, user_id=None)
+        async with asyncio.timeout(20):  # 900 s before
+            result = await market.services.calls.call(caller, request)
+    assert (result.body["data"], result.charged_micro) == ([{"url": url}], 2 * MILLION)
+    assert await market.services.database.pool.fetchval("SELECT count(*) FROM assets") == 0
+    assert await market.services.database.pool.fetchval("SELECT sum(reserved_bytes) FROM workspace_storage") == 0
+    assert list((tmp_path / "assets-in-transit").iterdir()) == []
+    await market.agrees()
 
 
 async def test_B12_a_streamed_call_splits_alike_and_discounts_of_plans_do_not_touch_the_price(market: Market) -> None:
