@@ -3,7 +3,7 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from kit.errors import InvalidInput
 from kit.ids import decode_id, encode_id
 from kit.sealing import Sealer, row_context
 from metering.operations import Clawback
+from models.enums import Visibility
 from providers.base import Operation
 from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
 from tests.providers.upstreams import scripted
@@ -630,3 +631,50 @@ async def test_the_names_of_published_models_pass_to_no_other_workspace(market: 
     if way == "renamed":
         back = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug=slug)
         assert back["workspace"]["slug"] == slug
+
+
+@asynccontextmanager
+async def locked(market: Market, table: str, readers: int) -> AsyncIterator[asyncio.Event]:
+    """Whoever reads the table waits until the block ends; the event is set once so many do."""
+    pool, waiting = market.services.database.pool, asyncio.Event()
+
+    async def watch() -> None:
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+        while await pool.fetchval(blocked, table) < readers:
+            await asyncio.sleep(0.005)
+        waiting.set()
+
+    async with pool.acquire() as conn, asyncio.TaskGroup() as tasks, conn.transaction():
+        await conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        watching = tasks.create_task(watch())
+        yield waiting
+        watching.cancel()
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+async def test_what_was_being_read_when_it_was_forgotten_is_not_kept(market: Market, all_of_them: bool) -> None:
+    models, workspace_id = market.services.resolver_services.publishing.models, market.maker.workspace_id
+    slug = (await market.publish())["model"]["slug"]
+    facts, pool = market.services.workspaces, market.services.database.pool
+    models.forget_all()
+    facts.forget_all()
+    async with locked(market, "model_prices", 2) as waiting, asyncio.timeout(10):
+        reading = asyncio.gather(models.find(slug), models.own(workspace_id))
+        await waiting.wait()
+        await pool.execute("UPDATE published_models SET visibility = 'PRIVATE'")
+        models.forget_all() if all_of_them else models.forget(workspace_id)
+    found, (own,) = await reading
+    assert found is not None
+    assert [found.visibility, own.visibility] == [Visibility.PUBLIC] * 2, "they had been read before the change"
+    again = await models.find(slug)
+    assert again is not None
+    assert again.visibility is Visibility.PRIVATE
+    assert [each.visibility for each in await models.own(workspace_id)] == [Visibility.PRIVATE]
+
+    async with locked(market, "subscriptions", 1) as waiting, asyncio.timeout(10):
+        reading_facts = asyncio.create_task(facts.facts(workspace_id))
+        await waiting.wait()
+        await pool.execute("UPDATE workspaces SET concurrent_calls_limit = 7")
+        facts.forget_all() if all_of_them else facts.forget(workspace_id)
+    assert (await reading_facts).concurrent_calls != 7, "it had been read before the change"
+    assert (await facts.facts(workspace_id)).concurrent_calls == 7
