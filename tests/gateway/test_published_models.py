@@ -424,6 +424,27 @@ async def test_no_nul_character_reaches_the_database(market: Market) -> None:
             )
 
 
+@pytest.mark.parametrize("unseen", ["\r", "\x1b", "\x7f", "\x85", "\x9f", "\u2028", "\u202e", "\u2066"])
+async def test_what_people_are_shown_of_a_model_has_nothing_unseen_in_it(market: Market, unseen: str) -> None:
+    titled = {"type": "object", "properties": {"a": {"type": "string", "title": f"a{unseen}b"}}}
+    text = f"a{unseen}b"
+    cases: list[tuple[dict, str]] = [
+        ({"name": text}, "name"),
+        ({"name": "two\nlines"}, "name"),
+        ({"description": text}, "description"),
+        ({"provider": {"baseUrl": market.provider.upstream.url, "model": text}}, "provider"),
+        ({"inputSchema": titled}, "inputSchema"),
+        ({"logoUrl": f"https://e.example/{unseen}"}, "logoUrl"),
+        ({"logoUrl": f"https://e{unseen}.example/"}, "logoUrl"),
+        ({"logoUrl": "https://*.example/logo.png"}, "logoUrl"),
+    ]
+    for given, field in cases:
+        refused = await market.do("publishModel", "publishedModel { id }", **market.model(**given))
+        told = [(error["code"], error["field"][0]) for error in refused["userErrors"]]
+        assert told == [("INVALID_INPUT", field)], given
+    await market.publish(name="Ünïcode ✓ 日本", description="two\nlines\tand a tab")
+
+
 async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None:
     cases: list[tuple[dict, str, list[str]]] = [
         ({"slug": "No"}, "INVALID_INPUT", ["slug"]),
