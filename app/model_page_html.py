@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from app.page_html import STYLE
 from billing.published import Published
 from billing.rules.input_schema import InputField, fields_of
+from billing.rules.publishing import is_logo
 from billing.views import MeterPriceView
 from kit.money import format_micro, usd_text
 from models.enums import Meter, Modality, Visibility
@@ -89,7 +90,7 @@ def model_page(
 ) -> ModelPage:
     """The page. `branded`: its publisher's plan lets it show its logo and colour (B15)."""
     colour = published.colour if branded and published.colour and _COLOUR.fullmatch(published.colour) else None
-    logo = published.logo_url if branded else None
+    logo = published.logo_url if branded and published.logo_url and is_logo(published.logo_url) else None
     style = STYLE + _MORE_STYLE + (f"button{{background:{colour}}}h1{{color:{colour}}}" if colour else "")
     model, publisher = published.model, published.model.publisher
     assert publisher is not None, "a published model has one"

@@ -142,6 +142,8 @@ class PublishedModels:
         """Since when which publishers may have no models with a price, and which no chains."""
         self._kept: OrderedDict[str, tuple[float, Published]] = OrderedDict()
         self._own: OrderedDict[UUID, tuple[float, tuple[Published, ...]]] = OrderedDict()
+        self._epoch = 0
+        """Counts what was forgotten: what was being read meanwhile may be older, and is not kept."""
 
     async def find(self, slug: str) -> Published | None:
         """The live model of this slug, whoever may see it; None where there is none."""
@@ -150,7 +152,10 @@ class PublishedModels:
         kept = self._kept.get(slug)
         if kept is not None and monotonic() - kept[0] < FRESH_S:
             return kept[1]
+        epoch = self._epoch
         found = await self._one(f"{_SELECT} AND m.slug = $1", slug)
+        if epoch != self._epoch:
+            return found
         if found is None:
             self._kept.pop(slug, None)
             return None
@@ -162,6 +167,7 @@ class PublishedModels:
 
     def forget(self, workspace_id: UUID) -> None:
         """A workspace changed what it publishes."""
+        self._epoch += 1
         for slug in [slug for slug, (_, found) in self._kept.items() if found.workspace_id == workspace_id]:
             del self._kept[slug]
         self._own.pop(workspace_id, None)
@@ -169,6 +175,7 @@ class PublishedModels:
 
     def forget_all(self) -> None:
         """After invalidations may have been missed."""
+        self._epoch += 1
         self._kept.clear()
         self._own.clear()
         self._barred = None
@@ -178,7 +185,10 @@ class PublishedModels:
         kept = self._own.get(workspace_id)
         if kept is not None and monotonic() - kept[0] < FRESH_S:
             return kept[1]
+        epoch = self._epoch
         found = (await self.page_of_workspace(workspace_id, PageRequest(MAX_PAGE_SIZE))).items
+        if epoch != self._epoch:
+            return found
         self._own[workspace_id] = (monotonic(), found)
         self._own.move_to_end(workspace_id)
         while len(self._own) > MAX_KEPT:
@@ -219,13 +229,15 @@ class PublishedModels:
         kept = self._barred
         if kept is not None and monotonic() - kept[0] < FRESH_S:
             return kept[1]
+        epoch = self._epoch
         async with connection(self._database) as conn:
             publishers = [row[0] for row in await conn.fetch(_PUBLISHERS)]
         snapshot = self._catalog.current
         plans = await plans_of(self._database, snapshot, publishers, now())
         may = {key: MayOffer.of(snapshot, plan) for key, plan in plans.items()}
         barred = [key for key in may if not may[key].priced], [key for key in may if not may[key].chains]
-        self._barred = monotonic(), barred
+        if epoch == self._epoch:
+            self._barred = monotonic(), barred
         return barred
 
     async def _one(self, query: str, key: object) -> Published | None:

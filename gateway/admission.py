@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.metrics import COUNTED_PUBLISHED
 from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
+from gateway.rules.account_state import check_account_state
 from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
@@ -164,6 +165,8 @@ def admitted_as(
     """
     sent = request if body is request.body else replace(request, body=body)
     model = terms.model
+    if not _asks_its_own(caller, terms):
+        check_account_state(request.operation, body)
     shape = _counted(_shape(sent), sent, model)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
@@ -190,6 +193,11 @@ def admitted_as(
         trace=trace,
         payee=terms.payee,
     )
+
+
+def _asks_its_own(caller: Caller, terms: CallTerms) -> bool:
+    """Whether the provider that is asked is the caller's own, and its account with it."""
+    return terms.payee is not None and terms.payee.wallet_id == caller.wallet_id and terms.model.chain is None
 
 
 def _fitted(

@@ -1,5 +1,6 @@
 """The lines of running batches: claimed for a while by whoever works on them, put off, ended once."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,13 +8,16 @@ from hashlib import sha256
 from typing import Final
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from gateway.files import Owner
 from gateway.rules.batches import ENDPOINTS, Line
-from kit.sealing import Sealer, row_context
+from kit.sealing import Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from providers.base import Operation
+
+logger = logging.getLogger(__name__)
 
 LEASE: Final = timedelta(seconds=60)
 """How long a claim lasts without a sign of life; a killed worker's lines are taken up by another after it."""
@@ -48,18 +52,26 @@ class BatchLines:
         self._sealer = sealer
 
     async def claim(self, at: datetime, *, limit: int) -> list[ClaimedLine]:
-        """Lines that are due, of several batches in turn, the caller's for LEASE."""
+        """Lines that are due, of several batches in turn, the caller's for LEASE.
+
+        One that cannot be read any more ends here, alone and uncalled: its batch goes on to its end without it.
+        """
         async with connection(self._database) as conn:
             rows = await conn.fetch(_CLAIM, at, at + LEASE, limit, _FAIR_SHARE)
         claimed: list[ClaimedLine] = []
         for row in rows:
-            asked = orjson.loads(self._sealer.open(row["sealed"], row_context("batch_lines", "sealed", row["id"])))
-            line = Line(row["number"], asked["custom_id"], asked["model"], asked["body"])
-            owner = Owner(row["workspace_id"], row["api_key_id"])
-            claimed.append(
-                ClaimedLine(row["id"], row["batch_id"], owner, ENDPOINTS[row["endpoint"]], row["attempt"], line)
-            )
+            try:
+                claimed.append(self._opened(row))
+            except SealError as error:
+                logger.error("line %s of batch %s cannot be read: %s", row["number"], row["batch_id"], error)
+                await self._end(row["id"], row["batch_id"], unreadable_line(row["number"]), succeeded=False)
         return claimed
+
+    def _opened(self, row: asyncpg.Record) -> ClaimedLine:
+        asked = orjson.loads(self._sealer.open(row["sealed"], row_context("batch_lines", "sealed", row["id"])))
+        line = Line(row["number"], asked["custom_id"], asked["model"], asked["body"])
+        owner = Owner(row["workspace_id"], row["api_key_id"])
+        return ClaimedLine(row["id"], row["batch_id"], owner, ENDPOINTS[row["endpoint"]], row["attempt"], line)
 
     async def renew(self, line_ids: Sequence[UUID], at: datetime) -> None:
         """They are still worked on."""
@@ -73,12 +85,22 @@ class BatchLines:
 
     async def end(self, line: ClaimedLine, told: bytes, *, succeeded: bool) -> None:
         """`told` is its line of the output file, or of the error file; the second time changes nothing."""
-        sealed = self._sealer.seal(told, row_context("batch_lines", "sealed", line.id))
+        await self._end(line.id, line.batch_id, told, succeeded=succeeded)
+
+    async def _end(self, line_id: UUID, batch_id: UUID, told: bytes, *, succeeded: bool) -> None:
+        sealed = self._sealer.seal(told, row_context("batch_lines", "sealed", line_id))
         state = "SUCCEEDED" if succeeded else "FAILED"
         async with transaction(self._database) as conn:
-            ended = await conn.fetchval(_END, line.id, state, sealed, self._sealer.current_version)
+            ended = await conn.fetchval(_END, line_id, state, sealed, self._sealer.current_version)
             if ended is not None:
-                await conn.execute(_COUNT, line.batch_id, int(succeeded), int(not succeeded))
+                await conn.execute(_COUNT, batch_id, int(succeeded), int(not succeeded))
+
+
+def unreadable_line(number: int) -> bytes:
+    """What the error file tells of a line whose seal does not open: its own name, `custom_id`, was sealed with it."""
+    message = f"line {number} of the input file can no longer be read here; it is not called"
+    error = {"code": "line_unreadable", "message": message}
+    return orjson.dumps({"id": None, "custom_id": None, "response": None, "error": error})
 
 
 _CLAIM: Final = """

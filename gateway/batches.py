@@ -9,12 +9,13 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from gateway.batch_lines import unreadable_line
 from gateway.errors import TooManyBatches
 from gateway.files import FILE_LIFE, Files, Owner
 from gateway.rules.batches import ENDPOINTS, Problem, read_lines
 from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
-from kit.sealing import NONCE_BYTES, Sealer, row_context
+from kit.sealing import NONCE_BYTES, Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from models.enums import BatchStatus, FilePurpose
 from models.pool import PoolConnection
@@ -210,9 +211,13 @@ class Batches:
         """Lines that nobody works on are told as not called."""
         for row in await conn.fetch(_UNCLAIMED, batch["id"], at):
             context = row_context("batch_lines", "sealed", row["id"])
-            asked: JsonObject = orjson.loads(self._sealer.open(row["sealed"], context))
-            error = {"code": "batch_expired", "message": "the batch's time was over before this line was called"}
-            told = orjson.dumps({"id": None, "custom_id": asked["custom_id"], "response": None, "error": error})
+            try:
+                asked: JsonObject = orjson.loads(self._sealer.open(row["sealed"], context))
+            except SealError:
+                told = unreadable_line(row["number"])
+            else:
+                error = {"code": "batch_expired", "message": "the batch's time was over before this line was called"}
+                told = orjson.dumps({"id": None, "custom_id": asked["custom_id"], "response": None, "error": error})
             sealed = self._sealer.seal(told, context)
             await conn.execute(_END_LINE, row["id"], "FAILED", sealed, self._sealer.current_version)
             await conn.execute(_COUNT, batch["id"], 0, 1)
@@ -291,7 +296,7 @@ _DROP_PENDING: Final = """
 """
 _ANY_PENDING: Final = "SELECT EXISTS (SELECT FROM batch_lines WHERE batch_id = $1 AND state = 'PENDING')"
 _UNCLAIMED: Final = """
-    SELECT id, sealed FROM batch_lines
+    SELECT id, number, sealed FROM batch_lines
     WHERE batch_id = $1 AND state = 'PENDING' AND (claimed_until IS NULL OR claimed_until <= $2) FOR UPDATE SKIP LOCKED
 """
 _END_LINE: Final = (

@@ -61,6 +61,8 @@ class Workspaces:
         self._database = database
         self._catalog = catalog
         self._facts: OrderedDict[UUID, tuple[float, int, WorkspaceFacts]] = OrderedDict()
+        self._epoch = 0
+        """Counts what was forgotten: what was being read meanwhile may be older, and is not kept."""
 
     async def facts(self, workspace_id: UUID) -> WorkspaceFacts:
         """The facts; NotFound for a workspace that is deleted or was never there."""
@@ -68,7 +70,10 @@ class Workspaces:
         number = self._catalog.current.number
         if found is not None and monotonic() - found[0] < FRESH_S and found[1] == number:
             return found[2]
+        epoch = self._epoch
         facts = await self._read(workspace_id)
+        if epoch != self._epoch:
+            return facts
         self._facts[workspace_id] = (monotonic(), number, facts)
         self._facts.move_to_end(workspace_id)
         while len(self._facts) > MAX_WORKSPACES:
@@ -77,10 +82,12 @@ class Workspaces:
 
     def forget(self, workspace_id: UUID) -> None:
         """Read anew at the next call: its plan or limits changed."""
+        self._epoch += 1
         self._facts.pop(workspace_id, None)
 
     def forget_all(self) -> None:
         """After invalidations may have been missed."""
+        self._epoch += 1
         self._facts.clear()
 
     async def _read(self, workspace_id: UUID) -> WorkspaceFacts:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from time import monotonic
 from typing import Final
 
 from gateway.admission import Admitted
@@ -12,7 +13,7 @@ from gateway.asset_store import FileTooLarge, StoreAway
 from gateway.assets import Assets, Maker, Room, kept_body
 from gateway.errors import StorageFull
 from gateway.output_files import OutputFiles
-from gateway.rules.storage import room_for
+from gateway.rules.storage import fetch_time_s, room_for
 from kit.errors import Unavailable
 from metering.idempotency import read_key
 from models.database import Database
@@ -63,7 +64,8 @@ class Keeping:
 
     async def _stored(self, provider: str, outputs: Sequence[OutputFile]) -> JsonObject:
         source = AtOnce(self._providers.get(provider))
-        opened = [partial(self._files.content, source, file) for file in outputs]
+        until = None if self._most_bytes is None else monotonic() + fetch_time_s(self._most_bytes)
+        opened = [partial(self._files.content, source, file, until) for file in outputs]
         try:
             rows = await self._assets.write(self._maker, opened, self._room.kept, self._most_bytes)
         except (ProviderError, StoreAway, FileTooLarge):

@@ -39,10 +39,13 @@ from providers.over_chat import OTHER_FORMS, as_chat
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the steps of a chain have been followed. `most_tokens`: what its answer may have, where the caller says."""
+    """How far the steps of a chain have been followed. `most_tokens`: what its answer may have, where the caller says.
+
+    `owner_id`: the workspace that publishes the chain, whose private models its steps may be; None for the catalog's.
+    """
 
     caller: Caller
-    owners: frozenset[UUID]
+    owner_id: UUID | None
     path: tuple[str, ...]
     most_tokens: int | None
     steps: int = 0
@@ -112,8 +115,7 @@ class Offers:
             body = with_input(request.operation, request.body, terms.input_schema, terms.prompt)
             return admitted_as(caller, request, terms, body, at, trace, spendable_micro=spendable_micro)
         spoken = _spoken(request)
-        owners = frozenset({caller.workspace_id} if owner_id is None else {caller.workspace_id, owner_id})
-        walk = _Walk(caller, owners, (terms.model.slug,), _asked_tokens(spoken))
+        walk = _Walk(caller, owner_id, (terms.model.slug,), _asked_tokens(spoken))
         planned = await self._planned(snapshot, terms, walk)
         return self._chained(caller, request, spoken, planned, at, trace)
 
@@ -239,21 +241,23 @@ class Offers:
             most_tokens = walk.most_tokens if step.name in chain.outputs else None
             inner = None
             if found.model.chain is not None:
-                owners = walk.owners if owner_id is None else walk.owners | {owner_id}
-                below = _Walk(walk.caller, owners, (*walk.path, step.model), most_tokens, walk.steps)
+                below = _Walk(walk.caller, owner_id, (*walk.path, step.model), most_tokens, walk.steps)
                 inner = await self._planned(snapshot, found, below)
                 walk.steps = below.steps
             steps[step.name] = PlannedStep(step, found, inner, most_tokens)
         return PlannedChain(chain, terms, steps)
 
     async def _of_step(self, snapshot: Snapshot, walk: _Walk, slug: str) -> tuple[CallTerms, UUID | None]:
-        """As `_asked`, within a chain: a key's list names the chain, and its owner's private models may be steps."""
+        """As `_asked`, within a chain: a key's list names the chain, and its owner's private models may be steps.
+
+        Its caller's may not: the chain's publisher chose the steps, and its other steps are told what they answer.
+        """
         caller = replace(walk.caller, allowed_models=None)
         if slug in snapshot.models_by_slug:
             model = find_model(snapshot, caller, slug)
             return CallTerms(model, _rates(caller, model), snapshot.discount_percent(caller.plan, model)), None
         found = await self._published.find(slug)
-        if found is None or not found.visible_to(walk.owners):
+        if found is None or not found.visible_to([] if walk.owner_id is None else [walk.owner_id]):
             raise ModelNotFound(slug)
         return self._terms(snapshot, caller, found, await self._publisher(found)), found.workspace_id
 

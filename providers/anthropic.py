@@ -144,9 +144,11 @@ class AnthropicStream(EventStream):
             message = event.get("message")
             self._usage = merged_usage(self._usage, message.get("usage") if is_object(message) else None)
         elif kind == "message_delta":
-            self._usage = merged_usage(self._usage, event.get("usage"))
-            delta = event.get("delta")
+            told, delta = event.get("usage"), event.get("delta")
+            self._usage = merged_usage(self._usage, told)
             self._stopped = self._stopped or (is_object(delta) and delta.get("stop_reason") is not None)
+            if not is_object(told) or told.get("output_tokens") is None:  # what the message began with is not all of it
+                return StreamChunk(data, event, None, 0)
             event = {**event, "usage": self._usage}
             return StreamChunk(data, event, usage_of_anthropic(self._usage), 0)
         try:

@@ -121,13 +121,21 @@ class EventsOfChat:
         self._stop_reason: str | None = None
         self._usage: object = None
         self._believed: Usage | None = None
+        """The last usage; None once output came after it, which it does not know of."""
+        self._over = False
         self._untold_bytes = 0
         """Of output that became no event, such as reasoning nobody wants to see: it counts all the same."""
 
     def translate(self, chunk: StreamChunk) -> list[StreamChunk]:
-        """The events that one chunk becomes; the last of all is a `message_delta` with the stop reason and usage."""
+        """The events that one chunk becomes; the last of all is a `message_delta` with the stop reason and usage.
+
+        It comes with the usage behind all output, or with the chat's end. A usage before that goes on with what its chunk
+        becomes: should the chat break off, it counts.
+        """
         if chunk.parsed is None:
             return [*self._stopped(), STREAM_END]
+        if self._over:
+            return []
         events: list[JsonObject] = []
         if not self._begun:
             self._begun = True
@@ -135,14 +143,20 @@ class EventsOfChat:
             events.append({"type": "message_start", "message": message})
         if chunk.parsed.get("usage") is not None:
             self._usage, self._believed = chunk.parsed["usage"], chunk.usage
+        elif chunk.content_bytes:
+            self._believed = None
         choices = chunk.parsed.get("choices")
+        if chunk.usage is not None and self._stop_reason is not None and not choices:
+            return self._stopped()
         for choice in choices if is_list(choices) else []:
             if is_object(choice) and choice.get("index", 0) == 0:
                 self._choice(choice, events)
         self._untold_bytes += chunk.content_bytes
+        if chunk.usage is not None and not events:
+            events.append({"type": "ping"})
         told = [StreamChunk(orjson.dumps(event), event, None, 0) for event in events]
         if told:
-            told[0] = replace(told[0], content_bytes=self._untold_bytes)
+            told[0] = replace(told[0], content_bytes=self._untold_bytes, usage=chunk.usage)
             self._untold_bytes = 0
         return told
 
@@ -194,8 +208,9 @@ class EventsOfChat:
         self._blocks += 1
 
     def _stopped(self) -> list[StreamChunk]:
-        if not self._begun:
+        if not self._begun or self._over:
             return []
+        self._over = True
         events: list[JsonObject] = []
         self._close(events)
         last: JsonObject = {

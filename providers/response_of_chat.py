@@ -52,6 +52,7 @@ class ResponseOfChat:
         self._number = 0
         self._usage: object = None
         self._believed: Usage | None = None
+        """The last usage; None once output came after it, which it does not know of."""
         self._over = False
         self._untold_bytes = 0
         """Of output that became no event yet: it counts all the same."""
@@ -67,9 +68,13 @@ class ResponseOfChat:
         output = self._begin(parsed, events)
         if parsed.get("usage") is not None:
             self._usage, self._believed = parsed["usage"], chunk.usage
+        elif chunk.content_bytes:
+            self._believed = None
         events.extend(output.add(parsed))
         self._untold_bytes += chunk.content_bytes
         at_end = output.finish_reason is not None and not parsed.get("choices") and parsed.get("usage") is not None
+        if chunk.usage is not None and not events and not at_end:
+            events.append({"type": "response.in_progress", "response": self._frame})  # which carries the usage
         return self._told(events, last=at_end, usage=None if at_end else chunk.usage)
 
     def _begin(self, chunk: JsonObject, events: list[JsonObject]) -> ResponseOutput:

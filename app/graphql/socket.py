@@ -125,7 +125,7 @@ class Socket:
             case "pong":
                 pass
             case "subscribe":
-                self._subscribe(parsed.get("id"), payload)
+                await self._subscribe(parsed.get("id"), payload)
             case "complete":
                 self._complete(parsed.get("id"))
             case _:
@@ -152,7 +152,7 @@ class Socket:
         self._acknowledged.set()
         await self._write({"type": "connection_ack"})
 
-    def _subscribe(self, operation_id: object, payload: object) -> None:
+    async def _subscribe(self, operation_id: object, payload: object) -> None:
         if not self._acknowledged.is_set():
             raise Closing(4401, "Unauthorized")
         if not isinstance(operation_id, str) or not 0 < len(operation_id) <= MAX_ID_LENGTH:
@@ -163,8 +163,8 @@ class Socket:
             raise Closing(4400, "subscribe's payload is not an object")
         if len(self._operations) >= self._settings.operations_per_socket:
             message = f"one socket runs {self._settings.operations_per_socket} operations at a time"
-            refusal = self._write_errors(operation_id, [error_object(message, "RATE_LIMITED")])
-            self._finish(asyncio.ensure_future(refusal))
+            # Written before the next message is read, so that refusals do not pile up before a client that reads nothing.
+            await self._write_errors(operation_id, [error_object(message, "RATE_LIMITED")])
             return
         task = asyncio.create_task(self._operate(operation_id, payload))
         self._operations[operation_id] = task

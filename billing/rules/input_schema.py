@@ -16,6 +16,8 @@ from kit.json_values import JsonObject, has_nul, is_list, is_object
 MAX_PROPERTIES: Final = 32
 MAX_TEXT: Final = 500
 MAX_CHOICES: Final = 100
+UNSEEN: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no text that people are shown may have: controls but tabs and line ends, and what turns the reading direction."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _TOP_KEYS: Final = frozenset(
     {"$schema", "type", "title", "description", "properties", "required", "additionalProperties"}
@@ -144,6 +146,9 @@ def _texts(given: JsonObject, *at: str) -> None:
             raise _wrong(f"{key} is a text of at most {MAX_TEXT} characters", *at, key)
     if has_nul(given):
         raise _wrong("a text in it may not have the character U+0000", *at)
+    for key in ("title", "description"):
+        if UNSEEN.search(str(given.get(key, ""))):
+            raise _wrong(f"{key} may have no control characters", *at, key)
 
 
 def _known(given: JsonObject, keys: frozenset[str], *at: str) -> None:

@@ -9,7 +9,7 @@ from billing.catalog_check import METERS_OF
 from billing.catalog_models import MAX_PER, MAX_TOKENS
 from billing.rules.chains import Chain, ChainError, parse_chain
 from billing.rules.egress import mistake_in_url
-from billing.rules.input_schema import check_schema
+from billing.rules.input_schema import UNSEEN, check_schema
 from billing.rules.templates import TemplateError, parse_template
 from kit.errors import InvalidInput
 from kit.json_values import JsonObject
@@ -25,7 +25,8 @@ PUBLISHED_NAME: Final = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?/{MODE
 SERVED: Final = (Modality.TEXT, Modality.EMBEDDING, Modality.IMAGE)
 """What a publisher's provider can make: the forms that its adapter speaks."""
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
-_BLANK: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_PLACE: Final = re.compile(r"[a-zA-Z0-9.:\[\]-]+")
+"""Host and port of an address that may stand in a policy of its page: `*` has a meaning there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,8 @@ def check_terms(terms: PublishedTerms) -> Chain | None:
     if not MODEL_SLUG.fullmatch(terms.slug):
         raise InvalidInput("slug must be lower-case letters, digits, dots, - and _, at most 64", field=["slug"])
     _text(terms.name, "name", MAX_NAME)
-    if not terms.name.strip():
-        raise InvalidInput("name must not be empty", field=["name"])
+    if not terms.name.strip() or "\n" in terms.name or "\t" in terms.name:
+        raise InvalidInput("name must not be empty, and be one line", field=["name"])
     _text(terms.description or "", "description", MAX_DESCRIPTION)
     for field, count in (("contextTokens", terms.context_tokens), ("maxOutputTokens", terms.max_output_tokens)):
         if count is not None and not 1 <= count <= MAX_TOKENS:
@@ -109,7 +110,7 @@ def _source(terms: PublishedTerms) -> Chain | None:
     if mistake is not None:
         raise InvalidInput(mistake, field=["provider", "baseUrl"])
     upstream = terms.upstream_model or ""
-    if not upstream.strip() or len(upstream) > 200 or _BLANK.search(upstream):
+    if not upstream.strip() or len(upstream) > 200 or UNSEEN.search(upstream):
         raise InvalidInput("model must be what the provider calls it", field=["provider", "model"])
     return None
 
@@ -148,15 +149,20 @@ def _prompt(text: str, chain: Chain | None) -> None:
 def _branding(terms: PublishedTerms) -> None:
     if terms.colour is not None and not _COLOUR.fullmatch(terms.colour):
         raise InvalidInput("colour must be written as in #1f4fd8", field=["colour"])
-    if terms.logo_url is not None:
-        mistake = mistake_in_url(terms.logo_url)
-        unsafe = any(character in terms.logo_url for character in "\"'<>;,\\ ")
-        if mistake is not None or unsafe or urlsplit(terms.logo_url).scheme != "https":
-            raise InvalidInput("logoUrl must be an address that begins with https://", field=["logoUrl"])
+    if terms.logo_url is not None and not is_logo(terms.logo_url):
+        raise InvalidInput("logoUrl must be an address that begins with https://", field=["logoUrl"])
+
+
+def is_logo(url: str) -> bool:
+    """Whether an address may be that of a logo: it stands in its page, and its host in the page's policy."""
+    if mistake_in_url(url) is not None or any(character in url for character in "\"'<>;,\\ "):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" and _PLACE.fullmatch(parts.netloc) is not None
 
 
 def _text(text: str, field: str, most: int) -> None:
-    if len(text) > most or _BLANK.search(text):
+    if len(text) > most or UNSEEN.search(text):
         raise InvalidInput(f"{field} may have at most {most} characters and no control characters", field=[field])
 
 

@@ -14,6 +14,12 @@ SECOND_BYTES: Final = 4_000_000
 """The same of one second of video."""
 CHARACTER_BYTES: Final = 8_000
 """The same of one spoken character: a sixth of a second of uncompressed sound at 48,000 bytes a second."""
+FETCH_BYTES_PER_S: Final = 500_000
+"""The slowest that a publisher's provider may deliver a file: the buyer's hold stays open meanwhile."""
+FETCH_START_S: Final = 15.0
+"""What it gets beside that, to begin."""
+FETCH_MOST_S: Final = 300.0
+"""Its files have as long, however large, as its whole answer had before."""
 SHORT_LIFE: Final = timedelta(hours=24)
 """How long files are kept for a workspace that stores no outputs, on a plan without storage of its own (D12)."""
 
@@ -25,6 +31,11 @@ def room_for(operation: Operation, limits: ModelLimits, *, images: int, seconds:
     if operation is Operation.SPEECH:
         return max(1, characters) * (limits.asset_bytes or CHARACTER_BYTES)
     return max(1, images) * (limits.asset_bytes or IMAGE_BYTES)
+
+
+def fetch_time_s(most_bytes: int) -> float:
+    """How long all files of a publisher's answer may take, of at most so many bytes."""
+    return min(FETCH_MOST_S, FETCH_START_S + most_bytes / FETCH_BYTES_PER_S)
 
 
 def fits(used: int, reserved: int, more: int, limit: int | None) -> bool:

@@ -140,6 +140,20 @@ async def test_the_pages_policy_names_its_own_style_and_nothing_else(market: Mar
     )
 
 
+@pytest.mark.parametrize(
+    "stored", ["https://e.example\r\nx: y/", "https://e.example/\x01", "https://*/", "https://[/", "data:,x"]
+)
+async def test_a_stored_logo_that_could_not_be_set_now_is_not_shown(market: Market, stored: str) -> None:
+    """It would stand in a header of its page."""
+    made = await market.publish(colour="#aa0033", logoUrl="https://pictures.example/logo.png")
+    await market.services.database.pool.execute("UPDATE published_models SET logo_url = $1", stored)
+    market.services.resolver_services.publishing.models.forget_all()
+    shown = await Browser(market).ask(made["model"]["slug"])
+    assert shown.status == 200
+    assert Reader(shown.html).named("img") == []
+    assert "img-src data:; " in shown.headers["content-security-policy"]
+
+
 async def test_B15_the_logo_and_colour_are_shown_while_the_publisher_is_on_pro(market: Market) -> None:
     made = await market.publish(colour="#aa0033", logoUrl="https://1.1.1.1/logo.png")
     browser, slug = Browser(market), made["model"]["slug"]

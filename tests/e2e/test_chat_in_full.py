@@ -66,7 +66,7 @@ ASKED = {
                     "type": "input_audio",
                     "input_audio": {"data": base64.b64encode(b"RIFF" * 9).decode(), "format": "wav"},
                 },
-                {"type": "file", "file": {"file_id": "file_1"}},
+                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"}},
             ],
         },
         {"role": "assistant", "content": None, "tool_calls": MESSAGE["tool_calls"], "reasoning_content": "kept"},

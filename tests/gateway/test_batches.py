@@ -284,6 +284,28 @@ async def test_what_is_not_done_in_its_window_is_told_as_expired(gate: Gate, pg)
     assert await pg.fetchval("SELECT count(*) FROM calls") == 1
 
 
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=25)], ids=["in its time", "after it"])
+async def test_a_line_whose_seal_does_not_open_fails_alone_and_its_batch_ends(gate: Gate, pg, age: timedelta) -> None:
+    batch_id = await begun(gate, line("a"), line("torn"), line("of a lost key"), line("d"))
+    await gate.services.batches.advance(now(), limit=20)
+    await pg.execute("UPDATE batch_lines SET sealed = substring(sealed from 1 for 40) WHERE number = 2")
+    await pg.execute("UPDATE batch_lines SET sealed = set_byte(sealed, 0, 200) WHERE number = 3")
+    called = 2 if not age else 0
+    with clock.installed(clock.VirtualClock(now() + age)):
+        await work(gate)
+        batch = await told(gate, batch_id)
+        failed = await content(gate, batch["error_file_id"])
+    assert (batch["status"], batch["request_counts"]) == (
+        "completed" if called else "expired",
+        {"total": 4, "completed": called, "failed": 4 - called},
+    )
+    unread = [each for each in failed if each["custom_id"] is None]
+    assert [(each["response"], each["error"]["code"]) for each in unread] == [(None, "line_unreadable")] * 2
+    assert [each["error"]["message"][:6] for each in unread] == ["line 2", "line 3"]
+    assert await pg.fetchval("SELECT count(*) FROM usage_events") == called
+    await assert_invariants(pg)
+
+
 async def test_limits_put_a_line_off_and_do_not_fail_it(gate: Gate, pg) -> None:
     await pg.execute("UPDATE api_keys SET requests_per_hour = 4")
     gate.services.principals._principals.clear()

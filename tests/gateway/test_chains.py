@@ -9,8 +9,17 @@ from typing import Any
 import orjson
 import pytest
 
+from accounts.rules.roles import Role
+from accounts.views import Principal
 from gateway.chain_stream import LastStream
-from gateway.errors import CallTooDear, ChainRefused, ChainsNotInPlan, PublisherPlanTooSmall, UpstreamFailed
+from gateway.errors import (
+    CallTooDear,
+    ChainRefused,
+    ChainsNotInPlan,
+    ModelNotFound,
+    PublisherPlanTooSmall,
+    UpstreamFailed,
+)
 from gateway.views import CallRequest, StreamedEnd, StreamedEvent, StreamedFailure
 from kit import clock
 from kit.errors import InvalidInput
@@ -438,6 +447,48 @@ async def test_B14_a_private_part_of_a_public_chain_is_called_through_it_only(ma
     assert (await market.call(chain)).charged_micro == EACH
     with pytest.raises(Exception, match="no model"):
         await market.call(part)
+
+
+async def of_the_buyer(market: Market) -> tuple[Principal, dict]:
+    """Somebody who publishes for the buyer, and what says so."""
+    owner = await market.house.person(Role.OWNER, market.buyer.workspace_id)
+    return owner, {"workspaceId": encode_id("ws", market.buyer.workspace_id)}
+
+
+async def test_B14_a_chain_never_reaches_its_callers_private_models(market: Market) -> None:
+    """Its steps are its publisher's choice, and their outputs go to its publisher's other steps."""
+    owner, there = await of_the_buyer(market)
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    shown = "publishedModel { id model { slug } }"
+    given = market.model(slug="secret", **there)
+    secret = (await market.do("publishModel", shown, owner, **given))["publishedModel"]
+    chain = await market.chain("pipe", step("one", secret["model"]["slug"]))
+    around = {"steps": [step("x", chain)]}
+    given = market.model(slug="around", provider=None, maxOutputTokens=None, chain=around, **there)
+    outer = (await market.do("publishModel", shown, owner, **given))["publishedModel"]["model"]["slug"]
+    assert (await market.call(outer)).body is not None
+    await market.do("updatePublishedModel", shown, owner, publishedModelId=secret["id"], visibility="PRIVATE")
+    asked = len(market.provider.asked)
+    for slug, caller in ((chain, market.buyer), (chain, market.maker), (outer, market.buyer)):
+        with pytest.raises(ModelNotFound):
+            await market.call(slug, seeded=caller)
+    assert len(market.provider.asked) == asked
+    assert (await market.call(secret["model"]["slug"])).body is not None
+    await market.agrees()
+
+
+async def test_B14_a_chain_has_its_publishers_private_models_for_every_caller(market: Market) -> None:
+    """Also where it is a step of somebody else's."""
+    owner, there = await of_the_buyer(market)
+    await market.on_plan(market.buyer.workspace_id, "pro")
+    chain = await market.chain("pipe", step("one", await market.part("a", visibility="PRIVATE")))
+    given = market.model(
+        slug="around", provider=None, maxOutputTokens=None, chain={"steps": [step("x", chain)]}, **there
+    )
+    made = await market.do("publishModel", "publishedModel { model { slug } }", owner, **given)
+    for slug in (chain, made["publishedModel"]["model"]["slug"]):
+        for caller in (market.buyer, market.maker):
+            assert (await market.call(slug, seeded=caller)).body is not None
 
 
 async def test_B14_a_chain_gives_one_answer(market: Market) -> None:

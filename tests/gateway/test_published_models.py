@@ -3,6 +3,7 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 from accounts.secret_rotation import rotate_secrets
 from accounts.views import ANONYMOUS
 from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
+from gateway.rules import storage
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
 from kit.ids import decode_id, encode_id
 from kit.sealing import Sealer, row_context
 from metering.operations import Clawback
+from models.enums import Visibility
 from providers.base import Operation
 from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
 from tests.providers.upstreams import scripted
@@ -81,6 +84,47 @@ async def test_of_a_publishers_pictures_no_more_is_kept_than_was_asked_for_and_s
     assert sizes == [kb * 1_000 for kb in kept_kb]
     assert await pool.fetchval("SELECT sum(used_bytes) - sum(reserved_bytes) FROM workspace_storage") == sum(sizes)
     assert sum(path.is_file() for path in (tmp_path / "assets").rglob("*")) == len(kept_kb)
+
+
+@pytest.mark.parametrize(("most_bytes", "most_s"), [(0, 15), (8_000_000, 31), (10**12, 300)])
+def test_a_publishers_files_have_time_by_their_size_and_an_end(most_bytes: int, most_s: int) -> None:
+    assert storage.fetch_time_s(most_bytes) == most_s
+
+
+@pytest.mark.parametrize("pause_s", [0.05, 60.0], ids=["drop by drop", "not at all"])
+async def test_a_publishers_file_that_does_not_come_in_time_is_not_kept_and_the_answer_is_paid_for(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause_s: float
+) -> None:
+    """The buyer's hold is open meanwhile."""
+    monkeypatch.setattr(storage, "FETCH_START_S", 0.5)
+    monkeypatch.setattr(storage, "FETCH_BYTES_PER_S", 100_000_000)
+
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: 1000000\r\n\r\n")
+        while True:
+            writer.write(b"\x89")
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+
+    async with AsyncExitStack() as stack:
+        slow_server = await asyncio.start_server(slow, "127.0.0.1", 0)
+        stack.callback(slow_server.close)
+        url = f"http://127.0.0.1:{slow_server.sockets[0].getsockname()[1]}/picture.png"
+        body = orjson.dumps({"created": 1, "data": [{"url": url}]})
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        upstream = await stack.enter_async_context(scripted(head + body))
+        provider = {"baseUrl": upstream.url, "model": "up", "apiKey": None}
+        price = {"meter": "IMAGES", "credits": "2", "per": "1"}
+        made = await market.publish(modality="IMAGE", maxOutputTokens=None, provider=provider, prices=[price])
+        request = CallRequest(made["model"]["slug"], Operation.IMAGE, {"prompt": "a cat"}, keeps_assets=True)
+        caller = await market.caller(market.buyer, user_id=None)
+        async with asyncio.timeout(20):  # 900 s before
+            result = await market.services.calls.call(caller, request)
+    assert (result.body["data"], result.charged_micro) == ([{"url": url}], 2 * MILLION)
+    assert await market.services.database.pool.fetchval("SELECT count(*) FROM assets") == 0
+    assert await market.services.database.pool.fetchval("SELECT sum(reserved_bytes) FROM workspace_storage") == 0
+    assert list((tmp_path / "assets-in-transit").iterdir()) == []
+    await market.agrees()
 
 
 async def test_B12_a_streamed_call_splits_alike_and_discounts_of_plans_do_not_touch_the_price(market: Market) -> None:
@@ -380,6 +424,27 @@ async def test_no_nul_character_reaches_the_database(market: Market) -> None:
             )
 
 
+@pytest.mark.parametrize("unseen", ["\r", "\x1b", "\x7f", "\x85", "\x9f", "\u2028", "\u202e", "\u2066"])
+async def test_what_people_are_shown_of_a_model_has_nothing_unseen_in_it(market: Market, unseen: str) -> None:
+    titled = {"type": "object", "properties": {"a": {"type": "string", "title": f"a{unseen}b"}}}
+    text = f"a{unseen}b"
+    cases: list[tuple[dict, str]] = [
+        ({"name": text}, "name"),
+        ({"name": "two\nlines"}, "name"),
+        ({"description": text}, "description"),
+        ({"provider": {"baseUrl": market.provider.upstream.url, "model": text}}, "provider"),
+        ({"inputSchema": titled}, "inputSchema"),
+        ({"logoUrl": f"https://e.example/{unseen}"}, "logoUrl"),
+        ({"logoUrl": f"https://e{unseen}.example/"}, "logoUrl"),
+        ({"logoUrl": "https://*.example/logo.png"}, "logoUrl"),
+    ]
+    for given, field in cases:
+        refused = await market.do("publishModel", "publishedModel { id }", **market.model(**given))
+        told = [(error["code"], error["field"][0]) for error in refused["userErrors"]]
+        assert told == [("INVALID_INPUT", field)], given
+    await market.publish(name="Ünïcode ✓ 日本", description="two\nlines\tand a tab")
+
+
 async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None:
     cases: list[tuple[dict, str, list[str]]] = [
         ({"slug": "No"}, "INVALID_INPUT", ["slug"]),
@@ -587,3 +652,50 @@ async def test_the_names_of_published_models_pass_to_no_other_workspace(market: 
     if way == "renamed":
         back = await market.do("updateWorkspace", "workspace { slug }", workspaceId=maker_id, slug=slug)
         assert back["workspace"]["slug"] == slug
+
+
+@asynccontextmanager
+async def locked(market: Market, table: str, readers: int) -> AsyncIterator[asyncio.Event]:
+    """Whoever reads the table waits until the block ends; the event is set once so many do."""
+    pool, waiting = market.services.database.pool, asyncio.Event()
+
+    async def watch() -> None:
+        blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass"
+        while await pool.fetchval(blocked, table) < readers:
+            await asyncio.sleep(0.005)
+        waiting.set()
+
+    async with pool.acquire() as conn, asyncio.TaskGroup() as tasks, conn.transaction():
+        await conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        watching = tasks.create_task(watch())
+        yield waiting
+        watching.cancel()
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+async def test_what_was_being_read_when_it_was_forgotten_is_not_kept(market: Market, all_of_them: bool) -> None:
+    models, workspace_id = market.services.resolver_services.publishing.models, market.maker.workspace_id
+    slug = (await market.publish())["model"]["slug"]
+    facts, pool = market.services.workspaces, market.services.database.pool
+    models.forget_all()
+    facts.forget_all()
+    async with locked(market, "model_prices", 2) as waiting, asyncio.timeout(10):
+        reading = asyncio.gather(models.find(slug), models.own(workspace_id))
+        await waiting.wait()
+        await pool.execute("UPDATE published_models SET visibility = 'PRIVATE'")
+        models.forget_all() if all_of_them else models.forget(workspace_id)
+    found, (own,) = await reading
+    assert found is not None
+    assert [found.visibility, own.visibility] == [Visibility.PUBLIC] * 2, "they had been read before the change"
+    again = await models.find(slug)
+    assert again is not None
+    assert again.visibility is Visibility.PRIVATE
+    assert [each.visibility for each in await models.own(workspace_id)] == [Visibility.PRIVATE]
+
+    async with locked(market, "subscriptions", 1) as waiting, asyncio.timeout(10):
+        reading_facts = asyncio.create_task(facts.facts(workspace_id))
+        await waiting.wait()
+        await pool.execute("UPDATE workspaces SET concurrent_calls_limit = 7")
+        facts.forget_all() if all_of_them else facts.forget(workspace_id)
+    assert (await reading_facts).concurrent_calls != 7, "it had been read before the change"
+    assert (await facts.facts(workspace_id)).concurrent_calls == 7

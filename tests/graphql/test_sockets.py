@@ -217,6 +217,33 @@ async def test_one_socket_runs_so_many_operations_at_a_time(serve):
         assert heard["2"]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
 
 
+async def test_refusals_do_not_pile_up_before_a_client_that_does_not_read(serve):
+    """What its client does not read keeps the socket from reading on."""
+    more = {"max_queue": 1, "compression": None, "close_timeout": 0.1}
+    async with serve(operations_per_socket=1) as edge, speaking(edge, **more) as client:
+        await client.subscribe("subscription { large }", "running")
+        tasks_before, sent = len(asyncio.all_tasks()), 0
+
+        async def ask_too_much() -> None:
+            nonlocal sent
+            for number in range(8_000):
+                await client.subscribe("{ whoami }" + " " * 2_000, str(number))
+                sent += 1
+
+        asking = asyncio.create_task(ask_too_much())
+        last = -1
+        while sent != last and not asking.done():
+            last = sent
+            await asyncio.sleep(0.5)
+        assert len(asyncio.all_tasks()) - tasks_before < 10
+        heard = [await client.hear() for _ in range(100)]
+        refused = [message["payload"][0] for message in heard if message["type"] == "error"]
+        assert {each["extensions"]["code"] for each in refused} == {"RATE_LIMITED"}
+        asking.cancel()
+        client.socket.transport.abort()
+    await until(lambda: edge.happenings.closed == 1)
+
+
 async def test_a_revoked_credential_closes_with_4401_and_changed_rights_with_4403(serve):
     async with serve(recheck_s=0.02) as edge:
         async with speaking(edge) as client:

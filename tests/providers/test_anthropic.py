@@ -88,6 +88,18 @@ async def test_a_stream_is_forwarded_event_by_event_and_its_usage_is_told_with_t
     assert sum(each.content_bytes for each in chunks) == whole
 
 
+@pytest.mark.parametrize("told", [None, {}, {"output_tokens": None}, {"input_tokens": 2}])
+@pytest.mark.parametrize("asked", [ask, call])
+async def test_the_output_that_a_stream_begins_with_is_not_taken_for_all_of_it(claude_at, asked, told):
+    """`message_start` says 1 token of output; where the end says no number, none was reported."""
+    sent = [{**each, "usage": told} if each["type"] == "message_delta" else each for each in events()]
+    async with scripted(stream(sent)) as upstream:
+        chunks = await read(await claude_at(upstream.url).stream(asked()))
+    assert [each.usage for each in chunks if each.usage] == []
+    assert sum(each.content_bytes for each in chunks) == len(TEXT["text"].encode())
+    assert not [each for each in chunks if each.parsed and (each.parsed.get("usage") or {}).get("completion_tokens")]
+
+
 async def test_each_event_is_given_before_the_next_one_is_written(claude_at):
     told = events()
     may_write = asyncio.Semaphore(0)
