@@ -1,17 +1,21 @@
 """Disputes and refunds before the double: several at once, during a plan's life, told in any order (D5, A6, A7)."""
 
+import tomllib
+
 import pytest
 
 from billing.disputes import close_dispute, dispute_payment
 from billing.refunds import refund_payment
-from billing.stripe_objects import charge_changed, dispute_changed
+from billing.stripe_charges import PREPAID
+from billing.stripe_objects import charge_changed, dispute_changed, intent_changed
 from billing.stripe_subscriptions import subscription_changed
 from billing.subscriptions import change_plan
+from billing.transfers import request_transfer
 from kit.ids import uuid7
 from metering.reconcile import reconcile
-from tests.billing.catalog_samples import small
+from tests.billing.catalog_samples import ROOT, small
 from tests.billing.shop import MICRO
-from tests.payments.house import CENT, Guest, House, open_house
+from tests.payments.house import CENT, Guest, House, open_house, session_of
 
 CATALOG = "usd-balance"
 
@@ -253,6 +257,54 @@ async def test_D5_an_inquiry_takes_nothing_until_it_becomes_a_dispute(database, 
         await heard(house, *asked)
         assert (await status_of(guest), await guest.available()) == ("SUCCEEDED", 20)
         await house.agree()
+
+
+async def test_D5_a_lost_dispute_that_is_opened_again_and_won_gives_back_what_it_took(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest, _ = await topped_up(house, 20)
+        [payment] = await guest.payments()
+        await close_dispute(house.billing, payment["id"], "dp_1", disputed_usd_micro=10 * MICRO, won=False)
+        assert (await status_of(guest), await guest.available()) == ("DISPUTED", 10)
+        await dispute_payment(house.billing, payment["id"], "dp_1", 10 * MICRO)
+        assert (await status_of(guest), await guest.available()) == ("DISPUTED", 0)
+        await close_dispute(house.billing, payment["id"], "dp_1", disputed_usd_micro=10 * MICRO, won=True)
+        assert (await status_of(guest), await guest.available()) == ("SUCCEEDED", 20)
+
+
+async def test_B6_D5_credits_paid_out_and_sent_back_go_with_the_money_that_went_back_meanwhile(database, pg, double):
+    values = tomllib.loads((ROOT / "catalogs" / f"{CATALOG}.toml").read_text())
+    values["top_up"]["transferable"] = True
+    async with open_house(database, pg, double, values) as house:
+        guest, intent = await topped_up(house, 40)
+        await house.billing.payments.open_payout_setup(guest.id, "https://app.example/back")
+        account = await pg.fetchval("SELECT stripe_account_id FROM payout_accounts WHERE workspace_id = $1", guest.id)
+        await double.ask("POST", f"accounts/{account}/onboard", bank_number="000111111116")  # it is closed
+        await double.ask("POST", "balance", amount=1_000_000)
+        await house.work()
+        await request_transfer(house.billing, guest.id, 30 * MICRO, requested_by=None, idempotency_key=uuid7().hex)
+        dispute = await opened(house, intent, 20)
+        await heard(house, dispute)
+        await closed(house, dispute, "lost")
+        await heard(house, dispute)
+        assert await guest.available() == 0  # of the 20 credits 10 were there
+        await house.go(days=4)
+        assert await pg.fetchval("SELECT status FROM transfers WHERE workspace_id = $1", guest.id) == "FAILED"
+        assert await guest.available() == 20
+        await house.agree()
+
+
+async def test_D8_news_of_a_prepaid_payment_that_come_again_days_later_give_nothing_back_twice(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        made = await guest.top_up(20, checkout=True)
+        await double.pay(session_of(made.payment.action_url), card="pm_card_mastercard_prepaid")
+        await house.go(days=2)
+        [payment] = await guest.payments()
+        intent = await double.v1.payment_intents.retrieve_async(payment["stripe_object_id"])
+        await intent_changed(house.billing, house.link, intent.id)
+        await charge_changed(house.billing, house.link, intent.latest_charge)
+        assert (await double.books())["refunded"] == 2_000
+        assert ((await guest.payments())[0]["failure_code"], await guest.available()) == (PREPAID, 0)
 
 
 async def test_D5_a_part_refunded_takes_the_same_of_later_months_however_often_it_is_told(database, pg, double):
