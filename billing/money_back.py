@@ -1,6 +1,6 @@
 """Brings what was paid for in line with money that went back: credits, the payment's state, the plan (D5, A6, A7)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -10,8 +10,7 @@ from asyncpg import Record
 from billing.advance import advance, change, end_at_once
 from billing.catalog import Snapshot
 from billing.money_gone import gone_of, take_credits
-from billing.payment_rows import Payment, payment_by_id
-from billing.rules.money_gone import MoneyGone
+from billing.payment_rows import Payment, read_payment
 from billing.rules.subscription_states import ENDED
 from billing.rules.subscription_steps import with_price
 from billing.services import Billing
@@ -24,7 +23,15 @@ _STATUS: Final = "UPDATE payments SET status = $2, updated_at = $3 WHERE id = $1
 _LAST: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
     AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 _UPGRADE: Final = """SELECT id, former_price_id FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
-    AND price_id = $2 AND applied_at >= $3 ORDER BY applied_at DESC, id DESC LIMIT 1"""
+    AND price_id = $2 AND applied_at >= $3 AND ($4::uuid IS NULL OR id < $4) ORDER BY id DESC LIMIT 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Upgrade:
+    """The payment of one, and the price that it was made from."""
+
+    id: UUID
+    former_price_id: UUID
 
 
 async def follow_money(conn: PoolConnection, billing: Billing, payment: Payment) -> None:
@@ -65,21 +72,23 @@ async def _undo_upgrades(
 
     The period stays as it is. What was granted by it stays until its cycle's end, but for the difference's credits.
     """
-    life = current.life
-    while former_id := await _unpaid_former(conn, current.with_life(life)):
-        former, scheduled = await price_by_id(billing, former_id), life.scheduled
+    life, undone = current.life, await _unpaid_upgrade(conn, current, None)
+    while undone is not None:
+        former, scheduled = await price_by_id(billing, undone.former_price_id), life.scheduled
         kept = None if scheduled is None or scheduled.id == former.id else scheduled
         life = replace(with_price(life, former, now), scheduled=kept)
+        undone = await _unpaid_upgrade(conn, current.with_life(life), undone)
     if life is not current.life:
         await change(conn, billing, snapshot, current, current.with_life(life))
 
 
-async def _unpaid_former(conn: PoolConnection, current: Subscription) -> UUID | None:
+async def _unpaid_upgrade(conn: PoolConnection, current: Subscription, before: _Upgrade | None) -> _Upgrade | None:
+    """The one that brought the present price, where its money is gone whole and what it was made from is known."""
     life = current.life
-    row: Record | None = await conn.fetchrow(_UPGRADE, current.id, life.price.id, life.period_start)
+    row: Record | None = await conn.fetchrow(
+        _UPGRADE, current.id, life.price.id, life.period_start, None if before is None else before.id
+    )
     if row is None or row["former_price_id"] is None:
         return None
-    upgrade = await payment_by_id(conn, row["id"])
-    assert upgrade is not None
-    gone: MoneyGone = await gone_of(conn, upgrade)
-    return row["former_price_id"] if gone.is_whole else None
+    gone = await gone_of(conn, await read_payment(conn, row["id"]))
+    return _Upgrade(row["id"], row["former_price_id"]) if gone.is_whole else None

@@ -15,7 +15,7 @@ from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_invoices import invoice_changed, payment_of_invoice
-from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_link import StripeLink, next_fetch, workspace_of
 from billing.stripe_methods import sync_methods
 from billing.stripe_refunds import FAILED
 from billing.stripe_subscriptions import session_of_subscription, subscription_changed
@@ -118,6 +118,7 @@ async def _refund_failed(billing: Billing, link: StripeLink, charge_id: str) -> 
 
 async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -> None:
     """Opened, won or lost (D5)."""
+    fetch_number = await next_fetch(link)
     found = await link.stripe.call(lambda v1: v1.disputes.retrieve_async(dispute_id))
     charge_id = id_of(found, "charge")
     if charge_id is None:
@@ -128,9 +129,12 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
         return
     status, amount = text(found, "status"), usd_micro(found, "amount") or 0
     if status in OPEN:
-        await dispute_payment(billing, payment_id, dispute_id, amount)
+        await dispute_payment(billing, payment_id, dispute_id, amount, fetch_number=fetch_number)
     elif status in {"won", "lost"}:
-        await close_dispute(billing, payment_id, dispute_id, disputed_usd_micro=amount, won=status == "won")
+        won = status == "won"
+        await close_dispute(
+            billing, payment_id, dispute_id, disputed_usd_micro=amount, won=won, fetch_number=fetch_number
+        )
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:

@@ -94,6 +94,7 @@ class PaymentDispute(Model):
     stripe_dispute_id: fields.Field[str] = fields.TextField()
     amount_usd_micro: fields.Field[int] = fields.BigIntField()
     status: fields.Field[DisputeStatus] = EnumField(DisputeStatus)
+    fetch_number: fields.Field[int] = fields.BigIntField(default=0)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     updated_at: fields.Field[datetime] = fields.DatetimeField()
 

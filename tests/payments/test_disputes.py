@@ -1,5 +1,6 @@
 """Disputes and refunds before the double: several at once, during a plan's life, told in any order (D5, A6, A7)."""
 
+import copy
 import tomllib
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from billing.disputes import close_dispute, dispute_payment
 from billing.refunds import refund_payment
 from billing.stripe_charges import PREPAID
+from billing.stripe_client import Stripe
 from billing.stripe_objects import charge_changed, dispute_changed, intent_changed
 from billing.stripe_subscriptions import subscription_changed
 from billing.subscriptions import change_plan
@@ -271,6 +273,28 @@ async def test_D5_a_lost_dispute_that_is_opened_again_and_won_gives_back_what_it
         assert (await status_of(guest), await guest.available()) == ("SUCCEEDED", 20)
 
 
+async def test_D5_what_a_slow_worker_fetched_before_a_dispute_was_closed_does_not_open_it_again(
+    database, pg, double, monkeypatch
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest, intent = await topped_up(house, 20)
+        dispute = await opened(house, intent, 20)
+        asked = Stripe.call
+
+        async def answers_late(stripe, ask):
+            """The dispute as it is, while the bank decides and another worker hears of it."""
+            found = await asked(stripe, ask)
+            if found["object"] == "dispute":
+                monkeypatch.setattr(Stripe, "call", asked)
+                await closed(house, dispute, "won")
+                await heard(house, dispute)
+            return found
+
+        monkeypatch.setattr(Stripe, "call", answers_late)
+        await dispute_changed(house.billing, house.link, dispute)
+        assert (await status_of(guest), await guest.available()) == ("SUCCEEDED", 20)
+
+
 async def test_B6_D5_credits_paid_out_and_sent_back_go_with_the_money_that_went_back_meanwhile(database, pg, double):
     values = tomllib.loads((ROOT / "catalogs" / f"{CATALOG}.toml").read_text())
     values["top_up"]["transferable"] = True
@@ -380,3 +404,25 @@ async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_forme
         assert await guest.available() == 2000
         await house.go(days=65)
         assert await guest.available() == 2000
+
+
+async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with_the_last(database, pg, double):
+    values = tomllib.loads((ROOT / "catalogs" / "team-workspaces.toml").read_text())
+    highest = copy.deepcopy(values["plans"]["studio"])
+    highest["rank"], highest["name"] = highest["rank"] + 1, "Highest"
+    highest["prices"] = [{**price, "amount": "2000"} for price in highest["prices"] if price["code"] == "yearly"]
+    values["plans"]["highest"] = highest
+    async with open_house(database, pg, double, values) as house:
+        guest, first = await upgraded(house)
+        await house.go(hours=1)
+        price = house.price("highest", "yearly").id
+        await change_plan(house.billing, guest.id, price, idempotency_key=uuid7().hex)
+        await house.work()
+        second = (await guest.payments())[-1]
+        for payment, plan in ((first, "highest"), (second, "team")):
+            await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+            for _ in range(2):
+                await house.work()
+            assert (await guest.subscription())["price_id"] == house.price(plan, "yearly").id
+            assert await price_at_stripe(house, guest) == house.price(plan, "yearly").amount_usd_micro
+        await house.agree()
