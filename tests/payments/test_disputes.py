@@ -1,12 +1,13 @@
 """Disputes and refunds before the double: several at once, during a plan's life, told in any order (D5, A6, A7)."""
 
 import copy
+import random
 import tomllib
 
 import pytest
 
 from billing.disputes import close_dispute, dispute_payment
-from billing.refunds import refund_payment
+from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_objects import charge_changed, dispute_changed, intent_changed
@@ -426,3 +427,45 @@ async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with
             assert (await guest.subscription())["price_id"] == house.price(plan, "yearly").id
             assert await price_at_stripe(house, guest) == house.price(plan, "yearly").amount_usd_micro
         await house.agree()
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_D5_credits_and_state_follow_from_what_is_gone_in_the_end_whatever_was_told_in_which_order(
+    database, pg, double, seed: int
+):
+    chance = random.Random(seed)
+    async with open_house(database, pg, double, CATALOG) as house:
+        for _ in range(4):
+            guest, _ = await topped_up(house, 20)
+            payment_id, refunded, standing = (await guest.payments())[0]["id"], 0, {}
+            for _ in range(15):
+                act, name = chance.choice(("open", "won", "lost", "refund", "fail")), chance.choice(("dp_1", "dp_2"))
+                if act == "refund":
+                    refunded = max(refunded, chance.randint(1, 20))
+                elif act == "fail":
+                    refunded = chance.randint(0, refunded)
+                else:
+                    standing[name] = (act, standing.get(name, (act, chance.choice((5, 12, 20))))[1])
+                for _ in range(chance.choice((1, 2))):
+                    await told(house, payment_id, act, name, refunded, standing)
+                dollars = [part for state, part in standing.values() if state != "won"]
+                is_open = any(state == "open" for state, _ in standing.values())
+                left = 0 if is_open else max(0, 20 - refunded - sum(dollars))
+                assert await guest.available() == left, (act, name, refunded, standing)
+                status = "REFUNDED" if refunded == 20 else "DISPUTED" if dollars else "SUCCEEDED"
+                assert await status_of(guest) == ("DISPUTED" if is_open else status), (act, refunded, standing)
+        assert (await reconcile(database)).agrees
+
+
+async def told(house: House, payment_id, act: str, name: str, refunded: int, standing: dict) -> None:
+    """One piece of news: absolute, as it is fetched anew."""
+    if act == "refund":
+        await refund_payment(house.billing, payment_id, refunded * MICRO)
+    elif act == "fail":
+        seen = await seen_at(house.billing, payment_id)
+        assert await refund_failed(house.billing, payment_id, refunded * MICRO, seen=seen)
+    elif act == "open":
+        await dispute_payment(house.billing, payment_id, name, standing[name][1] * MICRO)
+    else:
+        dollars = standing[name][1] * MICRO
+        await close_dispute(house.billing, payment_id, name, disputed_usd_micro=dollars, won=act == "won")
