@@ -9,6 +9,7 @@ from billing.catalog import Snapshot
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.grants import freeze_or_thaw, give_cycle_grant, is_active, take_back_cycle
+from billing.money_gone import take_gone
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, Event
 from billing.rules.subscription_steps import ended, next_due, play
 from billing.services import Billing
@@ -45,7 +46,9 @@ async def advance(
         if due is None or due.at > until:
             break
         if due.event is None:
-            await give_cycle_grant(conn, billing, snapshot, subscription.with_life(life), due.at, now)
+            payment_id = await give_cycle_grant(conn, billing, snapshot, subscription.with_life(life), due.at, now)
+            if payment_id is not None:
+                await take_gone(conn, billing, payment_id)
         life = play(life, due, renewal)
     if life == subscription.life:
         return subscription

@@ -1,6 +1,7 @@
 """Gives a subscription's credits when our own schedule says so, and freezes or thaws what needs a plan (A9)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -25,8 +26,10 @@ SCHEDULE_SOURCE: Final = "SUBSCRIPTION"
 LEFTOVER_SOURCE: Final = "LEFTOVER"
 ONCE_SOURCE: Final = "PLAN_ONCE"
 
-_ENDING: Final = """SELECT id, remaining_micro - held_micro AS free_micro, expired_micro FROM credit_grants
-    WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND expires_at = $3 ORDER BY id"""
+_ENDING: Final = """SELECT id, remaining_micro - held_micro AS free_micro, expired_micro,
+        (SELECT d.payment_id FROM payment_disputes d WHERE d.payment_id = g.payment_id AND d.status = 'OPEN' LIMIT 1)
+        AS disputed_id
+    FROM credit_grants g WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND expires_at = $3 ORDER BY id"""
 _LIVING: Final = """SELECT id, remaining_micro FROM credit_grants
     WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND remaining_micro > 0
       AND (expires_at IS NULL OR expires_at > $3) ORDER BY id"""
@@ -36,39 +39,57 @@ _PAYMENT: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purp
 
 async def give_cycle_grant(
     conn: PoolConnection, billing: Billing, snapshot: Snapshot, subscription: Subscription, at: datetime, now: datetime
-) -> None:
+) -> UUID | None:
     """The grant that is due at this instant of the schedule, once whoever asks: its number is its unique key.
 
     The cycle before ends at the same instant; what it left over comes along where the price says so. A cycle that is
     over already (the worker was away) is granted and expires in one, so that the history has no gap. Free credits that
-    the workspace may not have are left out, and the schedule goes on.
+    the workspace may not have are left out, and the schedule goes on. Answers the payment that bought it, if one did.
     """
     life = subscription.life
     due = grant_at(life.anchor_at, life.price, at, life.period_end, trial=life.status is TRIALING)
     if due is None:
-        return
+        return None
     trial = life.status is TRIALING
     free = trial or life.price.period is PricePeriod.FREE
     if free and not await may_have_free_credits(conn, billing, subscription.workspace_id, now, trial=trial):
-        return
+        return None
     ending = await conn.fetch(_ENDING, subscription.wallet_id, subscription.id, at)
     # Free credits were bought by no payment, and stay when the money of an earlier period goes back.
     payment_id: UUID | None = None if free else await conn.fetchval(_PAYMENT, subscription.id)
     operations: list[Operation] = [
         Expire(row["id"], subscription.wallet_id) for row in ending if row["free_micro"] and at <= now
     ]
-    operations.append(_grant(snapshot, subscription, due, due.amount_micro, payment_id, leftover=False))
-    kept = _kept_micro(due, ending)
-    if kept:
-        operations.append(_grant(snapshot, subscription, due, kept, payment_id, leftover=True))
+    operations.append(_grant(snapshot, subscription, due, due.amount_micro, payment_id))
+    for disputed_id, kept in _leftovers(due, ending):
+        leftover = _grant(snapshot, subscription, due, kept, disputed_id or payment_id, leftover=True)
+        operations.append(leftover if disputed_id is None else _disputed(leftover))
     await post_all(conn, billing, operations, now)
+    return payment_id
 
 
-def _kept_micro(due: CycleGrant, ending: Sequence[Record]) -> int:
+def _leftovers(due: CycleGrant, ending: Sequence[Record]) -> list[tuple[UUID | None, int]]:
+    """What comes along, up to the cap: what may be spent first, then what is disputed, by its payment."""
     if not due.keeps_leftover:
-        return 0
-    left = sum(row["free_micro"] + row["expired_micro"] for row in ending)
-    return leftover_micro(left, due.leftover_cap_micro)
+        return []
+    left: dict[UUID | None, int] = {None: 0}
+    for row in ending:
+        disputed_id: UUID | None = row["disputed_id"]
+        left[disputed_id] = left.get(disputed_id, 0) + row["free_micro"] + row["expired_micro"]
+    rest = leftover_micro(sum(left.values()), due.leftover_cap_micro)
+    kept: list[tuple[UUID | None, int]] = []
+    for disputed_id, amount in left.items():
+        part = min(amount, rest)
+        rest -= part
+        if part:
+            kept.append((disputed_id, part))
+    return kept
+
+
+def _disputed(leftover: Grant) -> Grant:
+    """Of a payment whose dispute is open: it stays frozen, and is thawed with the payment's other grants."""
+    source_id = f"{leftover.source_id}:{leftover.payment_id}"
+    return replace(leftover, source_id=source_id, frozen_reason="DISPUTE")
 
 
 def _grant(
@@ -78,7 +99,7 @@ def _grant(
     amount_micro: int,
     payment_id: UUID | None,
     *,
-    leftover: bool,
+    leftover: bool = False,
 ) -> Grant:
     price = subscription.life.price
     plan = snapshot.plans_by_id[price.plan_id]

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asyncpg import Record
 
+from billing.errors import UnknownPayment
 from billing.views import PaymentView
 from kit.ids import uuid7
 from models.database import Database, connection
@@ -23,6 +24,7 @@ _INVOICE_DUE: Final = """INSERT INTO outbox_events (id, workspace_id, kind, dedu
     VALUES ($1, $2, $3, $4, '{}', $5, $5) ON CONFLICT (kind, dedupe_key) DO NOTHING"""
 _READ: Final = "SELECT * FROM payments WHERE id = $1"
 _LOCKED: Final = "SELECT * FROM payments WHERE id = $1 FOR UPDATE"
+_WALLET: Final = "SELECT id FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE"
 _INSERT: Final = """INSERT INTO payments (id, workspace_id, purpose, amount_usd_micro, status, pack_id, price_id,
     subscription_id, stripe_object_id, created_at, updated_at)
     VALUES ($1, $2, $3, $4, 'PENDING', $5, $6, $7, $8, $9, $9) ON CONFLICT (stripe_object_id)
@@ -33,6 +35,7 @@ _UNAPPLIED: Final = """SELECT * FROM payments p WHERE applied_at IS NULL AND (st
 _NOTE: Final = """UPDATE payments SET status = coalesce($2, status), failure_code = coalesce($3, failure_code),
     action_url = coalesce($4, action_url), stripe_object_id = coalesce(stripe_object_id, $5), updated_at = $6
     WHERE id = $1 AND applied_at IS NULL"""
+_FORMER: Final = "UPDATE payments SET former_price_id = $2 WHERE id = $1"
 _APPLIED: Final = """UPDATE payments SET status = 'SUCCEEDED', failure_code = NULL, action_url = NULL, applied_at = $2,
     updated_at = $2 WHERE id = $1"""
 
@@ -85,6 +88,23 @@ async def payment_by_id(conn: PoolConnection, payment_id: UUID, *, lock: bool = 
     return None if row is None else _payment(row)
 
 
+async def read_payment(conn: PoolConnection, payment_id: UUID) -> Payment:
+    """A payment that is there. Raises UnknownPayment."""
+    payment = await payment_by_id(conn, payment_id)
+    if payment is None:
+        raise UnknownPayment
+    return payment
+
+
+async def locked_payment(conn: PoolConnection, payment_id: UUID) -> tuple[Payment, UUID]:
+    """For who changes it: its wallet is locked first, also one of a deleted workspace, then itself. Raises UnknownPayment."""
+    payment = await read_payment(conn, payment_id)
+    wallet_id: UUID = await conn.fetchval(_WALLET, payment.workspace_id)
+    locked = await payment_by_id(conn, payment_id, lock=True)
+    assert locked is not None
+    return locked, wallet_id
+
+
 async def payments_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID, PaymentView]:
     """Payments as they are handed upstairs."""
     async with connection(database) as conn:
@@ -116,6 +136,11 @@ async def note_payment(
 async def mark_applied(conn: PoolConnection, payment_id: UUID, now: datetime) -> None:
     """Its effect is written in this transaction."""
     await conn.execute(_APPLIED, payment_id, now)
+
+
+async def note_former_price(conn: PoolConnection, payment_id: UUID, price_id: UUID) -> None:
+    """The price that an upgrade was made from, before it is."""
+    await conn.execute(_FORMER, payment_id, price_id)
 
 
 async def note_invoice_due(conn: PoolConnection, payment: Payment, now: datetime) -> None:

@@ -8,15 +8,17 @@ from uuid import UUID
 from billing.errors import UnknownPayment
 from billing.event_kinds import EventKind
 from billing.events import emit
+from billing.money_back import follow_money
 from billing.payment_port import ActionNeeded, Charged, ChargeResult, Declined
 from billing.payment_rows import (
     Payment,
+    locked_payment,
     mark_applied,
     note_invoice_due,
     note_payment,
     open_payment,
-    payment_by_id,
     payment_view,
+    read_payment,
 )
 from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
 from billing.purchases import give_pack, give_top_up
@@ -49,7 +51,7 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
     `paid_at`: when the money moved, for news that come late; the present where it is not known. Raises UnknownPayment.
     """
     async with transaction(billing.database) as conn:
-        payment, wallet_id = await _locked(conn, payment_id)
+        payment, wallet_id = await locked_payment(conn, payment_id)
         if payment.applied_at is not None or payment.status in DECIDED:
             return Applied(payment_view(payment), changed=False)
         now = clock.now()
@@ -63,7 +65,9 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
         else:
             await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)
             await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
-        return Applied(payment_view(await _read(conn, payment_id)), changed=changed)
+        # News of a refund or a dispute may have come before.
+        await follow_money(conn, billing, await read_payment(conn, payment_id))
+        return Applied(payment_view(await read_payment(conn, payment_id)), changed=changed)
 
 
 async def settle_charge(billing: Billing, payment_id: UUID, result: ChargeResult) -> PaymentView:
@@ -87,7 +91,7 @@ async def fail_payment(
     News of a payment whose money has come, such as that its page has expired, come too late and change nothing.
     """
     async with transaction(billing.database) as conn:
-        payment, _ = await _locked(conn, payment_id)
+        payment, _ = await locked_payment(conn, payment_id)
         if payment.applied_at is None and payment.status not in {*DECIDED, PaymentStatus.FAILED}:
             now = clock.now()
             await note_payment(
@@ -98,7 +102,7 @@ async def fail_payment(
             elif payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
                 # what was never paid on a page has no object at the provider: that was no renewal
                 await fail_renewal(conn, billing, payment)
-        return payment_view(await _read(conn, payment_id))
+        return payment_view(await read_payment(conn, payment_id))
 
 
 async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object_id: str | None = None) -> PaymentView:
@@ -107,7 +111,7 @@ async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object
     A recharge that was given up for another payment method stays so: nobody is to confirm it any more.
     """
     async with transaction(billing.database) as conn:
-        payment, _ = await _locked(conn, payment_id)
+        payment, _ = await locked_payment(conn, payment_id)
         given_up = payment.failure_code == METHOD_CHANGED
         if payment.applied_at is None and payment.status not in DECIDED and not given_up:
             now = clock.now()
@@ -116,7 +120,7 @@ async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object
             if payment.purpose is PaymentPurpose.AUTO_RECHARGE and payment.status is not status:
                 await suspend_recharge(conn, payment.workspace_id, "authentication_required", now, action_url=url)
                 await _tell(conn, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, payment, actionUrl=url)
-        return payment_view(await _read(conn, payment_id))
+        return payment_view(await read_payment(conn, payment_id))
 
 
 async def renewal_payment(
@@ -166,30 +170,11 @@ async def _is_bought(billing: Billing, payment: Payment) -> bool:
     )
 
 
-async def _locked(conn: PoolConnection, payment_id: UUID) -> tuple[Payment, UUID]:
-    """The wallet first, then the payment as it is now."""
-    payment = await payment_by_id(conn, payment_id)
-    if payment is None:
-        raise UnknownPayment
-    wallet_id: UUID = await conn.fetchval(
-        "SELECT id FROM wallets WHERE workspace_id = $1 FOR NO KEY UPDATE", payment.workspace_id
-    )
-    locked = await payment_by_id(conn, payment_id, lock=True)
-    assert locked is not None
-    return locked, wallet_id
-
-
-async def _read(conn: PoolConnection, payment_id: UUID) -> Payment:
-    payment = await payment_by_id(conn, payment_id)
-    assert payment is not None
-    return payment
-
-
 async def _note(billing: Billing, payment_id: UUID, *, object_id: str | None) -> PaymentView:
     async with transaction(billing.database) as conn:
-        await _locked(conn, payment_id)
+        await locked_payment(conn, payment_id)
         await note_payment(conn, payment_id, clock.now(), object_id=object_id)
-        return payment_view(await _read(conn, payment_id))
+        return payment_view(await read_payment(conn, payment_id))
 
 
 async def _tell(conn: PoolConnection, kind: EventKind, payment: Payment, **more: str) -> None:

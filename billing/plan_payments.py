@@ -7,7 +7,7 @@ from billing.advance import advance, change
 from billing.catalog import Snapshot
 from billing.free_credits import may_have_free_credits
 from billing.grants import post_all
-from billing.payment_rows import Payment
+from billing.payment_rows import Payment, note_former_price
 from billing.rules.grant_schedule import cycle_of
 from billing.rules.proration import credits_due_micro
 from billing.rules.subscription_states import ENDED, PAST_DUE, TRIALING, Event, target_of
@@ -52,6 +52,7 @@ async def pay_change(conn: PoolConnection, billing: Billing, payment: Payment) -
     if target_of(current.life.status, Event.PRICE_CHANGED) is None:
         return False
     price = await price_by_id(billing, payment.price_id)
+    await note_former_price(conn, payment.id, current.life.price.id)
     await change_price_now(conn, billing, snapshot, current, price, payment.created_at, payment_id=payment.id)
     return True
 

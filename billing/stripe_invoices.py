@@ -9,7 +9,6 @@ from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import Charged, Declined
 from billing.payments import ask_for_action, fail_payment, renewal_payment, settle_charge
-from billing.refunds import refund_payment
 from billing.rules.stripe_values import (
     entries,
     first,
@@ -118,9 +117,6 @@ async def _settle_paid(billing: Billing, link: StripeLink, payment_id: UUID, inv
         await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id)
         return False
     await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
-    refunded = usd_micro(intent, "latest_charge", "amount_refunded")
-    if refunded:  # news of it may have come before the payment was known
-        await refund_payment(billing, payment_id, refunded)
     return True
 
 

@@ -5,26 +5,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from uuid import UUID
 
+from billing.disputes import close_dispute, dispute_payment
 from billing.payment_port import Declined
-from billing.payments import fail_payment, settle_charge
-from billing.refunds import close_dispute, dispute_payment, refund_failed, refund_payment, seen_at
-from billing.rules.stripe_values import id_of, number, our_id, text, usd_micro
+from billing.payments import DECIDED, fail_payment, settle_charge
+from billing.refunds import refund_failed, refund_payment, seen_at
+from billing.rules.stripe_values import flag, id_of, our_id, text, usd_micro
 from billing.services import Billing
 from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_invoices import invoice_changed, payment_of_invoice
-from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_link import StripeLink, next_fetch, workspace_of
 from billing.stripe_methods import sync_methods
 from billing.stripe_refunds import FAILED
 from billing.stripe_subscriptions import session_of_subscription, subscription_changed
 from billing.stripe_transfers import account_changed, payout_changed, transfer_changed
 from models.database import connection
 
-DISPUTED: Final = frozenset({"needs_response", "under_review", "lost"})
-"""States in which the bank has taken the money; inquiries ("warning_…") have not."""
+OPEN: Final = frozenset({"needs_response", "under_review"})
+"""States in which the bank has taken the money for now; inquiries ("warning_…") have not, nor what was prevented."""
 
 _OF_INTENT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
+_SETTLED: Final = "SELECT true FROM payments WHERE id = $1 AND (applied_at IS NOT NULL OR status = ANY ($2))"
 _OF_PAGE: Final = "SELECT id FROM payments WHERE stripe_checkout_id = $1"
 _PAGE: Final = "SELECT stripe_checkout_id FROM payments WHERE id = $1"
 logger = logging.getLogger(__name__)
@@ -71,7 +73,8 @@ async def intent_changed(billing: Billing, link: StripeLink, intent_id: str) -> 
     if payment_id is None or not await _is_ours(link, payment_id):
         return
     if text(intent, "status") == "succeeded" and is_prepaid(intent):
-        await give_back(link, payment_id, intent)
+        if not flag(intent, "latest_charge", "refunded"):
+            await give_back(link, payment_id, intent)
         await fail_payment(billing, payment_id, PREPAID, object_id=intent_id)
         return
     if text(intent, "status") == "requires_payment_method" and text(intent, "last_payment_error", "code") is None:
@@ -80,15 +83,14 @@ async def intent_changed(billing: Billing, link: StripeLink, intent_id: str) -> 
     if isinstance(result, Declined) and await _page_is_open(link, payment_id):
         return  # another card may be tried there; the page's own end decides
     await settle_charge(billing, payment_id, result)
-    await _refunded(billing, link, intent)
 
 
 async def charge_changed(billing: Billing, link: StripeLink, charge_id: str) -> None:
     """So much of a charge has gone back in all (D5)."""
     found = await link.stripe.call(lambda v1: v1.charges.retrieve_async(charge_id))
-    payment_id = await _payment_of_charge(link, found)
     refunded = usd_micro(found, "amount_refunded") or 0
-    if payment_id is not None and refunded:
+    payment_id = await _settled_payment_of(billing, link, found) if refunded else None
+    if payment_id is not None:
         await refund_payment(billing, payment_id, refunded)
 
 
@@ -116,6 +118,7 @@ async def _refund_failed(billing: Billing, link: StripeLink, charge_id: str) -> 
 
 async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -> None:
     """Opened, won or lost (D5)."""
+    fetch_number = await next_fetch(link)
     found = await link.stripe.call(lambda v1: v1.disputes.retrieve_async(dispute_id))
     charge_id = id_of(found, "charge")
     if charge_id is None:
@@ -125,10 +128,13 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     if payment_id is None:
         return
     status, amount = text(found, "status"), usd_micro(found, "amount") or 0
-    if status in DISPUTED:
-        await dispute_payment(billing, payment_id, dispute_id, amount)
-    if status in {"won", "lost"}:
-        await close_dispute(billing, payment_id, dispute_id, disputed_usd_micro=amount, won=status == "won")
+    if status in OPEN:
+        await dispute_payment(billing, payment_id, dispute_id, amount, fetch_number=fetch_number)
+    elif status in {"won", "lost"}:
+        won = status == "won"
+        await close_dispute(
+            billing, payment_id, dispute_id, disputed_usd_micro=amount, won=won, fetch_number=fetch_number
+        )
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:
@@ -172,14 +178,6 @@ async def _sync_customer(link: StripeLink, of: StripeJson) -> None:
         await sync_methods(link, workspace_id)
 
 
-async def _refunded(billing: Billing, link: StripeLink, intent: StripeJson) -> None:
-    """News of the refund may have come before the payment was applied."""
-    if number(intent, "latest_charge", "amount_refunded"):
-        charge_id = id_of(intent, "latest_charge")
-        assert charge_id is not None, "it was expanded"
-        await charge_changed(billing, link, charge_id)
-
-
 async def _payment_of_charge(link: StripeLink, charged: StripeJson) -> UUID | None:
     """The payment a charge was made for: one of ours by itself, or the invoice's that it pays."""
     intent_id = id_of(charged, "payment_intent")
@@ -195,7 +193,7 @@ async def _payment_of_charge(link: StripeLink, charged: StripeJson) -> UUID | No
 async def _settled_payment_of(billing: Billing, link: StripeLink, charged: StripeJson) -> UUID | None:
     """The same. News of a charge may come before those of what it pays: then that is settled first."""
     payment_id, intent_id = await _payment_of_charge(link, charged), id_of(charged, "payment_intent")
-    if payment_id is not None or intent_id is None:
+    if intent_id is None or await _is_settled(link, payment_id):
         return payment_id
     invoice_id = await invoice_of_intent(link, intent_id)
     if invoice_id is None:
@@ -203,6 +201,11 @@ async def _settled_payment_of(billing: Billing, link: StripeLink, charged: Strip
     else:
         await invoice_changed(billing, link, invoice_id)
     return await _payment_of_charge(link, charged)
+
+
+async def _is_settled(link: StripeLink, payment_id: UUID | None) -> bool:
+    async with connection(link.database) as conn:
+        return bool(await conn.fetchval(_SETTLED, payment_id, DECIDED))
 
 
 async def _payment_of_page(link: StripeLink, session_id: str, session: StripeJson) -> UUID | None:

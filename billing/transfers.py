@@ -21,6 +21,7 @@ from billing.errors import (
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.grants import post_all
+from billing.money_gone import take_gone
 from billing.rules.stripe_values import CENT_MICRO
 from billing.services import Billing, Note, unnoted
 from billing.subscription_rows import lock_wallet
@@ -48,6 +49,7 @@ _PAGE: Final = """SELECT found.* FROM unnest($1::uuid[]) AS parent(id) CROSS JOI
     WHERE workspace_id = parent.id AND ($2::timestamptz IS NULL OR (requested_at, id) < ($2, $3))
     ORDER BY requested_at DESC, id DESC LIMIT $4) AS found ORDER BY found.requested_at DESC, found.id DESC"""
 _LOCKED: Final = "SELECT * FROM transfers WHERE id = $1 FOR UPDATE"
+_PAYMENTS: Final = "SELECT DISTINCT payment_id AS id FROM credit_grants WHERE id = ANY ($1) AND payment_id IS NOT NULL"
 _SAVE: Final = """UPDATE transfers SET status = $2, failure_code = coalesce($3, failure_code), due_at = $4, updated_at = $5,
     completed_at = CASE WHEN $6 THEN $5 ELSE completed_at END WHERE id = $1"""
 
@@ -165,9 +167,14 @@ async def end_transfer(
 async def give_back(
     conn: PoolConnection, billing: Billing, row: Record, status: TransferStatus, failure_code: str
 ) -> None:
-    """The credits return to the grants they came from; the wallet is locked, then the transfer."""
+    """The credits return to the grants they came from; the wallet is locked, then the transfer.
+
+    Of a payment whose money went back meanwhile they go with it.
+    """
     wallet_id: UUID = await conn.fetchval("SELECT id FROM wallets WHERE workspace_id = $1", row["workspace_id"])
     await post_all(conn, billing, [ReverseTransfer(reference_of(row["id"]), wallet_id)], clock.now())
+    for payment in await conn.fetch(_PAYMENTS, row["grant_ids"]):
+        await take_gone(conn, billing, payment["id"])
     await save(conn, row, status, due_at=None, failure_code=failure_code)
 
 

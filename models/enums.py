@@ -217,6 +217,14 @@ class PaymentStatus(StrEnum):
     DISPUTED = "DISPUTED"
 
 
+class DisputeStatus(StrEnum):
+    """Where a dispute of a payment stands: the bank has its money while it is open, and for good where it is lost."""
+
+    OPEN = "OPEN"
+    WON = "WON"
+    LOST = "LOST"
+
+
 class TransferStatus(StrEnum):
     """Where a transfer out stands."""
 

@@ -10,7 +10,7 @@ from tortoise.models import Model
 
 from kit.ids import uuid7
 from models.catalog import CreditPack, Price
-from models.enums import PaymentPurpose, PaymentStatus, TransferStatus
+from models.enums import DisputeStatus, PaymentPurpose, PaymentStatus, TransferStatus
 from models.fields import BigIntArrayField, EnumField, NullableTextField, UuidArrayField
 from models.people import User
 from models.subscriptions import Subscription
@@ -61,6 +61,10 @@ class Payment(Model):
         "models.Price", related_name=False, null=True, on_delete=fields.RESTRICT
     )
     price_id: UUID | None
+    former_price: fields.ForeignKeyNullableRelation[Price] = fields.ForeignKeyField(
+        "models.Price", related_name=False, null=True, on_delete=fields.RESTRICT
+    )
+    former_price_id: UUID | None
     subscription: fields.ForeignKeyNullableRelation[Subscription] = fields.ForeignKeyField(
         "models.Subscription", related_name=False, null=True, on_delete=fields.RESTRICT
     )
@@ -77,6 +81,26 @@ class Payment(Model):
     class Meta(Model.Meta):
         table = "payments"
         table_description = "A charge in dollars and what it was for"
+
+
+class PaymentDispute(Model):
+    """A payment's money, or a part of it, that the customer's bank takes back."""
+
+    id: fields.Field[UUID] = fields.UUIDField(primary_key=True, default=uuid7)
+    payment: fields.ForeignKeyRelation[Payment] = fields.ForeignKeyField(
+        "models.Payment", related_name=False, on_delete=fields.RESTRICT
+    )
+    payment_id: UUID
+    stripe_dispute_id: fields.Field[str] = fields.TextField()
+    amount_usd_micro: fields.Field[int] = fields.BigIntField()
+    status: fields.Field[DisputeStatus] = EnumField(DisputeStatus)
+    fetch_number: fields.Field[int] = fields.BigIntField(default=0)
+    created_at: fields.Field[datetime] = fields.DatetimeField()
+    updated_at: fields.Field[datetime] = fields.DatetimeField()
+
+    class Meta(Model.Meta):
+        table = "payment_disputes"
+        table_description = "Money of a payment that a bank takes back"
 
 
 class AutoRecharge(Model):

@@ -5,19 +5,21 @@ from stripe_double.world import World
 
 
 def books(world: World) -> Json:
-    """Amounts in cents. Per customer: every succeeded charge with its refunds and dispute; over all: the sums."""
+    """Amounts in cents. Per customer: every succeeded charge with its refunds and disputes; over all: the sums."""
     customers: dict[str, Json] = {}
-    disputes = {d["charge"]: d for d in world.all("dispute")}
+    disputes: dict[str, list[Json]] = {}
+    for dispute in world.all("dispute"):
+        disputes.setdefault(dispute["charge"], []).append(dispute)
     for charge in world.all("charge"):
         if charge["status"] != "succeeded":
             continue
         of = customers.setdefault(charge["customer"] or "", _empty(world, charge["customer"]))
-        dispute = disputes.get(charge["id"])
+        disputed = disputes.get(charge["id"], [])
         of["charged"] += charge["amount"]
         of["refunded"] += charge["amount_refunded"]
-        of["disputed_open"] += _disputed(dispute, "needs_response", "under_review")
-        of["disputed_lost"] += _disputed(dispute, "lost")
-        of["charges"].append(_charge(world, charge, dispute))
+        of["disputed_open"] += _disputed(disputed, "needs_response", "under_review")
+        of["disputed_lost"] += _disputed(disputed, "lost")
+        of["charges"].append(_charge(world, charge, disputed))
     account_balances = {a["id"]: _balance(world, a["id"]) for a in world.all("account")}
     return {
         "now": world.now,
@@ -63,16 +65,16 @@ def _empty(world: World, customer: str | None) -> Json:
     }
 
 
-def _disputed(dispute: Json | None, *statuses: str) -> int:
-    return int(dispute["amount"]) if dispute is not None and dispute["status"] in statuses else 0
+def _disputed(disputes: list[Json], *statuses: str) -> int:
+    return sum(int(dispute["amount"]) for dispute in disputes if dispute["status"] in statuses)
 
 
-def _charge(world: World, charge: Json, dispute: Json | None) -> Json:
+def _charge(world: World, charge: Json, disputes: list[Json]) -> Json:
     return {
         **{k: charge[k] for k in ("id", "amount", "amount_refunded", "created", "payment_intent", "metadata")},
         "invoice": world.note(charge["payment_intent"]).get("invoice"),
         "session": world.note(charge["payment_intent"]).get("session"),
-        "dispute": None if dispute is None else {k: dispute[k] for k in ("id", "amount", "status")},
+        "disputes": [{k: dispute[k] for k in ("id", "amount", "status")} for dispute in disputes],
     }
 
 

@@ -13,7 +13,7 @@ from stripe_double.books import books
 from stripe_double.cards import BY_TOKEN
 from stripe_double.checkout_pay import HolderNeeded, pay
 from stripe_double.consequences import after_intent
-from stripe_double.disputes import conclude, open_dispute
+from stripe_double.disputes import close_inquiry, conclude, escalate, open_dispute
 from stripe_double.due import advance, run_due
 from stripe_double.errors import ApiError, invalid
 from stripe_double.faults import Faults
@@ -179,13 +179,19 @@ class Control:
         return method
 
     async def _dispute(self, request: Request, wanted: Json) -> Json:
-        """Open one for `charge` or `payment_intent`; or conclude `dispute` with `outcome` won or lost."""
+        """Open one for `charge` or `payment_intent`, or go on with `dispute`; an inquiry is escalated or closed."""
         _ = request
         if "dispute" in wanted:
             dispute = self._world.get("dispute", str(wanted["dispute"]), param="dispute")
-            if wanted.get("outcome") not in {"won", "lost"}:
-                raise invalid("outcome is won or lost", param="outcome")
-            conclude(self._world, dispute, won=wanted["outcome"] == "won")
+            match wanted.get("outcome"):
+                case "won" | "lost":
+                    conclude(self._world, dispute, won=wanted["outcome"] == "won")
+                case "escalated":
+                    escalate(self._world, dispute)
+                case "closed":
+                    close_inquiry(self._world, dispute)
+                case _:
+                    raise invalid("outcome is won or lost; of an inquiry escalated or closed", param="outcome")
             return dispute
         key = wanted.get("charge")
         if key is None:
@@ -194,7 +200,11 @@ class Control:
             ]
         charge = self._world.get("charge", str(key), param="charge")
         return open_dispute(
-            self._world, charge, reason=str(wanted.get("reason", "fraudulent")), amount=wanted.get("amount")
+            self._world,
+            charge,
+            reason=str(wanted.get("reason", "fraudulent")),
+            amount=wanted.get("amount"),
+            inquiry=bool(wanted.get("inquiry")),
         )
 
     async def _onboard(self, request: Request, wanted: Json) -> Json:

@@ -8,7 +8,8 @@ from stripe_double.world import World
 
 _FEE = 1500
 _DUE_AFTER_S = 9 * 86_400
-_OPEN = ("needs_response", "under_review", "warning_needs_response", "warning_under_review")
+_INQUIRY = ("warning_needs_response", "warning_under_review")
+_OPEN = ("needs_response", "under_review")
 _EVIDENCE = [
     "access_activity_log",
     "billing_address",
@@ -40,13 +41,16 @@ _EVIDENCE = [
 ]
 
 
-def open_dispute(world: World, charge: Json, *, reason: str = "fraudulent", amount: int | None = None) -> Json:
-    """The bank takes the charge (or a part of it) back at once, and a fee."""
-    if charge["disputed"]:
-        raise invalid(f"Charge {charge['id']} is disputed already.", code="charge_disputed")
+def open_dispute(
+    world: World, charge: Json, *, reason: str = "fraudulent", amount: int | None = None, inquiry: bool = False
+) -> Json:
+    """The bank takes the charge (or a part of it) back at once, and a fee; or only asks about it first."""
     if charge["status"] != "succeeded":
         raise invalid("Only a succeeded charge can be disputed.")
-    taken: int = charge["amount"] - charge["amount_refunded"] if amount is None else amount
+    whole: int = charge["amount"] - charge["amount_refunded"]
+    taken = whole if amount is None else amount
+    if taken > whole - sum(int(other["amount"]) for other in _of_charge(world, charge)):
+        raise invalid(f"Charge {charge['id']} is disputed already.", code="charge_disputed")
     dispute: Json = {
         "id": world.new_id("du"),
         "object": "dispute",
@@ -65,7 +69,7 @@ def open_dispute(world: World, charge: Json, *, reason: str = "fraudulent", amou
             "submission_count": 0,
             "submission_method": "not_submitted",
         },
-        "is_charge_refundable": False,
+        "is_charge_refundable": inquiry,
         "livemode": LIVEMODE,
         "metadata": {},
         "payment_intent": charge["payment_intent"],
@@ -74,16 +78,42 @@ def open_dispute(world: World, charge: Json, *, reason: str = "fraudulent", amou
             "type": "card",
         },
         "reason": reason,
-        "status": "needs_response",
+        "status": "warning_needs_response" if inquiry else "needs_response",
     }
     world.add(dispute)
-    charge["disputed"] = True
     world.emit("charge.dispute.created", dispute)
+    if not inquiry:
+        _withdraw(world, dispute)
+    return dispute
+
+
+def escalate(world: World, dispute: Json) -> None:
+    """An inquiry becomes a dispute: the money goes now."""
+    if dispute["status"] not in _INQUIRY:
+        raise invalid(f"This is no open inquiry: {dispute['status']}.")
+    with world.changing(dispute, "charge.dispute.updated"):
+        dispute["status"], dispute["is_charge_refundable"] = "needs_response", False
+    _withdraw(world, dispute)
+
+
+def close_inquiry(world: World, dispute: Json) -> None:
+    """The bank leaves it at the question."""
+    if dispute["status"] not in _INQUIRY:
+        raise invalid(f"This is no open inquiry: {dispute['status']}.")
+    dispute["status"] = "warning_closed"
+    world.emit("charge.dispute.closed", dispute)
+
+
+def _withdraw(world: World, dispute: Json) -> None:
+    world.get("charge", dispute["charge"])["disputed"] = True
     dispute["balance_transactions"] = [
-        book(world, {**dispute, "description": "Dispute"}, "adjustment", -taken, fee=_FEE)
+        book(world, {**dispute, "description": "Dispute"}, "adjustment", -int(dispute["amount"]), fee=_FEE)
     ]
     world.emit("charge.dispute.funds_withdrawn", dispute)
-    return dispute
+
+
+def _of_charge(world: World, charge: Json) -> list[Json]:
+    return [each for each in world.all("dispute") if each["charge"] == charge["id"]]
 
 
 def conclude(world: World, dispute: Json, *, won: bool) -> None:
@@ -110,7 +140,7 @@ def _update(call: Call) -> Json:
     """Evidence is kept; with the test words of Stripe the bank decides at once."""
     world = call.world
     dispute = world.get("dispute", call.id)
-    if dispute["status"] not in _OPEN:
+    if dispute["status"] not in (*_OPEN, *_INQUIRY):
         raise invalid("This dispute is already closed.", code="dispute_already_closed")
     with world.changing(dispute, "charge.dispute.updated"):
         copied(dispute, call.params)
@@ -118,7 +148,7 @@ def _update(call: Call) -> Json:
         dispute["evidence"] = {**dispute["evidence"], **evidence}
         dispute["evidence_details"] = {**dispute["evidence_details"], "has_evidence": bool(evidence)}
         if call.params.get("submit", True) and evidence:
-            dispute["status"] = "under_review"
+            dispute["status"] = "warning_under_review" if dispute["status"] in _INQUIRY else "under_review"
     decisive = {"winning_evidence": True, "losing_evidence": False}.get(str(evidence.get("uncategorized_text")))
     if decisive is not None:
         conclude(world, dispute, won=decisive)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from billing.disputes import close_dispute, dispute_payment
 from billing.due import settle_frozen
 from billing.errors import (
     AmountOutOfBounds,
@@ -16,7 +17,7 @@ from billing.errors import (
 from billing.packs import buy_pack
 from billing.payment_port import ActionNeeded, Declined, Pending
 from billing.payments import apply_payment
-from billing.refunds import close_dispute, dispute_payment, refund_payment
+from billing.refunds import refund_payment
 from billing.subscriptions import cancel, end_now
 from billing.top_ups import add_credits
 from kit.ids import uuid7

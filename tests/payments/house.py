@@ -126,7 +126,21 @@ class House:
             " GROUP BY payment_id, kind HAVING count(*) > 1"
         )
         assert not twice
+        await self._agree_on_disputes()
         await assert_invariants(self.pg)
+
+    async def _agree_on_disputes(self) -> None:
+        """What is disputed is frozen as long as it is; what was lost stands in both books."""
+        out_of_line = await self.pg.fetch(
+            "SELECT p.id, p.status, d.open, g.id AS grant_id, g.frozen_reason FROM payments p"
+            " LEFT JOIN credit_grants g ON g.payment_id = p.id, LATERAL (SELECT EXISTS (SELECT FROM payment_disputes d"
+            " WHERE d.payment_id = p.id AND d.status = 'OPEN') AS open) AS d WHERE (d.open AND p.status <> 'DISPUTED')"
+            " OR (g.id IS NOT NULL AND (g.frozen_reason IS NOT DISTINCT FROM 'DISPUTE') <> d.open)"
+        )
+        assert not out_of_line
+        lost = "SELECT coalesce(sum(amount_usd_micro), 0) FROM payment_disputes WHERE status = 'LOST'"
+        at_stripe = sum(customer["disputed_lost"] for customer in (await self.customers()).values())
+        assert at_stripe * CENT == int(await self.pg.fetchval(lost))
 
 
 @dataclass

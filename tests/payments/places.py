@@ -27,6 +27,7 @@ PATIENCE_S = 90
 
 PAUSE_S = 1.0
 PUBLIC_URL = "https://gateway.example"
+SUMS = ("charged", "refunded", "disputed_lost")
 
 
 class RunningClock:
@@ -118,8 +119,13 @@ class Place(House):
             found[row[0]] = {
                 "charged": sum(charge.amount for charge in charges),
                 "refunded": sum(charge.amount_refunded for charge in charges),
+                "disputed_lost": sum([await self._lost(charge.id) for charge in charges if charge.disputed]),
             }
         return found
+
+    async def _lost(self, charge: str) -> int:
+        disputes = await self.v1.disputes.list_async({"charge": charge})
+        return sum(dispute.amount for dispute in disputes.data if dispute.status == "lost")
 
     async def _known(self, guest: Guest, method: str):
         async def known():
@@ -145,7 +151,7 @@ class OfTheDouble(Place):
 
     async def customers(self) -> dict:
         listed, books = await super().customers(), await House.customers(self)
-        told = {key: {"charged": of["charged"], "refunded": of["refunded"]} for key, of in books.items()}
+        told = {key: {name: of[name] for name in SUMS} for key, of in books.items()}
         assert told == {key: of for key, of in listed.items() if of["charged"]}, "its books are its list of charges"
         return books
 

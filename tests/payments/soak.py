@@ -66,7 +66,7 @@ class Soak:
     async def _act(self, guest: Guest) -> None:
         act = self.chance.choice(
             (self._card, self._mood, self._top_up, self._top_up, self._plan, self._plan, self._end, self._spend,
-             self._spend, self._recharge, self._money_back, self._forget, self._killed)
+             self._spend, self._recharge, self._money_back, self._bank_decides, self._forget, self._killed)
         )  # fmt: skip
         try:
             await act(guest)
@@ -129,19 +129,36 @@ class Soak:
         )  # fmt: skip
 
     async def _money_back(self, guest: Guest) -> None:
-        paid = [row for row in await guest.payments() if row["status"] == "SUCCEEDED" and row["stripe_object_id"]]
-        one = [row for row in paid if row["stripe_object_id"].startswith("pi_")]
-        if not one:
+        """A refund by the operator, or a dispute of the whole or a part of a purchase or of a plan's period."""
+        paid = [row for row in await guest.payments() if row["status"] in {"SUCCEEDED", "DISPUTED"}]
+        paid = [row for row in paid if row["stripe_object_id"]]
+        if not paid:
             return
-        row = self.chance.choice(one)
+        row = self.chance.choice(paid)
+        part = self.chance.choice((1, 2)) * row["amount_usd_micro"] // 2 // 10_000 * 10_000
         if self.chance.random() < 0.5:
-            part = self.chance.choice((1, 2)) * row["amount_usd_micro"] // 2 // 10_000 * 10_000
             await self.house.billing.payments.refund(row["id"], part, "soak")
             return
-        status, opened = await self.house.double.try_ask("POST", "disputes", payment_intent=row["stripe_object_id"])
-        if status == 200 and self.chance.random() < 0.7:
-            outcome = self.chance.choice(("won", "lost"))
-            await self.house.double.try_ask("POST", "disputes", dispute=opened["id"], outcome=outcome)
+        intent = await self._intent_of(row["stripe_object_id"])
+        status, _ = await self.house.double.try_ask(
+            "POST", "disputes", payment_intent=intent, amount=part // 10_000, inquiry=self.chance.random() < 0.2
+        )
+        self.done[f"disputes {status}"] += 1
+
+    async def _bank_decides(self, guest: Guest) -> None:
+        """Of one dispute or inquiry that is open."""
+        disputes = await self.house.double.v1.disputes.list_async({"limit": 100})
+        if disputes.data:
+            outcome = self.chance.choice(("won", "lost", "escalated", "closed"))
+            one = self.chance.choice([dispute.id for dispute in disputes.data])
+            status, _ = await self.house.double.try_ask("POST", "disputes", dispute=one, outcome=outcome)
+            self.done[f"{outcome} {status}"] += 1
+
+    async def _intent_of(self, object_id: str) -> str:
+        if object_id.startswith("pi_"):
+            return object_id
+        invoice = await self.house.double.v1.invoices.retrieve_async(object_id, {"expand": ["payments"]})
+        return invoice.payments.data[0].payment.payment_intent
 
     async def _forget(self, guest: Guest) -> None:
         for method in (await methods_of(self.house.link.database, [guest.id]))[guest.id][:1]:

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from billing.disputes import close_dispute, dispute_payment
 from billing.errors import AlreadySubscribed, ChangeRefused, PaymentMethodRequired
-from billing.refunds import close_dispute, dispute_payment, refund_payment
+from billing.refunds import refund_payment
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan
 from kit.errors import InvalidInput

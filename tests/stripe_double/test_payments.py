@@ -184,6 +184,35 @@ async def test_disputes(shop: Shop, outcome: str, told: str) -> None:
         await shop.v1.refunds.create_async({"payment_intent": intent.id, "amount": 100})
 
 
+async def test_two_parts_of_a_charge_are_disputed_and_no_more_than_the_whole(shop: Shop) -> None:
+    customer = await shop.customer()
+    intent = await top_up(shop, customer, customer.invoice_settings.default_payment_method)
+    before = (await shop.books())["balance"]
+    parts = [await shop.ask("POST", "disputes", payment_intent=intent.id, amount=amount) for amount in (400, 600)]
+    assert (await shop.try_ask("POST", "disputes", payment_intent=intent.id, amount=1))[0] == 400
+    for part, outcome in zip(parts, ("won", "lost"), strict=True):
+        await shop.ask("POST", "disputes", dispute=part["id"], outcome=outcome)
+    books = await shop.books()
+    assert books["balance"] == before - 2 * 1500 - 600
+    assert books["customers"][customer.id]["disputed_lost"] == 600
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "taken"), [("closed", "warning_closed", 0), ("escalated", "needs_response", 2500)]
+)
+async def test_an_inquiry_takes_nothing_until_it_is_escalated(
+    shop: Shop, outcome: str, status: str, taken: int
+) -> None:
+    customer = await shop.customer()
+    intent = await top_up(shop, customer, customer.invoice_settings.default_payment_method)
+    before = (await shop.books())["balance"]
+    inquiry = await shop.ask("POST", "disputes", payment_intent=intent.id, inquiry=True)
+    assert (inquiry["status"], (await shop.books())["balance"]) == ("warning_needs_response", before)
+    await shop.ask("POST", "disputes", dispute=inquiry["id"], outcome=outcome)
+    assert (await shop.v1.disputes.retrieve_async(inquiry["id"])).status == status
+    assert (await shop.books())["balance"] == before - taken
+
+
 async def test_a_card_that_disputes_does_so_by_itself(shop: Shop) -> None:
     customer = await shop.customer("pm_card_createDispute")
     intent = await top_up(shop, customer, customer.invoice_settings.default_payment_method)

@@ -1,0 +1,77 @@
+"""Takes a payment's credits as far as its money is gone, and freezes what is left while a dispute is open (D5)."""
+
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+from asyncpg import Record
+
+from billing.grants import LEFTOVER_SOURCE, post_all
+from billing.payment_rows import Payment, payment_by_id
+from billing.rules.bought_credits import refunded_micro
+from billing.rules.money_gone import Dispute, MoneyGone
+from billing.services import Billing
+from kit import clock
+from metering.operations import Clawback, Freeze, Thaw
+from models.enums import DisputeStatus
+from models.pool import PoolConnection
+
+_DISPUTES: Final = """SELECT stripe_dispute_id, amount_usd_micro, status FROM payment_disputes WHERE payment_id = $1
+    ORDER BY created_at, id"""
+_GRANTS: Final = """SELECT id, wallet_id, amount_micro, refunded_micro, source_kind FROM credit_grants
+    WHERE payment_id = $1 ORDER BY id"""
+
+
+async def gone_of(conn: PoolConnection, payment: Payment) -> MoneyGone:
+    """What refunds and disputes have of a payment, as it is written."""
+    rows = await conn.fetch(_DISPUTES, payment.id)
+    disputes = [
+        Dispute(row["stripe_dispute_id"], row["amount_usd_micro"], DisputeStatus(row["status"])) for row in rows
+    ]
+    return MoneyGone(payment.amount_usd_micro, payment.refunded_usd_micro, tuple(disputes))
+
+
+async def take_gone(conn: PoolConnection, billing: Billing, payment_id: UUID) -> None:
+    """After a payment brought credits, such as those of another month: they come without what is gone already."""
+    payment = await payment_by_id(conn, payment_id)
+    assert payment is not None
+    await take_credits(conn, billing, payment, await gone_of(conn, payment))
+
+
+async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment, gone: MoneyGone) -> None:
+    """The fraction of each grant that goes with the money, from what is left of it; the rest is frozen or thawed.
+
+    Absolute and repeatable. What one cycle left over to the next was reduced before it was granted anew: it is frozen
+    with the others, and no part is taken twice.
+    """
+    if not gone.refunded_usd_micro and not gone.disputes:
+        return
+    rows = await conn.fetch(_GRANTS, payment.id)
+    if not rows:
+        return
+    taken = [step for row in rows if row["source_kind"] != LEFTOVER_SOURCE for step in _taken(payment, gone, row)]
+    ids = tuple(row["id"] for row in rows)
+    step = (Freeze if gone.is_disputed else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids)
+    await post_all(conn, billing, [*taken, step], clock.now())
+
+
+def refund_reference(payment_id: UUID) -> str:
+    """What the ledger knows the refunds of a payment by, together: one that fails makes the sum smaller."""
+    return f"payment:{payment_id}"
+
+
+def dispute_reference(payment_id: UUID, dispute_id: str) -> str:
+    """What the ledger knows a dispute by."""
+    return f"dispute:{payment_id}:{dispute_id}"
+
+
+def _taken(payment: Payment, gone: MoneyGone, row: Record) -> Iterator[Clawback]:
+    def part(usd_micro: int) -> int:
+        return refunded_micro(row["amount_micro"], usd_micro, gone.amount_usd_micro)
+
+    if gone.refunded_usd_micro:  # what was taken for good by an older version counts
+        left = max(0, part(gone.refunded_usd_micro) - row["refunded_micro"])
+        yield Clawback(refund_reference(payment.id), row["wallet_id"], row["id"], left, "Payment refunded")
+    for dispute_id, usd_micro in gone.with_banks():
+        reference = dispute_reference(payment.id, dispute_id)
+        yield Clawback(reference, row["wallet_id"], row["id"], part(usd_micro), "Payment disputed")
