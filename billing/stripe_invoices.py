@@ -145,15 +145,15 @@ async def _change(billing: Billing, link: StripeLink, subscription_id: UUID, inv
 async def _renewal(
     billing: Billing, link: StripeLink, subscription_id: UUID, workspace_id: UUID, invoice: StripeJson
 ) -> None:
-    """A period that Stripe charged by itself, or tried to."""
-    total, invoice_id = usd_micro(invoice, "total") or 0, required_id(invoice)
-    if total <= 0 or text(invoice, "status") not in {"paid", "open", "uncollectible", "void"}:
+    """A period that Stripe charged by itself, or tried to; one that costs nothing there, by a coupon, say, is paid."""
+    due, invoice_id = usd_micro(invoice, "amount_due") or 0, required_id(invoice)
+    if text(invoice, "status") not in {"paid", "open", "uncollectible", "void"}:
         return
     attempts = number(invoice, "attempt_count") or 0
     if text(invoice, "status") != "paid" and not attempts:
         return  # it is finalised, and not tried yet
-    price_id = await our_price(link, text(first(invoice, "lines"), "pricing", "price_details", "price"))
-    payment_id = await renewal_payment(billing, subscription_id, total, invoice_id, price_id=price_id)
+    price_id = await our_price(link, text(_period_line(invoice), "pricing", "price_details", "price"))
+    payment_id = await renewal_payment(billing, subscription_id, due, invoice_id, price_id=price_id)
     if text(invoice, "status") == "paid":
         await _settle_paid(billing, link, payment_id, invoice)
         return
@@ -167,13 +167,21 @@ async def _renewal(
         await _tell_failed(billing, workspace_id, payment_id, invoice, failure, attempts)
 
 
+def _period_line(invoice: StripeJson) -> StripeJson:
+    """The line of the period itself: prorations and other items that waited for this invoice may stand before it."""
+    details = ("parent", "subscription_item_details")
+    return first(
+        [line for line in entries(invoice, "lines") if part(line, *details) and not flag(line, *details, "proration")]
+    )
+
+
 async def _tell_failed(
     billing: Billing, workspace_id: UUID, payment_id: UUID, invoice: StripeJson, failure: str, attempts: int
 ) -> None:
     next_try = instant(invoice, "next_payment_attempt")
     facts = {
         "paymentId": encode_id("pay", payment_id),
-        "amountUsd": usd_micro_text(usd_micro(invoice, "total") or 0),
+        "amountUsd": usd_micro_text(usd_micro(invoice, "amount_due") or 0),
         "failureCode": failure,
         "url": text(invoice, "hosted_invoice_url"),
         "nextTryAt": None if next_try is None else next_try.isoformat(),

@@ -148,7 +148,7 @@ BAD: list[tuple[str, str, dict[str, object]]] = [
     ("idempotency_keys", "idempotency_keys_length", {"key": ""}),
     ("idempotency_keys", "idempotency_keys_length", {"key": "k" * 256}),
     ("payments", "payments_purpose", {"purpose": "GIFT"}),
-    ("payments", "payments_amount", {"amount_usd_micro": 0, "refunded_usd_micro": 0}),
+    ("payments", "payments_amount", {"amount_usd_micro": -1, "refunded_usd_micro": 0}),
     ("payments", "payments_amount", {"refunded_usd_micro": 6}),
     ("payments", "payments_amount", {"refunded_usd_micro": -1}),
     ("payments", "payments_status", {"status": "LOST"}),
