@@ -98,12 +98,13 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
         {**_WORKSPACE, "subscriptionId": "the subscription", "status": "CANCELED or EXPIRED"},
     ),
     EventKind.TRANSFER_UPDATED: EventTerms(
-        "A transfer out went a step further, or failed",
+        "A transfer out went a step further, failed, or came back in part",
         {
             **_WORKSPACE,
             "transferId": "the transfer",
             "status": "see docs/payments.md",
             "amountUsd": "how much",
+            "returnedUsd": "how much of it came back",
             "failureCode": "why it failed, or null",
         },
     ),

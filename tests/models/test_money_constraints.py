@@ -159,6 +159,8 @@ BAD: list[tuple[str, str, dict[str, object]]] = [
     ("auto_recharges", "auto_recharges_amounts", {"monthly_limit_usd_micro": 0}),
     ("transfers", "transfers_amount", {"amount_micro": 0}),
     ("transfers", "transfers_amount", {"amount_usd_micro": -1}),
+    ("transfers", "transfers_returned", {"returned_micro": -1}),
+    ("transfers", "transfers_returned", {"returned_usd_micro": 10**12}),
     ("transfers", "transfers_status", {"status": "LOST"}),
     ("promo_campaigns", "promo_campaigns_one_benefit", {"bonus_percent": 10}),
     ("promo_campaigns", "promo_campaigns_one_benefit", {"credits_micro": None}),

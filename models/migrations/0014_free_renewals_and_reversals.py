@@ -1,11 +1,11 @@
-"""Payments of nothing: renewals that a coupon or credit at Stripe has paid."""
+"""Renewals that cost nothing, and transfers out that come back in parts."""
 
 from pathlib import Path
 
 from tortoise.migrations import migration as tortoise_migration
 from tortoise.migrations import operations
 
-_SQL = Path(__file__).parent / "sql" / "0014_payments_of_nothing.sql"
+_SQL = Path(__file__).parent / "sql" / "0014_free_renewals_and_reversals.sql"
 
 
 class Migration(tortoise_migration.Migration):
