@@ -142,6 +142,7 @@ async def test_D5_a_refund_that_fails_gives_the_credits_back_and_can_be_tried_ag
             assert payment["failure_code"] == "refund_failed"
             assert await guest.available() == 20
         assert (await guest.told()).count("payment.refund_failed") == 1
+        assert (await guest.told()).count("refund.failed") == 1
         await house.agree()
         await double.behave(method["stripe_payment_method_id"], "pm_card_visa")
         assert await refund(5) == ("SUCCEEDED", None, 15)
@@ -164,6 +165,7 @@ async def test_a_giving_back_that_fails_is_left_to_the_operator(database, pg, do
         left = [payment for payment in await guest.payments() if payment["applied_at"] is None]
         assert [(payment["status"], payment["failure_code"]) for payment in left] == [("SUCCEEDED", "refund_failed")]
         assert (await guest.told()).count("payment.refund_failed") == 1
+        assert (await guest.told()).count("refund.failed") == 1
         assert (await double.books())["refunded"] == 0
         await house.agree()
 
