@@ -115,7 +115,7 @@ async def _settle_paid(billing: Billing, link: StripeLink, payment_id: UUID, inv
     if is_prepaid(intent):
         if not flag(intent, "latest_charge", "refunded"):
             await give_back(link, payment_id, intent)
-        await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id)
+        await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id, is_last_word=True)
         return False
     await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
     refunded = usd_micro(intent, "latest_charge", "amount_refunded")

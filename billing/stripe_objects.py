@@ -72,7 +72,7 @@ async def intent_changed(billing: Billing, link: StripeLink, intent_id: str) -> 
         return
     if text(intent, "status") == "succeeded" and is_prepaid(intent):
         await give_back(link, payment_id, intent)
-        await fail_payment(billing, payment_id, PREPAID, object_id=intent_id)
+        await fail_payment(billing, payment_id, PREPAID, object_id=intent_id, is_last_word=True)
         return
     if text(intent, "status") == "requires_payment_method" and text(intent, "last_payment_error", "code") is None:
         return  # a page is open and nothing was tried

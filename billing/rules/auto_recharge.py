@@ -11,6 +11,9 @@ WINDOW: Final = timedelta(minutes=10)
 MOST_IN_WINDOW: Final = 2
 PAUSE_AFTER_FAILURE: Final = timedelta(hours=1)
 MOST_FAILURES: Final = 3
+NEVER_SENT: Final = "never_sent"
+"""The failure code of a request that never reached the provider and is too old to be sent again: no decline."""
+
 TOO_MANY_FAILURES: Final = "too_many_failures"
 SUSPENDING: Final = frozenset(
     {"authentication_required", "lost_card", "stolen_card", "fraudulent", "expired_card", "pickup_card"}

@@ -236,6 +236,18 @@ async def test_some_declines_suspend_at_once(database, pg, code):
         assert (await auto_recharge_of(shop.billing, customer.id)).suspended_reason == code
 
 
+async def test_a_request_that_was_never_sent_is_no_decline(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await with_recharge(shop)
+        shop.provider.result = Declined("never_sent")
+        await customer.spend(10 * USD)
+        await recharge_due(shop.billing)
+        shop.provider.result = None
+        shop.go(minutes=1)
+        assert await recharge_due(shop.billing) == 1
+        assert (await customer.wallet()).available_micro == 25 * USD
+
+
 async def test_a_charge_to_confirm_suspends_tells_where_and_goes_on_once_confirmed(database, pg):
     async with open_shop(database, pg, "usd-balance") as shop:
         customer = await with_recharge(shop)

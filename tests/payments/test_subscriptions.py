@@ -172,6 +172,7 @@ async def test_D8_a_renewal_paid_with_a_prepaid_card_on_its_page_is_given_back_a
         for _ in range(2):
             await house.work()
         assert (await guest.subscription())["status"] == "PAST_DUE"
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
         assert await guest.available() == 0
         books = await double.books()
         assert (books["charged"], books["refunded"]) == (20_000, 10_000)
