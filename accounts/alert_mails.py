@@ -58,7 +58,8 @@ _DETAILS: Final = {
     EventKind.BALANCE_LOW: "It is {balance} credits now. Calls are refused when nothing is left.",
     EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
-    EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed ({reason}). Check the payment method and turn it on again.",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "The reason: {reason}. It goes on as soon as another payment method is set;"
+    " where the last one was removed, turn it on again then.",
     EventKind.PAYMENT_METHOD_REFUSED: "Prepaid and gift cards cannot be used ({last4}). Save another card or account.",
     EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. It can be paid or confirmed on the page below.",
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",

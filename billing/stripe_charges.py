@@ -6,7 +6,7 @@ from uuid import UUID
 
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Declined, Pending
 from billing.rules.auto_recharge import NEVER_SENT
-from billing.rules.stripe_values import cents_of, id_of, instant, our_id, part, required_id, text
+from billing.rules.stripe_values import cents_of, flag, id_of, instant, our_id, part, required_id, text
 from billing.stripe_client import ChargeParams, StripeAway, StripeDeclined, StripeJson, StripeRefused
 from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
@@ -108,7 +108,12 @@ async def find_intent(link: StripeLink, customer: str, payment_id: UUID) -> Stri
 
 
 async def give_back(link: StripeLink, payment_id: UUID | None, intent: StripeJson) -> None:
-    """Refund a payment whole, once: nothing is given for it (D8). Raises StripeAway, StripeRefused."""
+    """Refund a payment whole, once: nothing is given for it (D8); its `latest_charge` is expanded.
+
+    Raises StripeAway, StripeRefused.
+    """
+    if flag(intent, "latest_charge", "refunded"):  # Stripe forgets the key after a day
+        return
     intent_id = required_id(intent)
     await link.stripe.call(
         lambda v1: v1.refunds.create_async(

@@ -96,13 +96,13 @@ async def keep_receipt(link: StripeLink, workspace_id: UUID, intent: StripeJson)
 
 
 async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
-    """The period that was bought on a hosted page; nothing is due for a trial."""
-    total = usd_micro(invoice, "total") or 0
-    if not total:
-        await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
-        return
+    """The period that was bought on a hosted page, though it may have cost nothing; a trial has no payment of ours."""
     payment_id = our_id(part(invoice, "parent", "subscription_details"), "payment_id")
-    if payment_id is None or text(invoice, "status") != "paid":
+    if payment_id is None:
+        if not usd_micro(invoice, "total"):
+            await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
+        return
+    if text(invoice, "status") != "paid":
         return
     if not await _settle_paid(billing, link, payment_id, invoice):
         await _end_at_stripe(link, invoice)
@@ -113,8 +113,7 @@ async def _settle_paid(billing: Billing, link: StripeLink, payment_id: UUID, inv
     invoice_id, intent_id = required_id(invoice), intent_of(invoice)
     intent = part(None) if intent_id is None else await read_intent(link, intent_id)
     if is_prepaid(intent):
-        if not flag(intent, "latest_charge", "refunded"):
-            await give_back(link, payment_id, intent)
+        await give_back(link, payment_id, intent)
         await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id, is_last_word=True)
         return False
     await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))

@@ -37,6 +37,7 @@ class RechargeFacts:
 
     `attempts_at`: of the last ten minutes at least. `this_month_usd_micro`: of this month's recharges, open ones
     included. `monthly_limit_usd_micro`: the workspace's, or the catalog's. `largest_usd_micro`: of one charge.
+    `lacks_plan`: what is bought could not be spent now (A9).
     """
 
     enabled: bool
@@ -50,6 +51,7 @@ class RechargeFacts:
     attempts_at: Sequence[datetime]
     last_failure_at: datetime | None
     this_month_usd_micro: int
+    lacks_plan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class NoRecharge(StrEnum):
     SUSPENDED = "SUSPENDED"
     IN_PROGRESS = "IN_PROGRESS"
     NO_METHOD = "NO_METHOD"
+    NO_PLAN = "NO_PLAN"
     COOLING_DOWN = "COOLING_DOWN"
     MONTHLY_LIMIT = "MONTHLY_LIMIT"
 
@@ -91,6 +94,8 @@ def decide(
         return NoRecharge.NOT_LOW
     if not facts.has_method:
         return NoRecharge.NO_METHOD
+    if facts.lacks_plan:
+        return NoRecharge.NO_PLAN
     if state is RechargeState.COOLING_DOWN:
         return NoRecharge.COOLING_DOWN
     room = min(facts.monthly_limit_usd_micro - facts.this_month_usd_micro, facts.largest_usd_micro)

@@ -112,6 +112,21 @@ async def test_a_recharge_to_confirm_has_one_mail_with_its_link_to_those_who_pay
         assert await tell(shop) == []
 
 
+async def test_the_mail_of_a_suspension_says_what_ends_it(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        settings = {"threshold_usd_micro": 20 * MICRO, "amount_usd_micro": 10 * MICRO}
+        await update_auto_recharge(shop.billing, customer.id, enabled=True, **settings)
+        shop.provider.result = Declined("lost_card")
+        await recharge_due(shop.billing)
+        told = (await tell(shop))[0].get_body(("plain",)).get_content()
+        assert "lost_card" in told
+        assert "as soon as another payment method is set" in " ".join(told.split())
+        await update_auto_recharge(shop.billing, customer.id, enabled=True)
+        assert (await auto_recharge_of(shop.billing, customer.id)).state is RechargeState.SUSPENDED
+
+
 async def test_money_without_a_place_is_told_to_endpoints_once_and_mailed_to_no_customer(database, pg):
     async with open_shop(database, pg, "creator-tiers") as shop:
         customer = await shop.workspace()

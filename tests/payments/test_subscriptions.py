@@ -12,7 +12,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_objects import charge_changed, dispute_changed, session_changed
+from billing.stripe_objects import charge_changed, dispute_changed, intent_changed, session_changed
 from billing.stripe_prices import price_id_of
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
@@ -77,6 +77,25 @@ async def test_D5_a_dispute_that_is_told_before_the_renewal_it_is_of_is_heard(da
         await house.work()
         assert await guest.available() == (8_000 if outcome == "won" else 0)
         await house.agree()
+
+
+async def test_a_first_period_that_costs_nothing_is_bought_and_no_trial(database, pg, double, monkeypatch):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        page = await guest.page("studio")
+        await double.pay(session_of(page.checkout_url))
+        [first] = await guest.invoices_at_stripe()
+        given = {**first.to_dict(), "total": 0, "amount_due": 0, "amount_paid": 0, "payments": {"data": []}}
+
+        async def answer(*_):
+            return given
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stripe, "call", answer)
+            await invoice_changed(house.billing, house.link, first.id)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"], row["trial_ends_at"]) == ("ACTIVE", 1, None)
+        assert await guest.available() == 8000
 
 
 async def test_an_invoice_written_by_hand_buys_no_period(database, pg, double, monkeypatch):
@@ -155,6 +174,21 @@ async def test_D8_a_prepaid_card_on_a_hosted_page_is_given_back_and_gives_nothin
         assert await guest.methods() == []
         await house.go(days=40)
         assert (await double.books())["charged"] == 10_000
+        await house.agree()
+
+
+async def test_D8_a_prepaid_payment_that_is_given_back_stays_so_whenever_it_is_heard_of(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        page = await guest.page("studio", "lifetime")
+        await double.pay(session_of(page.checkout_url), card="pm_card_mastercard_prepaid")
+        await house.work()
+        [payment] = await guest.payments()
+        await house.go(days=2)  # Stripe has forgotten the key of the refund
+        await intent_changed(house.billing, house.link, payment["stripe_object_id"])
+        books = await double.books()
+        assert books["charged"] == books["refunded"] > 0
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
         await house.agree()
 
 
