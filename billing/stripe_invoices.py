@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from billing.advance import change
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import Charged, Declined
@@ -23,14 +24,16 @@ from billing.rules.stripe_values import (
     text,
     usd_micro,
 )
+from billing.rules.subscription_states import ACTIVE
+from billing.rules.subscription_steps import with_cancel
 from billing.services import Billing
 from billing.stripe_changes import intent_of, invoice_of_intent, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
 from billing.stripe_link import StripeLink, next_fetch, workspace_of
-from billing.stripe_prices import our_price
-from billing.stripe_tell import cancel_at_stripe, tell_subscription
-from billing.subscribing import start_trial
+from billing.stripe_prices import RECURRING, our_price
+from billing.stripe_tell import OVER, cancel_at_stripe, tell_subscription
+from billing.subscribing import locked_subscription, start_trial
 from kit import clock
 from kit.ids import encode_id, uuid7
 from kit.money import usd_micro_text
@@ -47,6 +50,7 @@ _SUBSCRIPTION: Final = """SELECT id, workspace_id, grace_ends_at FROM subscripti
 _CHANGE: Final = """SELECT id, created_at FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
     AND (stripe_object_id = $2 OR (stripe_object_id IS NULL AND applied_at IS NULL)) AND price_id = $3
     ORDER BY stripe_object_id NULLS LAST, created_at DESC"""
+_CHARGED: Final = "SELECT stripe_subscription_id IS NOT NULL FROM subscriptions WHERE id = $1"
 _OF_OBJECT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
 logger = logging.getLogger(__name__)
 
@@ -155,6 +159,7 @@ async def _renewal(
     payment_id = await renewal_payment(billing, subscription_id, due, invoice_id, price_id=price_id)
     if text(invoice, "status") == "paid":
         await _settle_paid(billing, link, payment_id, invoice)
+        await _end_with_period(billing, link, subscription_id, invoice)
         return
     intent_id = intent_of(invoice)
     intent = part(None) if intent_id is None else await read_intent(link, intent_id)
@@ -164,6 +169,24 @@ async def _renewal(
         await ask_for_action(billing, payment_id, text(invoice, "hosted_invoice_url") or link.return_url)
     if text(invoice, "status") == "open":
         await _tell_failed(billing, workspace_id, payment_id, invoice, failure, attempts)
+
+
+async def _end_with_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
+    """A plan that was paid after its end lives again; where Stripe's had ended by then nothing renews it, and it says so."""
+    stripe_id = id_of(invoice, "parent", "subscription_details", "subscription")
+    async with connection(link.database) as conn:
+        is_charged = await conn.fetchval(_CHARGED, subscription_id)
+    if is_charged or stripe_id is None:
+        return
+    found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
+    if text(found, "status") not in OVER:
+        return  # its page has not been heard of yet
+    async with transaction(billing.database) as conn:
+        current = await locked_subscription(conn, billing, subscription_id)
+        life = current.life
+        if life.status is ACTIVE and not life.cancel_at_period_end and life.price.period in RECURRING:
+            after = current.with_life(with_cancel(life, clock.now(), cancel=True))
+            await change(conn, billing, billing.catalog.current, current, after)
 
 
 def _period_line(invoice: StripeJson) -> StripeJson:

@@ -341,6 +341,30 @@ async def test_a_renewal_that_is_never_paid_ends_after_the_grace_and_at_stripe_t
         await house.agree()
 
 
+async def test_a_plan_paid_after_its_end_lives_for_that_period_and_says_that_it_ends(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=40)
+        [unpaid] = [one for one in await guest.invoices_at_stripe() if one.status == "open"]
+        await double.v1.invoices.pay_async(unpaid.id, {"payment_method": "pm_card_visa"})
+        for _ in range(2):
+            await house.work()
+            await invoice_changed(house.billing, house.link, unpaid.id)
+        row = await guest.subscription()
+        assert (row["status"], row["cancel_at_period_end"], row["stripe_subscription_id"]) == ("ACTIVE", True, None)
+        assert await guest.available() == 8000
+        past_due = (await guest.told()).count("subscription.past_due")
+        await house.go(days=31)
+        assert (await guest.subscription())["status"] == "CANCELED"
+        assert (await guest.told()).count("subscription.past_due") == past_due
+        row = await guest.subscribe_and_pay("studio", card="pm_card_mastercard")
+        assert row["status"] == "ACTIVE"
+        await house.agree()
+
+
 async def test_B8_what_a_preview_shows_is_what_an_upgrade_charges(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest = await house.workspace()
