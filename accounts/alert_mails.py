@@ -28,10 +28,11 @@ _TRANSACTIONAL: Final = frozenset(
         EventKind.AUTO_RECHARGE_ACTION_REQUIRED,
         EventKind.PAYMENT_FAILED,
         EventKind.PAYMENT_GIVEN_BACK,
+        EventKind.REFUND_FAILED,
         EventKind.SUBSCRIPTION_PAST_DUE,
     }
 )
-"""What somebody has to do, or nothing goes on, and money that went back: whatever the workspace's alerts are set to."""
+"""What somebody has to do, or nothing goes on, and money that went back or did not arrive: whatever the workspace's alerts are set to."""
 _SUBJECTS: Final = {
     EventKind.CREDITS_USED: "{percent} % of this cycle's credits are used",
     EventKind.CREDITS_EXPIRING: "{remaining} credits expire in {days} days",
@@ -46,6 +47,7 @@ _SUBJECTS: Final = {
     EventKind.TRANSFER_UPDATED: "Transfer of ${amountUsd}: {status}",
     EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "Confirm a payment of ${amount}",
     EventKind.PAYMENT_GIVEN_BACK: "A payment of ${amount} was given back",
+    EventKind.REFUND_FAILED: "A refund of ${amount} failed",
     EventKind.FREE_CREDITS_REFUSED: "This workspace gets no free credits",
     EventKind.WEBHOOK_DISABLED: "A webhook endpoint was turned off",
 }
@@ -56,7 +58,8 @@ _DETAILS: Final = {
     EventKind.BALANCE_LOW: "It is {balance} credits now. Calls are refused when nothing is left.",
     EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
-    EventKind.AUTO_RECHARGE_SUSPENDED: "Payments failed ({reason}). Check the payment method and turn it on again.",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "The reason: {reason}. It goes on as soon as another payment method is set;"
+    " where the last one was removed, turn it on again then.",
     EventKind.PAYMENT_METHOD_REFUSED: "Prepaid and gift cards cannot be used ({last4}). Save another card or account.",
     EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. It can be paid or confirmed on the page below.",
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
@@ -66,6 +69,8 @@ _DETAILS: Final = {
     " that is done: no credits are bought, and calls are refused when none are left.",
     EventKind.PAYMENT_GIVEN_BACK: "What it was for had been paid already, or is not on offer any more, so nothing was bought"
     " with it. The whole amount goes back to where it came from; a bank may need some days to show it.",
+    EventKind.REFUND_FAILED: "The bank sent it back, for example because the card or account is closed. Credits that it had"
+    " taken are back. We have been told as well; ask us how you want to receive the money.",
     EventKind.FREE_CREDITS_REFUSED: "{words} Everything else of the plan is yours, and credits can be bought. If you think"
     " that this is wrong, ask us.",
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",

@@ -24,6 +24,7 @@ from billing.stripe_invoicing import write_invoices
 from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
+from billing.taking_back import take_back_released
 from billing.webhooks import deliver_webhooks
 from gateway.files import purge_files
 from gateway.job_rows import forget
@@ -47,6 +48,7 @@ def money_tasks(billing: Billing) -> list[Task]:
         Task("expire-grants", every_s=5.0, limit=200, run=ledger(sweep_grants)),
         Task("advance-subscriptions", every_s=5.0, limit=100, run=verbs(advance_due)),
         Task("subscribe-by-default", every_s=30.0, limit=100, run=verbs(subscribe_by_default)),
+        Task("take-back-released", every_s=5.0, limit=20, run=verbs(take_back_released)),
         Task("settle-frozen", every_s=60.0, limit=100, run=verbs(settle_frozen)),
         Task("recharge", every_s=3.0, limit=50, run=verbs(recharge_due)),
     ]

@@ -8,12 +8,13 @@ from uuid import UUID
 from billing.catalog import Snapshot
 from billing.event_kinds import EventKind
 from billing.events import emit
-from billing.grants import freeze_or_thaw, give_cycle_grant, is_active, take_back_cycle
+from billing.grants import freeze_or_thaw, give_cycle_grant, is_active
 from billing.money_gone import take_gone
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, Event
 from billing.rules.subscription_steps import ended, next_due, play
 from billing.services import Billing
 from billing.subscription_rows import Subscription, live_subscription, lock_wallet, renewal_of, save_subscription
+from billing.taking_back import take_back_cycle
 from kit import clock
 from kit.errors import Refusal
 from kit.ids import encode_id
@@ -72,7 +73,10 @@ async def change(
 async def end_at_once(
     conn: PoolConnection, billing: Billing, snapshot: Snapshot, current: Subscription, now: datetime
 ) -> None:
-    """End a living subscription before its time, the wallet being locked, and with it the credits of its cycle."""
+    """End a living subscription before its time, the wallet being locked, and with it the credits of its cycle.
+
+    What running calls hold of them is taken once they have ended (`billing.taking_back`).
+    """
     after = current.with_life(ended(current.life, Event.ENDED_AT_ONCE, now))
     await change(conn, billing, snapshot, current, after)
     await take_back_cycle(conn, billing, after, now)

@@ -1,7 +1,7 @@
 """Buys credits when few are left (B4, D4): the settings, what is shown of them, and the worker's task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,7 @@ from billing.paying import has_method, with_method
 from billing.payment_port import Charge
 from billing.payment_rows import open_payment
 from billing.payments import settle_charge
+from billing.purchases import has_plan
 from billing.rules.auto_recharge import (
     WINDOW,
     Recharge,
@@ -73,7 +74,8 @@ _AVAILABLE: Final = """SELECT coalesce(sum(remaining_micro - held_micro), 0)::bi
 _DUE: Final = """SELECT workspace_id FROM auto_recharges WHERE is_low AND enabled AND suspended_reason IS NULL
     AND (last_attempt_at IS NULL OR last_attempt_at <= $1) ORDER BY updated_at LIMIT $2"""
 _UNKNOWN: Final = """SELECT id, workspace_id, amount_usd_micro FROM payments WHERE purpose = 'AUTO_RECHARGE'
-    AND status = 'PENDING' AND updated_at <= $1 AND created_at > $2 ORDER BY updated_at LIMIT $3"""
+    AND status = 'PENDING' AND updated_at <= $1 AND created_at > $2 AND EXISTS (SELECT FROM auto_recharges a
+        WHERE a.workspace_id = payments.workspace_id AND a.enabled) ORDER BY updated_at LIMIT $3"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,8 @@ async def recharge_due(billing: Billing, *, limit: int = 50) -> int:
     """Charge the workspaces that the ledger has noted as low, and ask again for charges whose outcome is unknown.
 
     How many charges were sent. The attempt is committed before the provider is asked, with no transaction open; the
-    same key goes with every repeat, so that a lost answer charges once and counts as no decline.
+    same key goes with every repeat, so that a lost answer charges once and counts as no decline. Where recharging was
+    turned off meanwhile nothing is sent any more (D4); the reconciler finds out what became of it.
     """
     if not billing.payments.configured:
         return 0
@@ -195,6 +198,9 @@ async def _attempt(billing: Billing, workspace_id: UUID) -> Charge | None:
             return None
         now, snapshot = clock.now(), billing.catalog.current
         facts, pending = (await _facts(conn, snapshot, [row], now))[workspace_id]
+        top_up = snapshot.settings.top_up
+        needs_plan = top_up is not None and top_up.requires_active_plan
+        facts = replace(facts, lacks_plan=needs_plan and not await has_plan(conn, billing, workspace_id))
         available_micro: int = await conn.fetchval(_AVAILABLE, wallet_id, now)
         available = int(available_micro / snapshot.credits_per_usd)
         decision = decide(facts, available, pending, now)

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     AUTO_RECHARGE_ACTION_REQUIRED = "auto_recharge.action_required"
     PAYMENT_UNAPPLIED = "payment.unapplied"
     PAYMENT_GIVEN_BACK = "payment.given_back"
+    REFUND_FAILED = "refund.failed"
     FREE_CREDITS_REFUSED = "free_credits.refused"
     WEBHOOK_DISABLED = "webhook.disabled"
     WEBHOOK_TEST = "webhook.test"
@@ -98,12 +99,13 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
         {**_WORKSPACE, "subscriptionId": "the subscription", "status": "CANCELED or EXPIRED"},
     ),
     EventKind.TRANSFER_UPDATED: EventTerms(
-        "A transfer out went a step further, or failed",
+        "A transfer out went a step further, failed, or came back in part",
         {
             **_WORKSPACE,
             "transferId": "the transfer",
             "status": "see docs/payments.md",
             "amountUsd": "how much",
+            "returnedUsd": "how much of it came back",
             "failureCode": "why it failed, or null",
         },
     ),
@@ -116,6 +118,10 @@ CATALOGUE: Final[Mapping[EventKind, EventTerms]] = {
         _PAYMENT,
     ),
     EventKind.PAYMENT_GIVEN_BACK: EventTerms("All money of such a payment was given back", _PAYMENT),
+    EventKind.REFUND_FAILED: EventTerms(
+        "The bank sent a refund back, so that it did not arrive; the credits that it took are back",
+        {**_WORKSPACE, "paymentId": "the payment", "amount": "how much did not arrive, in dollars"},
+    ),
     EventKind.FREE_CREDITS_REFUSED: EventTerms(
         "Credits of a sign-up, a trial or a free plan were withheld, as many workspaces of one origin have had theirs",
         {**_WORKSPACE, "reason": "ADDRESS_RANGE, MAIL_DOMAIN or PAYMENT_FINGERPRINT"},

@@ -19,7 +19,7 @@ GIVE_BACK_WITHIN: Final = timedelta(days=3)
 
 REASON: Final = "it was paid for something that had no place any more"
 _CLAIM: Final = """UPDATE payments p SET asked_at = $1 FROM (SELECT id FROM payments
-        WHERE status = 'SUCCEEDED' AND applied_at IS NULL AND updated_at > $2
+        WHERE status = 'SUCCEEDED' AND applied_at IS NULL AND amount_usd_micro > 0 AND updated_at > $2
           AND failure_code IS DISTINCT FROM 'refund_failed'
           AND (asked_at IS NULL OR asked_at <= updated_at OR asked_at <= $3)
         ORDER BY updated_at LIMIT $4 FOR UPDATE SKIP LOCKED) AS due

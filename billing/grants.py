@@ -17,7 +17,7 @@ from billing.rules.subscription_steps import Life
 from billing.services import Billing
 from billing.subscription_rows import Subscription
 from kit.ids import uuid7
-from metering.operations import Clawback, Expire, Freeze, Grant, Operation, Thaw
+from metering.operations import Expire, Freeze, Grant, Operation, Thaw
 from metering.views import Outcome, Posted, Rejected
 from models.enums import GrantKind, PricePeriod
 from models.pool import PoolConnection
@@ -30,9 +30,6 @@ _ENDING: Final = """SELECT id, remaining_micro - held_micro AS free_micro, expir
         (SELECT d.payment_id FROM payment_disputes d WHERE d.payment_id = g.payment_id AND d.status = 'OPEN' LIMIT 1)
         AS disputed_id
     FROM credit_grants g WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND expires_at = $3 ORDER BY id"""
-_LIVING: Final = """SELECT id, remaining_micro FROM credit_grants
-    WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND remaining_micro > 0
-      AND (expires_at IS NULL OR expires_at > $3) ORDER BY id"""
 _PAYMENT: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
     AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 
@@ -123,16 +120,6 @@ def _grant(
         subscription_id=subscription.id,
         payment_id=payment_id,
     )
-
-
-async def take_back_cycle(conn: PoolConnection, billing: Billing, subscription: Subscription, now: datetime) -> None:
-    """End the credits of a cycle whose subscription was ended before its time."""
-    rows = await conn.fetch(_LIVING, subscription.wallet_id, subscription.id, now)
-    operations = [
-        Clawback(f"end:{subscription.id}", subscription.wallet_id, row["id"], row["remaining_micro"], "Plan ended")
-        for row in rows
-    ]
-    await post_all(conn, billing, operations, now)
 
 
 async def freeze_or_thaw(

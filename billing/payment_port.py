@@ -81,18 +81,23 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """It was refused. `failure_code`: the provider's, the most exact one it gave (a decline code before a general one)."""
+    """It was refused. `failure_code`: the provider's, the most exact one it gave (a decline code before a general one).
+
+    `method_id`: the provider's id of the saved method that was tried, where it says.
+    """
 
     failure_code: str
     object_id: str | None = None
+    method_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ActionNeeded:
-    """The customer has to confirm it on a hosted page."""
+    """The customer has to confirm it on a hosted page. `method_id`: the saved method that is charged, where it is said."""
 
     url: str
     object_id: str | None = None
+    method_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

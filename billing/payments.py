@@ -22,7 +22,13 @@ from billing.payment_rows import (
 )
 from billing.plan_payments import fail_renewal, give_due_grants, pay_change, pay_period
 from billing.purchases import give_pack, give_top_up
-from billing.recharge_rows import METHOD_CHANGED, note_recharge_declined, note_recharge_paid, suspend_recharge
+from billing.recharge_rows import (
+    METHOD_CHANGED,
+    note_recharge_declined,
+    note_recharge_paid,
+    suspend_recharge,
+    was_replaced,
+)
 from billing.services import Billing
 from billing.subscription_rows import lock_wallet, price_by_id, subscription_by_id
 from billing.views import PaymentView
@@ -77,47 +83,69 @@ async def settle_charge(billing: Billing, payment_id: UUID, result: ChargeResult
             await _note(billing, payment_id, object_id=result.object_id)
         return (await apply_payment(billing, payment_id, paid_at=result.paid_at)).payment
     if isinstance(result, Declined):
-        return await fail_payment(billing, payment_id, result.failure_code, object_id=result.object_id)
+        return await fail_payment(
+            billing, payment_id, result.failure_code, object_id=result.object_id, method_id=result.method_id
+        )
     if isinstance(result, ActionNeeded):
-        return await ask_for_action(billing, payment_id, result.url, object_id=result.object_id)
+        return await ask_for_action(
+            billing, payment_id, result.url, object_id=result.object_id, method_id=result.method_id
+        )
     return await _note(billing, payment_id, object_id=result.object_id)
 
 
 async def fail_payment(
-    billing: Billing, payment_id: UUID, failure_code: str, *, object_id: str | None = None
+    billing: Billing,
+    payment_id: UUID,
+    failure_code: str,
+    *,
+    object_id: str | None = None,
+    method_id: str | None = None,
+    is_last_word: bool = False,
 ) -> PaymentView:
     """A decline: nothing is given; a renewal makes its subscription past due, a recharge counts it. Repeatable.
 
     News of a payment whose money has come, such as that its page has expired, come too late and change nothing.
+    `method_id`: which saved method was tried. `is_last_word`: the code takes the place of that of an earlier try.
     """
     async with transaction(billing.database) as conn:
         payment, _ = await locked_payment(conn, payment_id)
-        if payment.applied_at is None and payment.status not in {*DECIDED, PaymentStatus.FAILED}:
+        if payment.applied_at is None and payment.status not in DECIDED:
+            first = payment.status is not PaymentStatus.FAILED
             now = clock.now()
-            await note_payment(
-                conn, payment_id, now, status=PaymentStatus.FAILED, failure_code=failure_code, object_id=object_id
-            )
-            if payment.purpose is PaymentPurpose.AUTO_RECHARGE:
-                await note_recharge_declined(conn, payment.workspace_id, failure_code, now)
-            elif payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
+            if first or is_last_word:
+                await note_payment(
+                    conn, payment_id, now, status=PaymentStatus.FAILED, failure_code=failure_code, object_id=object_id
+                )
+            if first and payment.purpose is PaymentPurpose.AUTO_RECHARGE:
+                if not await was_replaced(conn, payment.workspace_id, method_id):
+                    await note_recharge_declined(conn, payment.workspace_id, failure_code, now)
+            elif first and payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
                 # what was never paid on a page has no object at the provider: that was no renewal
                 await fail_renewal(conn, billing, payment)
         return payment_view(await read_payment(conn, payment_id))
 
 
-async def ask_for_action(billing: Billing, payment_id: UUID, url: str, *, object_id: str | None = None) -> PaymentView:
+async def ask_for_action(
+    billing: Billing, payment_id: UUID, url: str, *, object_id: str | None = None, method_id: str | None = None
+) -> PaymentView:
     """The customer must confirm the payment at this address; a recharge waits for them meanwhile. Repeatable.
 
-    A recharge that was given up for another payment method stays so: nobody is to confirm it any more.
+    A recharge of a method that another one has replaced is given up: nobody is to confirm it any more.
     """
     async with transaction(billing.database) as conn:
         payment, _ = await locked_payment(conn, payment_id)
         given_up = payment.failure_code == METHOD_CHANGED
         if payment.applied_at is None and payment.status not in DECIDED and not given_up:
             now = clock.now()
+            recharge = payment.purpose is PaymentPurpose.AUTO_RECHARGE
+            if recharge and await was_replaced(conn, payment.workspace_id, method_id):
+                await note_payment(
+                    conn, payment_id, now, status=PaymentStatus.FAILED, failure_code=METHOD_CHANGED, object_id=object_id
+                )
+                return payment_view(await read_payment(conn, payment_id))
             status = PaymentStatus.ACTION_REQUIRED
             await note_payment(conn, payment_id, now, status=status, action_url=url, object_id=object_id)
-            if payment.purpose is PaymentPurpose.AUTO_RECHARGE and payment.status is not status:
+            if recharge and payment.status is not status:
                 await suspend_recharge(conn, payment.workspace_id, "authentication_required", now, action_url=url)
                 await _tell(conn, EventKind.AUTO_RECHARGE_ACTION_REQUIRED, payment, actionUrl=url)
         return payment_view(await read_payment(conn, payment_id))

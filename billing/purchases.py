@@ -57,6 +57,12 @@ async def give_top_up(conn: PoolConnection, billing: Billing, payment: Payment, 
         )
 
 
+async def has_plan(conn: PoolConnection, billing: Billing, workspace_id: UUID) -> bool:
+    """Whether credits that need an active plan can be spent now (A9)."""
+    live = await live_subscription(conn, billing, workspace_id)
+    return live is not None and is_active(live.life, clock.now())
+
+
 async def _grant(
     conn: PoolConnection,
     billing: Billing,
@@ -69,7 +75,7 @@ async def _grant(
 ) -> Grant:
     """One lot of the payment; (payment, kind) is its unique key, so a payment posted twice credits once."""
     frozen: FrozenReason | None = None
-    if lot.requires_active_plan and not await _has_plan(conn, billing, payment.workspace_id):
+    if lot.requires_active_plan and not await has_plan(conn, billing, payment.workspace_id):
         frozen = "NO_ACTIVE_SUBSCRIPTION"
     return Grant(
         grant_id=uuid7(),
@@ -87,11 +93,6 @@ async def _grant(
         payment_id=payment.id,
         frozen_reason=frozen,
     )
-
-
-async def _has_plan(conn: PoolConnection, billing: Billing, workspace_id: UUID) -> bool:
-    live = await live_subscription(conn, billing, workspace_id)
-    return live is not None and is_active(live.life, clock.now())
 
 
 def _required(pack_id: UUID | None) -> UUID:

@@ -6,12 +6,14 @@ from uuid import UUID
 
 from billing.event_kinds import EventKind
 from billing.events import emit
-from billing.rules.auto_recharge import suspension_after
+from billing.rules.auto_recharge import NEVER_SENT, suspension_after
 from models.pool import PoolConnection
 
 METHOD_CHANGED: Final = "payment_method_changed"
 """The failure code of a recharge that waited to be confirmed when another payment method was set: it is given up."""
 
+_REPLACED: Final = """SELECT EXISTS (SELECT FROM payment_methods WHERE workspace_id = $1 AND is_default
+    AND removed_at IS NULL AND stripe_payment_method_id <> $2)"""
 _DECLINED: Final = """UPDATE auto_recharges SET consecutive_failures = consecutive_failures + 1, last_failure_at = $2,
     updated_at = $2 WHERE workspace_id = $1 RETURNING consecutive_failures"""
 _PAID: Final = """UPDATE auto_recharges SET consecutive_failures = 0, last_failure_at = NULL, updated_at = $2,
@@ -24,8 +26,15 @@ _SUSPEND: Final = """UPDATE auto_recharges SET suspended_reason = $2, updated_at
     WHERE workspace_id = $1 AND suspended_reason IS NULL RETURNING true"""
 
 
+async def was_replaced(conn: PoolConnection, workspace_id: UUID, method_id: str | None) -> bool:
+    """Whether another method is charged by now than this one of the provider's: nothing of it counts against that."""
+    return method_id is not None and bool(await conn.fetchval(_REPLACED, workspace_id, method_id))
+
+
 async def note_recharge_declined(conn: PoolConnection, workspace_id: UUID, failure_code: str, now: datetime) -> None:
-    """Count a decline; suspend where the code or the count says so."""
+    """Count a decline; suspend where the code or the count says so. What was never sent is none."""
+    if failure_code == NEVER_SENT:
+        return
     failures: int | None = await conn.fetchval(_DECLINED, workspace_id, now)
     reason = suspension_after(failures or 1, failure_code)
     if reason is not None:

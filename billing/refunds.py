@@ -57,8 +57,8 @@ async def seen_at(billing: Billing, payment_id: UUID) -> datetime | None:
 async def refund_failed(billing: Billing, payment_id: UUID, refunded_usd_micro: int, *, seen: datetime | None) -> bool:
     """A refund did not reach the customer: only so much has gone back in all, and the rest of the credits come back.
 
-    Repeatable. The operator finds it in the audit log and as the payment's failure code; nothing is tried again by
-    itself. False, and nothing done, where the payment has changed since it was `seen`: the sum may be an old one.
+    Repeatable. The customer is told; the operator finds it in the audit log and as the payment's failure code. Nothing is
+    tried again by itself. False, and nothing done, where the payment has changed since it was `seen`: the sum may be an old one.
     """
     async with transaction(billing.database) as conn:
         payment, wallet_id = await locked_payment(conn, payment_id)
@@ -73,6 +73,8 @@ async def refund_failed(billing: Billing, payment_id: UUID, refunded_usd_micro: 
         failed = usd_micro_text(payment.refunded_usd_micro - refunded_usd_micro)
         note = billing.note_for(payment.workspace_id)
         await note(conn, "payment.refund_failed", "payment", payment.id, {"amount_usd": failed})
+        facts = {"paymentId": encode_id("pay", payment.id), "amount": failed}
+        await emit(conn, EventKind.REFUND_FAILED, payment.workspace_id, facts)
     logger.error("a refund of $%s of payment %s failed at the provider", failed, payment_id)
     return True
 

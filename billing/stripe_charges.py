@@ -5,7 +5,8 @@ from typing import Final
 from uuid import UUID
 
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Declined, Pending
-from billing.rules.stripe_values import cents_of, id_of, instant, our_id, part, required_id, text
+from billing.rules.auto_recharge import NEVER_SENT
+from billing.rules.stripe_values import cents_of, flag, id_of, instant, our_id, part, required_id, text
 from billing.stripe_client import ChargeParams, StripeAway, StripeDeclined, StripeJson, StripeRefused
 from billing.stripe_closing import close_others
 from billing.stripe_link import StripeLink, customer_of
@@ -35,7 +36,7 @@ async def charge(link: StripeLink, order: Charge) -> ChargeResult:
         if method is None:  # removed since: what the key has done already still counts
             return await _already(link, customer, order, "no_payment_method")
         if await is_old(link, order.payment_id):
-            return await _already(link, customer, order, "never_sent")
+            return await _already(link, customer, order, NEVER_SENT)
         if order.purpose is PaymentPurpose.SUBSCRIPTION:
             await close_others(link, order.workspace_id, order.payment_id)
         intent = await _create(link, order, customer, method["stripe_payment_method_id"], method["kind"])
@@ -64,9 +65,9 @@ def result_of(intent: StripeJson) -> ChargeResult:
             return Charged(paid_at, object_id)
         case "requires_action":
             url = text(intent, "next_action", "redirect_to_url", "url")
-            return Pending(object_id) if url is None else ActionNeeded(url, object_id)
+            return Pending(object_id) if url is None else ActionNeeded(url, object_id, id_of(intent, "payment_method"))
         case "requires_payment_method" | "canceled":
-            return Declined(failure_of(intent), object_id)
+            return Declined(failure_of(intent), object_id, id_of(intent, "last_payment_error", "payment_method"))
         case _:
             return Pending(object_id)
 
@@ -107,7 +108,12 @@ async def find_intent(link: StripeLink, customer: str, payment_id: UUID) -> Stri
 
 
 async def give_back(link: StripeLink, payment_id: UUID | None, intent: StripeJson) -> None:
-    """Refund a payment whole, once: nothing is given for it (D8). Raises StripeAway, StripeRefused."""
+    """Refund a payment whole, once: nothing is given for it (D8); its `latest_charge` is expanded.
+
+    Raises StripeAway, StripeRefused.
+    """
+    if flag(intent, "latest_charge", "refunded"):  # Stripe forgets the key after a day
+        return
     intent_id = required_id(intent)
     await link.stripe.call(
         lambda v1: v1.refunds.create_async(
@@ -139,9 +145,10 @@ async def _create(link: StripeLink, order: Charge, customer: str, method: str, k
 async def _declined(link: StripeLink, order: Charge, declined: StripeDeclined) -> ChargeResult:
     """A decline; where the bank only wants the customer to confirm, the page on which they can."""
     intent_id = None if declined.intent is None else id_of(declined.intent, "id")
-    if declined.failure_code != "authentication_required" or intent_id is None:
-        return Declined(declined.failure_code, intent_id)
     method = id_of(declined.intent, "last_payment_error", "payment_method") or id_of(declined.method, "id")
+    refused = Declined(declined.failure_code, intent_id, method)
+    if declined.failure_code != "authentication_required" or intent_id is None:
+        return refused
     try:
         intent = await link.stripe.call(
             lambda v1: v1.payment_intents.confirm_async(
@@ -153,11 +160,11 @@ async def _declined(link: StripeLink, order: Charge, declined: StripeDeclined) -
             )
         )
     except (StripeDeclined, StripeRefused):
-        return Declined(declined.failure_code, intent_id)
+        return refused
     except StripeAway:
         return Pending(intent_id)
     result = result_of(intent)
-    return result if isinstance(result, ActionNeeded | Charged) else Declined(declined.failure_code, intent_id)
+    return result if isinstance(result, ActionNeeded | Charged) else refused
 
 
 async def _already(link: StripeLink, customer: str, order: Charge, failure_code: str) -> ChargeResult:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from billing.advance import change
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import Charged, Declined
@@ -22,14 +23,16 @@ from billing.rules.stripe_values import (
     text,
     usd_micro,
 )
+from billing.rules.subscription_states import ACTIVE
+from billing.rules.subscription_steps import with_cancel
 from billing.services import Billing
 from billing.stripe_changes import intent_of, invoice_of_intent, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
 from billing.stripe_link import StripeLink, next_fetch, workspace_of
-from billing.stripe_prices import our_price
-from billing.stripe_tell import cancel_at_stripe, tell_subscription
-from billing.subscribing import start_trial
+from billing.stripe_prices import RECURRING, our_price
+from billing.stripe_tell import OVER, cancel_at_stripe, tell_subscription
+from billing.subscribing import locked_subscription, start_trial
 from kit import clock
 from kit.ids import encode_id, uuid7
 from kit.money import usd_micro_text
@@ -46,6 +49,7 @@ _SUBSCRIPTION: Final = """SELECT id, workspace_id, grace_ends_at FROM subscripti
 _CHANGE: Final = """SELECT id, created_at FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
     AND (stripe_object_id = $2 OR (stripe_object_id IS NULL AND applied_at IS NULL)) AND price_id = $3
     ORDER BY stripe_object_id NULLS LAST, created_at DESC"""
+_CHARGED: Final = "SELECT stripe_subscription_id IS NOT NULL FROM subscriptions WHERE id = $1"
 _OF_OBJECT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
 logger = logging.getLogger(__name__)
 
@@ -95,13 +99,13 @@ async def keep_receipt(link: StripeLink, workspace_id: UUID, intent: StripeJson)
 
 
 async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
-    """The period that was bought on a hosted page; nothing is due for a trial."""
-    total = usd_micro(invoice, "total") or 0
-    if not total:
-        await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
-        return
+    """The period that was bought on a hosted page, though it may have cost nothing; a trial has no payment of ours."""
     payment_id = our_id(part(invoice, "parent", "subscription_details"), "payment_id")
-    if payment_id is None or text(invoice, "status") != "paid":
+    if payment_id is None:
+        if not usd_micro(invoice, "total"):
+            await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
+        return
+    if text(invoice, "status") != "paid":
         return
     if not await _settle_paid(billing, link, payment_id, invoice):
         await _end_at_stripe(link, invoice)
@@ -112,9 +116,8 @@ async def _settle_paid(billing: Billing, link: StripeLink, payment_id: UUID, inv
     invoice_id, intent_id = required_id(invoice), intent_of(invoice)
     intent = part(None) if intent_id is None else await read_intent(link, intent_id)
     if is_prepaid(intent):
-        if not flag(intent, "latest_charge", "refunded"):
-            await give_back(link, payment_id, intent)
-        await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id)
+        await give_back(link, payment_id, intent)
+        await fail_payment(billing, payment_id, PREPAID, object_id=invoice_id, is_last_word=True)
         return False
     await settle_charge(billing, payment_id, Charged(_paid_at(invoice), invoice_id))
     return True
@@ -141,17 +144,18 @@ async def _change(billing: Billing, link: StripeLink, subscription_id: UUID, inv
 async def _renewal(
     billing: Billing, link: StripeLink, subscription_id: UUID, workspace_id: UUID, invoice: StripeJson
 ) -> None:
-    """A period that Stripe charged by itself, or tried to."""
-    total, invoice_id = usd_micro(invoice, "total") or 0, required_id(invoice)
-    if total <= 0 or text(invoice, "status") not in {"paid", "open", "uncollectible", "void"}:
+    """A period that Stripe charged by itself, or tried to; one that costs nothing there, by a coupon, say, is paid."""
+    due, invoice_id = usd_micro(invoice, "amount_due") or 0, required_id(invoice)
+    if text(invoice, "status") not in {"paid", "open", "uncollectible", "void"}:
         return
     attempts = number(invoice, "attempt_count") or 0
     if text(invoice, "status") != "paid" and not attempts:
         return  # it is finalised, and not tried yet
-    price_id = await our_price(link, text(first(invoice, "lines"), "pricing", "price_details", "price"))
-    payment_id = await renewal_payment(billing, subscription_id, total, invoice_id, price_id=price_id)
+    price_id = await our_price(link, text(_period_line(invoice), "pricing", "price_details", "price"))
+    payment_id = await renewal_payment(billing, subscription_id, due, invoice_id, price_id=price_id)
     if text(invoice, "status") == "paid":
         await _settle_paid(billing, link, payment_id, invoice)
+        await _end_with_period(billing, link, subscription_id, invoice)
         return
     intent_id = intent_of(invoice)
     intent = part(None) if intent_id is None else await read_intent(link, intent_id)
@@ -163,13 +167,39 @@ async def _renewal(
         await _tell_failed(billing, workspace_id, payment_id, invoice, failure, attempts)
 
 
+async def _end_with_period(billing: Billing, link: StripeLink, subscription_id: UUID, invoice: StripeJson) -> None:
+    """A plan that was paid after its end lives again; where Stripe's had ended by then nothing renews it, and it says so."""
+    stripe_id = id_of(invoice, "parent", "subscription_details", "subscription")
+    async with connection(link.database) as conn:
+        is_charged = await conn.fetchval(_CHARGED, subscription_id)
+    if is_charged or stripe_id is None:
+        return
+    found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
+    if text(found, "status") not in OVER:
+        return  # its page has not been heard of yet
+    async with transaction(billing.database) as conn:
+        current = await locked_subscription(conn, billing, subscription_id)
+        life = current.life
+        if life.status is ACTIVE and not life.cancel_at_period_end and life.price.period in RECURRING:
+            after = current.with_life(with_cancel(life, clock.now(), cancel=True))
+            await change(conn, billing, billing.catalog.current, current, after)
+
+
+def _period_line(invoice: StripeJson) -> StripeJson:
+    """The line of the period itself: prorations and other items that waited for this invoice may stand before it."""
+    details = ("parent", "subscription_item_details")
+    return first(
+        [line for line in entries(invoice, "lines") if part(line, *details) and not flag(line, *details, "proration")]
+    )
+
+
 async def _tell_failed(
     billing: Billing, workspace_id: UUID, payment_id: UUID, invoice: StripeJson, failure: str, attempts: int
 ) -> None:
     next_try = instant(invoice, "next_payment_attempt")
     facts = {
         "paymentId": encode_id("pay", payment_id),
-        "amountUsd": usd_micro_text(usd_micro(invoice, "total") or 0),
+        "amountUsd": usd_micro_text(usd_micro(invoice, "amount_due") or 0),
         "failureCode": failure,
         "url": text(invoice, "hosted_invoice_url"),
         "nextTryAt": None if next_try is None else next_try.isoformat(),

@@ -9,7 +9,7 @@ from billing.disputes import close_dispute, dispute_payment
 from billing.payment_port import Declined
 from billing.payments import DECIDED, fail_payment, settle_charge
 from billing.refunds import refund_failed, refund_payment, seen_at
-from billing.rules.stripe_values import flag, id_of, our_id, text, usd_micro
+from billing.rules.stripe_values import id_of, our_id, text, usd_micro
 from billing.services import Billing
 from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
@@ -73,9 +73,8 @@ async def intent_changed(billing: Billing, link: StripeLink, intent_id: str) -> 
     if payment_id is None or not await _is_ours(link, payment_id):
         return
     if text(intent, "status") == "succeeded" and is_prepaid(intent):
-        if not flag(intent, "latest_charge", "refunded"):
-            await give_back(link, payment_id, intent)
-        await fail_payment(billing, payment_id, PREPAID, object_id=intent_id)
+        await give_back(link, payment_id, intent)
+        await fail_payment(billing, payment_id, PREPAID, object_id=intent_id, is_last_word=True)
         return
     if text(intent, "status") == "requires_payment_method" and text(intent, "last_payment_error", "code") is None:
         return  # a page is open and nothing was tried

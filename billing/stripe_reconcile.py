@@ -8,6 +8,7 @@ from uuid import UUID
 from asyncpg import Record
 
 from billing.payments import fail_payment, settle_charge
+from billing.rules.auto_recharge import NEVER_SENT
 from billing.rules.stripe_values import id_of
 from billing.services import Billing
 from billing.stripe_charges import find_intent, result_of
@@ -62,7 +63,7 @@ async def _ask(billing: Billing, link: StripeLink, row: Record) -> None:
     if intent is not None:
         await settle_charge(billing, payment_id, result_of(intent))
     elif clock.now() >= row["created_at"] + GIVE_UP_AFTER:
-        await fail_payment(billing, payment_id, "never_sent")
+        await fail_payment(billing, payment_id, NEVER_SENT)
 
 
 async def _object(billing: Billing, link: StripeLink, object_id: str) -> None:

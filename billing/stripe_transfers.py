@@ -7,11 +7,11 @@ from uuid import UUID
 
 from asyncpg import Record
 
-from billing.rules.stripe_values import cents_of, flag, our_id, required_id, text
+from billing.rules.stripe_values import cents_of, flag, our_id, required_id, text, usd_micro
 from billing.services import Billing
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_link import StripeLink
-from billing.transfers import end_transfer, save
+from billing.transfers import end_transfer, give_back_part, save
 from kit import clock
 from models.database import connection, transaction
 from models.enums import TransferStatus
@@ -108,12 +108,16 @@ async def payout_changed(billing: Billing, link: StripeLink, payout_id: str, _ac
 
 
 async def transfer_changed(billing: Billing, link: StripeLink, stripe_transfer_id: str) -> None:
-    """Reversed by the operator at Stripe: the credits come back. Raises StripeAway, StripeRefused."""
+    """Reversed by the operator at Stripe, whole or in part: its credits come back. Raises StripeAway, StripeRefused."""
     found = await link.stripe.call(lambda v1: v1.transfers.retrieve_async(stripe_transfer_id))
     async with connection(link.database) as conn:
         transfer_id: UUID | None = await conn.fetchval(_OF_TRANSFER, stripe_transfer_id)
-    if transfer_id is not None and flag(found, "reversed"):
+    if transfer_id is None:
+        return
+    if flag(found, "reversed"):
         await end_transfer(billing, transfer_id, TransferStatus.REVERSED)
+    else:
+        await give_back_part(billing, transfer_id, usd_micro(found, "amount_reversed") or 0)
 
 
 async def move_transfers(billing: Billing, link: StripeLink, *, limit: int = 20) -> int:
@@ -177,7 +181,7 @@ async def _send(link: StripeLink, row: Record) -> None:
 
 
 async def _pay_out(link: StripeLink, row: Record) -> None:
-    """From the connected account to its bank; looked for first, for the same reason."""
+    """From the connected account to its bank, without what was reversed; looked for first, for the same reason."""
     account = row["stripe_account_id"]
     since = int(row["requested_at"].timestamp()) - CLOCKS_DIFFER_S
     paid = await link.stripe.pages(
@@ -186,7 +190,7 @@ async def _pay_out(link: StripeLink, row: Record) -> None:
     made = next((one for one in paid if our_id(one, "transfer_id") == row["id"]), None) or await link.stripe.call(
         lambda v1: v1.payouts.create_async(
             {
-                "amount": cents_of(row["amount_usd_micro"]),
+                "amount": cents_of(row["amount_usd_micro"] - row["returned_usd_micro"]),
                 "currency": "usd",
                 "metadata": {"transfer_id": str(row["id"])},
             },

@@ -53,10 +53,12 @@ _PAYMENTS: Final = "SELECT DISTINCT payment_id AS id FROM credit_grants WHERE id
 _SAVE: Final = """UPDATE transfers SET status = $2, failure_code = coalesce($3, failure_code), due_at = $4, updated_at = $5,
     completed_at = CASE WHEN $6 THEN $5 ELSE completed_at END WHERE id = $1"""
 
+_RETURNED: Final = "UPDATE transfers SET returned_micro = $2, returned_usd_micro = $3, updated_at = $4 WHERE id = $1"
+
 
 @dataclass(frozen=True, slots=True)
 class TransferView:
-    """A transfer out. `failure_code`: the provider's word, or the operator's."""
+    """A transfer out. `failure_code`: the provider's word, or the operator's; `returned_usd_micro`: so much came back."""
 
     id: UUID
     workspace_id: UUID
@@ -66,6 +68,7 @@ class TransferView:
     failure_code: str | None
     requested_at: datetime
     completed_at: datetime | None
+    returned_usd_micro: int
 
 
 async def request_transfer(
@@ -167,15 +170,36 @@ async def end_transfer(
 async def give_back(
     conn: PoolConnection, billing: Billing, row: Record, status: TransferStatus, failure_code: str
 ) -> None:
-    """The credits return to the grants they came from; the wallet is locked, then the transfer.
+    """What has not come back yet of the credits does, to the grants they came from; the wallet is locked, then the row.
 
     Of a payment whose money went back meanwhile they go with it.
     """
+    await _return(conn, billing, row, row["amount_micro"], row["amount_usd_micro"])
+    await save(conn, row, status, due_at=None, failure_code=failure_code, returned_usd_micro=row["amount_usd_micro"])
+
+
+async def give_back_part(billing: Billing, transfer_id: UUID, returned_usd_micro: int) -> None:
+    """So much of the money was taken back in all: the same fraction of the credits returns, and the rest stays paid.
+
+    Absolute and repeatable; a smaller sum, which came late, changes nothing. Raises UnknownTransfer.
+    """
+    async with transaction(billing.database) as conn:
+        row = await _locked(conn, transfer_id)
+        amount_micro, amount_usd_micro = row["amount_micro"], row["amount_usd_micro"]
+        if row["returned_usd_micro"] < returned_usd_micro < amount_usd_micro:
+            returned_micro = amount_micro * returned_usd_micro // amount_usd_micro
+            await _return(conn, billing, row, returned_micro, returned_usd_micro)
+            await _tell(conn, row, row["status"], None, returned_usd_micro)
+
+
+async def _return(
+    conn: PoolConnection, billing: Billing, row: Record, returned_micro: int, returned_usd_micro: int
+) -> None:
     wallet_id: UUID = await conn.fetchval("SELECT id FROM wallets WHERE workspace_id = $1", row["workspace_id"])
-    await post_all(conn, billing, [ReverseTransfer(reference_of(row["id"]), wallet_id)], clock.now())
+    await post_all(conn, billing, [ReverseTransfer(reference_of(row["id"]), wallet_id, returned_micro)], clock.now())
     for payment in await conn.fetch(_PAYMENTS, row["grant_ids"]):
         await take_gone(conn, billing, payment["id"])
-    await save(conn, row, status, due_at=None, failure_code=failure_code)
+    await conn.execute(_RETURNED, row["id"], returned_micro, returned_usd_micro, clock.now())
 
 
 async def save(
@@ -185,19 +209,28 @@ async def save(
     *,
     due_at: datetime | None,
     failure_code: str | None = None,
+    returned_usd_micro: int | None = None,
 ) -> None:
-    """Write a step, and have it told where the status is another one."""
-    now = clock.now()
-    await conn.execute(_SAVE, row["id"], status, failure_code, due_at, now, status in ENDED)
+    """Write a step, and have it told where the status is another one. `returned_usd_micro` None: as it was."""
+    await conn.execute(_SAVE, row["id"], status, failure_code, due_at, clock.now(), status in ENDED)
     if status != row["status"]:
-        facts = {
-            "transferId": encode_id("xfer", row["id"]),
-            "status": status.value,
-            "amountUsd": usd_micro_text(row["amount_usd_micro"]),
-            "failureCode": failure_code,
-        }
-        key = f"{row['id']}:{status.value}"
-        await emit(conn, EventKind.TRANSFER_UPDATED, row["workspace_id"], facts, dedupe_key=key)
+        returned = row["returned_usd_micro"] if returned_usd_micro is None else returned_usd_micro
+        await _tell(conn, row, status, failure_code, returned)
+
+
+async def _tell(
+    conn: PoolConnection, row: Record, status: str, failure_code: str | None, returned_usd_micro: int
+) -> None:
+    """Once for each status and sum that came back."""
+    facts = {
+        "transferId": encode_id("xfer", row["id"]),
+        "status": str(status),
+        "amountUsd": usd_micro_text(row["amount_usd_micro"]),
+        "returnedUsd": usd_micro_text(returned_usd_micro),
+        "failureCode": failure_code,
+    }
+    key = f"{row['id']}:{status}" + (f":{returned_usd_micro}" if status == row["status"] else "")
+    await emit(conn, EventKind.TRANSFER_UPDATED, row["workspace_id"], facts, dedupe_key=key)
 
 
 async def transfer_by_id(database: Database, transfer_id: UUID) -> TransferView:
@@ -237,6 +270,7 @@ def transfer_view(row: Record) -> TransferView:
         failure_code=row["failure_code"],
         requested_at=row["requested_at"],
         completed_at=row["completed_at"],
+        returned_usd_micro=row["returned_usd_micro"],
     )
 
 

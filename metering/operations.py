@@ -248,10 +248,14 @@ class TransferOut:
 
 @dataclass(frozen=True, slots=True)
 class ReverseTransfer:
-    """Give a transfer back to the grants it came from, once. Answers Posted."""
+    """Give a transfer back to the grants it came from, those it took last first. Answers Posted.
+
+    `amount_micro`: so much in all under this reference (absolute, so repeatable), None: all of it.
+    """
 
     reference: str
     wallet_id: UUID
+    amount_micro: int | None = None
     description: str = "Transfer reversed"
 
 

@@ -170,13 +170,14 @@ WALLET_CHECKS: Final = (
     ),
     Check(
         "transfer-entries",
-        "a transfer out has taken its amount, and a failed or reversed one has given it back",
-        """SELECT t.id::text, format('%s of %s, entries %s', t.status, t.amount_micro, -coalesce(sum(e.amount_micro), 0))
+        "a transfer out has taken its amount, but for what came back: all of a failed or reversed one",
+        """SELECT t.id::text, format('%s of %s, %s came back, entries %s', t.status, t.amount_micro, t.returned_micro, -coalesce(sum(e.amount_micro), 0))
         FROM wallets w JOIN transfers t ON t.workspace_id = w.workspace_id
         LEFT JOIN ledger_entries e ON e.reference_kind = 'TRANSFER' AND e.reference_id = 'xfer:' || t.id AND e.call_id IS NULL
             AND e.wallet_id = w.id
         WHERE w.id = ANY ($1) GROUP BY t.id
-        HAVING -coalesce(sum(e.amount_micro), 0) <> CASE WHEN t.status IN ('FAILED', 'REVERSED') THEN 0 ELSE t.amount_micro END""",
+        HAVING -coalesce(sum(e.amount_micro), 0) <> t.amount_micro - t.returned_micro
+            OR (t.status IN ('FAILED', 'REVERSED') AND t.returned_micro <> t.amount_micro)""",
     ),
     Check(
         "hold-parts",

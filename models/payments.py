@@ -174,6 +174,8 @@ class Transfer(Model):
     completed_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     due_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
     refusals: fields.Field[int] = fields.IntField(default=0)
+    returned_micro: fields.Field[int] = fields.BigIntField(default=0)
+    returned_usd_micro: fields.Field[int] = fields.BigIntField(default=0)
 
     class Meta(Model.Meta):
         table = "transfers"

@@ -1,5 +1,6 @@
 """Invoices: drafted from lines, finalized, void; their totals and the customer's balance they draw on."""
 
+from stripe_double.coupons import take_off
 from stripe_double.customers import change_balance
 from stripe_double.errors import invalid
 from stripe_double.invoice_lines import Line, line_object
@@ -40,6 +41,8 @@ def draft(
         "period_end": end,
         **more,
     }
+    if subscription is not None:
+        take_off(invoice, subscription["discounts"])
     _total(invoice, customer["balance"] if draws_on_balance else 0)
     if not preview:
         customer["currency"] = currency
@@ -158,11 +161,12 @@ def _blank(world: World, customer: Json, key: str, currency: str) -> Json:
 
 def _total(invoice: Json, balance: int) -> None:
     """Sum up; `balance` is the customer's (negative: credit), which the amount due takes into account."""
-    total = sum(line["amount"] for line in invoice["lines"]["data"])
+    subtotal = sum(line["amount"] for line in invoice["lines"]["data"])
+    total = subtotal - sum(taken["amount"] for taken in invoice["total_discount_amounts"])
     due, ending = balance_applied(total, balance)
     invoice.update(
-        subtotal=total,
-        subtotal_excluding_tax=total,
+        subtotal=subtotal,
+        subtotal_excluding_tax=subtotal,
         total=total,
         total_excluding_tax=total,
         starting_balance=balance,

@@ -79,12 +79,17 @@ def _create(call: Call) -> Json:
     period = params.get("period") or {"start": world.now, "end": world.now}
     quantity: int = params.get("quantity", 1)
     text: str = params.get("description", "")
+    billed: str | None = params.get("subscription")
+    if billed is not None:
+        world.get("subscription", billed, param="subscription")
     priced: str | None = part(params, "pricing").get("price")
     if priced is not None:
         price = get_price(world, priced, param="pricing[price]")
-        line = Line(price["unit_amount"] * quantity, text, period["start"], period["end"], price, quantity)
+        line = Line(
+            price["unit_amount"] * quantity, text, period["start"], period["end"], price, quantity, subscription=billed
+        )
     else:
-        line = Line(params.get("amount", 0), text, period["start"], period["end"])
+        line = Line(params.get("amount", 0), text, period["start"], period["end"], subscription=billed)
     invoice = world.get("invoice", params["invoice"], param="invoice") if "invoice" in params else None
     item = add_item(world, customer, line, invoice=params.get("invoice"))
     if invoice is not None:
@@ -106,7 +111,18 @@ ENDPOINTS = (
         "/v1/invoiceitems",
         "InvoiceItemCreateParams",
         _create,
-        ("customer", "amount", "currency", "description", "invoice", "metadata", "period", "pricing", "quantity"),
+        (
+            "customer",
+            "amount",
+            "currency",
+            "description",
+            "invoice",
+            "metadata",
+            "period",
+            "pricing",
+            "quantity",
+            "subscription",
+        ),
     ),
     Endpoint("GET", "/v1/invoiceitems", "InvoiceItemListParams", _list, (*PAGE, "customer", "invoice")),
     Endpoint(

@@ -35,6 +35,8 @@ class Change:
 
 def compute(world: World, subscription: Json, params: Json) -> Change:
     """The change that update's (or a preview's) parameters ask for; ApiError 400 where they cannot be right."""
+    if subscription["discounts"]:
+        raise invalid("The double discounts renewals only.", code="double_not_offered", param="items")
     start, end = period_of(subscription)
     at: int = params.get("proration_date", world.now)
     if not start <= at <= end:

@@ -1,5 +1,6 @@
 """Updates of subscriptions: plain fields, cancelling and resuming, and changes of items with their payment."""
 
+from stripe_double.coupons import redeem
 from stripe_double.endpoint import copied
 from stripe_double.errors import ApiError, invalid
 from stripe_double.invoice_payments import Collected
@@ -27,6 +28,7 @@ UPDATABLE = (
     "payment_settings",
     "trial_settings",
     "collection_method",
+    "discounts",
 )
 _WITH_PENDING = (
     "items",
@@ -95,6 +97,8 @@ def _take_fields(world: World, subscription: Json, params: Json) -> None:
     for name in ("payment_settings", "trial_settings", "cancellation_details"):
         if name in params:
             subscription[name] = {**subscription[name], **params[name]}
+    if "discounts" in params:
+        redeem(world, subscription, params["discounts"])
     if "cancel_at" in params:
         _cancel_at(world, subscription, params["cancel_at"])
     if (ends := params.get("cancel_at_period_end")) is not None and ends != subscription["cancel_at_period_end"]:

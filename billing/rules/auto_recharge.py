@@ -11,6 +11,9 @@ WINDOW: Final = timedelta(minutes=10)
 MOST_IN_WINDOW: Final = 2
 PAUSE_AFTER_FAILURE: Final = timedelta(hours=1)
 MOST_FAILURES: Final = 3
+NEVER_SENT: Final = "never_sent"
+"""The failure code of a request that never reached the provider and is too old to be sent again: no decline."""
+
 TOO_MANY_FAILURES: Final = "too_many_failures"
 SUSPENDING: Final = frozenset(
     {"authentication_required", "lost_card", "stolen_card", "fraudulent", "expired_card", "pickup_card"}
@@ -34,6 +37,7 @@ class RechargeFacts:
 
     `attempts_at`: of the last ten minutes at least. `this_month_usd_micro`: of this month's recharges, open ones
     included. `monthly_limit_usd_micro`: the workspace's, or the catalog's. `largest_usd_micro`: of one charge.
+    `lacks_plan`: what is bought could not be spent now (A9).
     """
 
     enabled: bool
@@ -47,6 +51,7 @@ class RechargeFacts:
     attempts_at: Sequence[datetime]
     last_failure_at: datetime | None
     this_month_usd_micro: int
+    lacks_plan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class NoRecharge(StrEnum):
     SUSPENDED = "SUSPENDED"
     IN_PROGRESS = "IN_PROGRESS"
     NO_METHOD = "NO_METHOD"
+    NO_PLAN = "NO_PLAN"
     COOLING_DOWN = "COOLING_DOWN"
     MONTHLY_LIMIT = "MONTHLY_LIMIT"
 
@@ -88,6 +94,8 @@ def decide(
         return NoRecharge.NOT_LOW
     if not facts.has_method:
         return NoRecharge.NO_METHOD
+    if facts.lacks_plan:
+        return NoRecharge.NO_PLAN
     if state is RechargeState.COOLING_DOWN:
         return NoRecharge.COOLING_DOWN
     room = min(facts.monthly_limit_usd_micro - facts.this_month_usd_micro, facts.largest_usd_micro)

@@ -52,7 +52,12 @@ def bonus_credits(
 
 
 def refunded_micro(granted_micro: int, refunded_usd_micro: int, amount_usd_micro: int) -> int:
-    """The part of a grant that goes with a refunded part of its payment, rounded down in the customer's favour."""
+    """The part of a grant that goes with a refunded part of its payment, rounded down in the customer's favour.
+
+    Of what cost nothing no part can be given back.
+    """
+    if not amount_usd_micro:
+        return 0
     return granted_micro * refunded_usd_micro // amount_usd_micro
 
 

@@ -31,9 +31,12 @@ class MoneyGone:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing of the money is left for good: refunded, or lost to disputes, in as many parts as it may be."""
+        """Whether nothing of the money is left for good: refunded, or lost to disputes, in as many parts as it may be.
+
+        Of a payment of nothing none can go.
+        """
         lost = sum(dispute.usd_micro for dispute in self.disputes if dispute.status is DisputeStatus.LOST)
-        return self.refunded_usd_micro + lost >= self.amount_usd_micro
+        return 0 < self.amount_usd_micro <= self.refunded_usd_micro + lost
 
     def with_banks(self) -> tuple[tuple[str, int], ...]:
         """What each dispute has of the money now, open or lost; together no more than was not refunded."""
@@ -50,7 +53,7 @@ class MoneyGone:
         """Disputed until the last dispute is closed, and for good where one was lost; one not paid yet stays so."""
         if before in _PAID and self.is_disputed:
             return PaymentStatus.DISPUTED
-        if self.refunded_usd_micro >= self.amount_usd_micro:
+        if 0 < self.amount_usd_micro <= self.refunded_usd_micro:
             return PaymentStatus.REFUNDED
         if before not in _PAID:
             return before

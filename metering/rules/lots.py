@@ -162,22 +162,35 @@ def reinstate(state: State, op: Reinstate) -> Outcome:
 
 
 def reverse_transfer(state: State, op: ReverseTransfer) -> Outcome:
-    """Undo a transfer: give back to each grant what it gave."""
-    return _give_back(state, op.wallet_id, ("TRANSFER", op.reference), "TRANSFER_OUT", "PAID_OUT", op.description)
+    """Undo a transfer, or a part of it: give back to each grant what it gave."""
+    reference = ("TRANSFER", op.reference)
+    most = None
+    if op.amount_micro is not None:
+        most = op.amount_micro - sum(taken.back for taken in state.references.get(reference, {}).values())
+    return _give_back(state, op.wallet_id, reference, "TRANSFER_OUT", "PAID_OUT", op.description, most=most)
 
 
 def _give_back(
-    state: State, wallet_id: UUID, reference: Reference, kind: str, counter: str, description: str
+    state: State,
+    wallet_id: UUID,
+    reference: Reference,
+    kind: str,
+    counter: str,
+    description: str,
+    *,
+    most: int | None = None,
 ) -> Outcome:
     wallet = state.wallets.get(wallet_id)
     if wallet is None:
         return Rejected(UnknownWallet(wallet_id))
     moved: list[tuple[Lot, int]] = []
-    for grant_id, taken in state.references.get(reference, {}).items():
+    rest = MAX_MICRO if most is None else max(0, most)
+    for grant_id, taken in reversed(state.references.get(reference, {}).items()):
         lot = state.lots[grant_id]
-        amount = taken.out - taken.back
+        amount = min(taken.out - taken.back, rest)
         if lot.wallet_id != wallet_id or not amount:
             continue
+        rest -= amount
         lot.remaining += amount
         if kind == "CLAWBACK":
             lot.reinstated += amount

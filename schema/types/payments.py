@@ -95,6 +95,9 @@ class Transfer(Node):
     requested_at: datetime = strawberry.field(description="When it was asked for")
     completed_at: datetime | None = strawberry.field(description="When it was paid, or failed and came back")
     failure_code: str | None = strawberry.field(description="Why it failed, in the payment provider's word")
+    returned: Usd = strawberry.field(
+        description="How much of it came back as credits: all of a failed or reversed one, else what was reversed in part"
+    )
 
     @classmethod
     def of(cls, view: TransferView) -> Self:
@@ -107,6 +110,7 @@ class Transfer(Node):
             requested_at=view.requested_at,
             completed_at=view.completed_at,
             failure_code=view.failure_code,
+            returned=Usd(usd_micro_text(view.returned_usd_micro)),
         )
 
 

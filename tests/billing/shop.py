@@ -13,6 +13,7 @@ from billing.catalog_apply import PromoCodes, apply
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Checkout, PriceChange
 from billing.payments import apply_payment, renewal_payment
 from billing.services import Billing
+from billing.taking_back import take_back_released
 from kit import clock
 from kit.errors import RateLimited
 from kit.ids import uuid7
@@ -121,6 +122,7 @@ class Shop:
         total = 0
         while done := await advance_due(self.billing):
             total += done
+        await take_back_released(self.billing)
         while await sweep_grants(self.billing.database, self.billing.ledger):
             pass
         return total
@@ -168,15 +170,23 @@ class Customer:
 
     async def spend(self, credits_micro: int) -> int:
         """One call that costs so much, or as much as there is; what was charged."""
-        ledger, now, call_id = self.shop.billing.ledger, self.shop.time.at, uuid7()
+        call_id = await self.hold(credits_micro)
+        return 0 if call_id is None else await self.settle(call_id, credits_micro)
+
+    async def hold(self, credits_micro: int):
+        """A call that runs; None where there is not so much."""
+        now, call_id = self.shop.time.at, uuid7()
         hold = PlaceHold(
             call_id, self.wallet_id, self.id, credits_micro, "sandbox-chat", None, None, "r",
             now + timedelta(hours=1), {},
         )  # fmt: skip
-        if not isinstance(await ledger.submit(hold), HoldPlaced):
-            return 0
+        return call_id if isinstance(await self.shop.billing.ledger.submit(hold), HoldPlaced) else None
+
+    async def settle(self, call_id, credits_micro: int) -> int:
+        """It ends at this cost; what was charged."""
         usage = UsageFacts(requests=1, provider="sandbox")
-        return (await ledger.submit(Settle(call_id, self.wallet_id, self.id, credits_micro, usage))).charged_micro
+        settlement = Settle(call_id, self.wallet_id, self.id, credits_micro, usage)
+        return (await self.shop.billing.ledger.submit(settlement)).charged_micro
 
     async def wallet(self):
         return await wallet_view(self.shop.billing.database, self.wallet_id, self.shop.time.at)

@@ -20,11 +20,13 @@ from billing.payment_port import ActionNeeded, Declined, Pending
 from billing.payments import apply_payment, ask_for_action
 from billing.recharge_rows import METHOD_CHANGED, note_method_set
 from billing.rules.auto_recharge import NoRecharge, Recharge, RechargeFacts, RechargeState, decide, state_at
+from billing.subscriptions import end_now
 from billing.top_ups import add_credits
 from kit import clock
 from kit.errors import InvalidInput
 from kit.ids import uuid7
 from models.database import transaction
+from tests.billing.catalog_samples import small
 from tests.billing.shop import MICRO, START, open_shop
 from tests.metering.invariants import assert_invariants
 
@@ -77,6 +79,7 @@ def test_what_is_being_paid_already_counts():
         ({"suspended": True}, NoRecharge.SUSPENDED),
         ({"in_progress": True}, NoRecharge.IN_PROGRESS),
         ({"has_method": False}, NoRecharge.NO_METHOD),
+        ({"lacks_plan": True}, NoRecharge.NO_PLAN),
         ({"attempts_at": (NOW - timedelta(seconds=29),)}, NoRecharge.COOLING_DOWN),
         ({"attempts_at": (NOW - timedelta(minutes=9), NOW - timedelta(minutes=5))}, NoRecharge.COOLING_DOWN),
         ({"last_failure_at": NOW - timedelta(minutes=59)}, NoRecharge.COOLING_DOWN),
@@ -193,6 +196,52 @@ async def test_D4_turned_off_it_never_charges(database, pg):
         assert await pg.fetchval("SELECT recharge_below_micro FROM wallets") is None
 
 
+async def test_D4_turned_off_a_charge_whose_answer_was_lost_is_not_asked_for_again(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await with_recharge(shop)
+        shop.provider.result = Pending()  # lost on the way there, say
+        await customer.spend(10 * USD)
+        await recharge_due(shop.billing)
+        shop.provider.answers.clear()
+        shop.provider.result = None
+        await update_auto_recharge(shop.billing, customer.id, enabled=False)
+        shop.go(minutes=1)
+        assert await recharge_due(shop.billing) == 0
+        assert len(shop.provider.charges) == 1
+        assert (await customer.wallet()).available_micro == 15 * USD
+        await apply_payment(shop.billing, await customer.open_payment_id())  # it had arrived: what is paid is given
+        assert (await customer.wallet()).available_micro == 25 * USD
+
+
+async def test_A9_no_credits_are_recharged_that_could_not_be_spent_without_a_plan(database, pg):
+    values = small()
+    values["top_up"]["requires_active_plan"] = True
+    values["auto_recharge"] = {
+        "min_threshold": "0",
+        "max_threshold": "100",
+        "min_amount": "5",
+        "max_amount": "100",
+        "max_monthly": "500",
+    }
+    async with open_shop(database, pg, values) as shop:
+        customer = await shop.workspace()
+        row = await customer.subscribe("pro")
+        await end_now(shop.billing, row["id"])
+        await add_credits(shop.billing, customer.id, 25 * USD, idempotency_key="bought")
+        await update_auto_recharge(
+            shop.billing, customer.id, enabled=True, threshold_usd_micro=10 * USD, amount_usd_micro=5 * USD
+        )
+        shop.provider.charges.clear()
+        for _ in range(3):
+            shop.go(minutes=15)
+            assert await recharge_due(shop.billing) == 0
+        assert shop.provider.charges == []
+        await customer.subscribe("pro")
+        await customer.spend(int(await customer.available()) * MICRO - MICRO)
+        assert await recharge_due(shop.billing) == 1
+    await assert_invariants(pg)
+
+
 async def test_many_workers_open_one_attempt(database, pg):
     async with open_shop(database, pg, "usd-balance") as shop:
         customer = await with_recharge(shop)
@@ -234,6 +283,18 @@ async def test_some_declines_suspend_at_once(database, pg, code):
         await recharge_due(shop.billing)
         assert len(shop.provider.charges) == 1
         assert (await auto_recharge_of(shop.billing, customer.id)).suspended_reason == code
+
+
+async def test_a_request_that_was_never_sent_is_no_decline(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await with_recharge(shop)
+        shop.provider.result = Declined("never_sent")
+        await customer.spend(10 * USD)
+        await recharge_due(shop.billing)
+        shop.provider.result = None
+        shop.go(minutes=1)
+        assert await recharge_due(shop.billing) == 1
+        assert (await customer.wallet()).available_micro == 25 * USD
 
 
 async def test_a_charge_to_confirm_suspends_tells_where_and_goes_on_once_confirmed(database, pg):

@@ -18,8 +18,10 @@ from billing.giving_back import give_back_unapplied
 from billing.payment_port import ActionNeeded, Declined
 from billing.payment_rows import unapplied_payments
 from billing.payments import apply_payment, settle_charge
+from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
+from billing.top_ups import add_credits
 from kit.errors import Unavailable
 from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer
@@ -110,6 +112,21 @@ async def test_a_recharge_to_confirm_has_one_mail_with_its_link_to_those_who_pay
         assert await tell(shop) == []
 
 
+async def test_the_mail_of_a_suspension_says_what_ends_it(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        settings = {"threshold_usd_micro": 20 * MICRO, "amount_usd_micro": 10 * MICRO}
+        await update_auto_recharge(shop.billing, customer.id, enabled=True, **settings)
+        shop.provider.result = Declined("lost_card")
+        await recharge_due(shop.billing)
+        told = (await tell(shop))[0].get_body(("plain",)).get_content()
+        assert "lost_card" in told
+        assert "as soon as another payment method is set" in " ".join(told.split())
+        await update_auto_recharge(shop.billing, customer.id, enabled=True)
+        assert (await auto_recharge_of(shop.billing, customer.id)).state is RechargeState.SUSPENDED
+
+
 async def test_money_without_a_place_is_told_to_endpoints_once_and_mailed_to_no_customer(database, pg):
     async with open_shop(database, pg, "creator-tiers") as shop:
         customer = await shop.workspace()
@@ -156,6 +173,27 @@ async def test_money_without_a_place_is_given_back_once_and_the_customer_and_the
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.REFUNDED)
         assert not (await apply_payment(billing, forgotten)).changed
         assert await customer.available() == 4000
+
+
+async def test_D5_a_refund_that_fails_is_told_once_to_those_who_pay_and_again_when_it_fails_again(database, pg):
+    async with open_shop(database, pg, "pay-as-you-go") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await endpoint(shop, customer, *[kind for kind in EventKind if kind.value == "refund.failed"])
+        await change_alert_settings(database, customer.id, lambda _: AlertSettings(by_mail=False))
+        made = await add_credits(shop.billing, customer.id, 20 * MICRO, idempotency_key="k")
+        for fails in (1, 2):
+            await refund_payment(shop.billing, made.payment.id, 15 * MICRO)
+            for _ in range(2):
+                seen = await seen_at(shop.billing, made.payment.id)
+                assert await refund_failed(shop.billing, made.payment.id, 5 * MICRO, seen=seen)
+            mails = await tell(shop)
+            assert sorted(mail["To"] for mail in mails) == ["billing@example.com", "owner@example.com"]
+            assert {mail["Subject"] for mail in mails} == {"Tollgate: A refund of $10.00 failed"}
+            told = await delivered(shop)
+            assert [kind for kind, _ in told] == ["refund.failed"] * fails
+            assert encode_id("pay", made.payment.id) in told[-1][1]
+            assert "10.00" in told[-1][1]
 
 
 @pytest.mark.parametrize("news", [Declined("checkout_expired"), ActionNeeded(CONFIRM)])

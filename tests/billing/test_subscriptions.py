@@ -16,10 +16,12 @@ from billing.errors import (
     PaymentsNotConfigured,
     UnknownPrice,
 )
+from billing.packs import buy_pack
 from billing.payment_port import ActionNeeded, Declined
 from billing.payments import apply_payment, fail_payment, renewal_payment
 from billing.plans import give_plan, plan_of
 from billing.previews import preview_change
+from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.rules.proration import fraction_left, money_due_micro
 from billing.subscribing import start_trial, subscribe
 from billing.subscriptions import cancel, change_plan, end_now, resume
@@ -450,8 +452,6 @@ async def test_A7_a_lifetime_is_bought_once_replaces_the_subscription_and_can_on
 
 async def test_a_plan_ended_at_once_takes_its_cycles_credits_with_it_and_leaves_what_was_bought(database, pg):
     async with open_shop(database, pg, "creator-tiers") as shop:
-        from billing.packs import buy_pack
-
         customer = await shop.workspace()
         row = await customer.subscribe("pro", "annual")
         await buy_pack(shop.billing, customer.id, "small", idempotency_key="p")
@@ -459,6 +459,55 @@ async def test_a_plan_ended_at_once_takes_its_cycles_credits_with_it_and_leaves_
         for _ in range(2):
             assert (await end_now(shop.billing, row["id"])).status is SubscriptionStatus.CANCELED
         assert await customer.available() == 1000
+    await assert_invariants(pg)
+
+
+@pytest.mark.parametrize("used", [0, 300])
+async def test_what_calls_held_when_a_plan_ended_at_once_is_taken_too_once_it_is_free(database, pg, used: int):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        row = await customer.subscribe("pro")
+        await buy_pack(shop.billing, customer.id, "small", idempotency_key="p")
+        cycle = int(await customer.available()) - 1000
+        calls = [await customer.hold(cycle // 2 * MICRO) for _ in range(2)]
+        await end_now(shop.billing, row["id"])
+        await shop.work()
+        assert await customer.available() == 1000
+        shop.go(minutes=1)
+        await customer.settle(calls[0], used * MICRO)
+        await shop.work()
+        assert await customer.available() == 1000
+        shop.go(minutes=1)
+        await customer.settle(calls[1], 0)
+        await shop.work()
+        assert await customer.available() == 1000
+        shop.go(minutes=1)
+        await shop.work()
+        assert await customer.available() == 1000
+        spent = await pg.fetchval("SELECT sum(spent_micro) FROM credit_grants WHERE kind = 'CYCLE'")
+        assert spent == used * MICRO
+        assert (
+            await pg.fetchval("SELECT count(*) FROM outbox_events WHERE completed_at IS NULL AND kind LIKE 'plan.%'")
+            == 0
+        )
+    await assert_invariants(pg)
+
+
+async def test_D5_credits_that_return_with_a_failed_refund_are_not_taken_for_what_calls_held(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        await customer.subscribe("pro")
+        cycle = await customer.available()
+        [payment] = await pg.fetch("SELECT id, amount_usd_micro FROM payments")
+        call = await customer.hold(1000 * MICRO)
+        await refund_payment(shop.billing, payment["id"], payment["amount_usd_micro"])
+        assert await refund_failed(shop.billing, payment["id"], 0, seen=await seen_at(shop.billing, payment["id"]))
+        assert await customer.available() == cycle - 1000
+        await customer.settle(call, 400 * MICRO)
+        shop.go(minutes=1)
+        for _ in range(2):
+            await shop.work()
+            assert await customer.available() == cycle - 1000
     await assert_invariants(pg)
 
 

@@ -187,6 +187,10 @@ class MoneyMachine(RuleBasedStateMachine):
     def undoes(self, reference, undo):
         self.play(undo(self.unique + reference, self.driver.wallet[0]))
 
+    @rule(reference=REFERENCES, amount=AMOUNTS)
+    def reverses_in_part(self, reference, amount):
+        self.play(ReverseTransfer(self.unique + reference, self.driver.wallet[0], amount))
+
     @rule(reference=REFERENCES, amount=st.integers(-500, 500).filter(bool))
     def adjusts(self, reference, amount):
         self.play(Adjust(self.unique + reference, self.driver.wallet[0], amount, "by hand"))

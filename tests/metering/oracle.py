@@ -280,11 +280,11 @@ class Oracle:
     def Clawback(self, op, now):
         return self._take_back(op, "clawed back")
 
-    def _undo(self, key, where, now):
+    def _undo(self, key, where, now, most=10**30):
         total = 0
         log = self.references.get(key, [])
-        for pot in {id(pot): pot for pot, _ in log}.values():
-            net = sum(amount for other, amount in log if other is pot)
+        for pot in reversed({id(pot): pot for pot, _ in log}.values()):
+            net = min(sum(amount for other, amount in log if other is pot), most - total)
             if not net:
                 continue
             pot.move(where, -net)
@@ -297,7 +297,11 @@ class Oracle:
         return self._undo(("clawed back", op.reference), "clawed back", now)
 
     def ReverseTransfer(self, op, now):
-        return self._undo(("transferred", op.reference), "transferred", now)
+        key = ("transferred", op.reference)
+        if op.amount_micro is None:
+            return self._undo(key, "transferred", now)
+        back = -sum(amount for _, amount in self.references.get(key, []) if amount < 0)
+        return self._undo(key, "transferred", now, max(0, op.amount_micro - back))
 
     def TransferOut(self, op, now):
         key = ("transferred", op.reference)

@@ -21,6 +21,7 @@ from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
 from billing.stripe_transfers import move_transfers
 from billing.subscribing import subscribe
+from billing.taking_back import take_back_released
 from billing.top_ups import add_credits
 from kit.ids import uuid7
 from metering.reaper import sweep_grants
@@ -90,6 +91,7 @@ class House:
         await ask_for_payments(self.billing, self.link)
         while await advance_due(self.billing):
             pass
+        await take_back_released(self.billing)
         await recharge_due(self.billing)
         while await write_invoices(self.billing, self.link):
             pass

@@ -142,6 +142,7 @@ async def test_D5_a_refund_that_fails_gives_the_credits_back_and_can_be_tried_ag
             assert payment["failure_code"] == "refund_failed"
             assert await guest.available() == 20
         assert (await guest.told()).count("payment.refund_failed") == 1
+        assert (await guest.told()).count("refund.failed") == 1
         await house.agree()
         await double.behave(method["stripe_payment_method_id"], "pm_card_visa")
         assert await refund(5) == ("SUCCEEDED", None, 15)
@@ -164,6 +165,7 @@ async def test_a_giving_back_that_fails_is_left_to_the_operator(database, pg, do
         left = [payment for payment in await guest.payments() if payment["applied_at"] is None]
         assert [(payment["status"], payment["failure_code"]) for payment in left] == [("SUCCEEDED", "refund_failed")]
         assert (await guest.told()).count("payment.refund_failed") == 1
+        assert (await guest.told()).count("refund.failed") == 1
         assert (await double.books())["refunded"] == 0
         await house.agree()
 
@@ -359,6 +361,39 @@ async def test_a_recharge_that_needs_the_customer_is_given_up_when_another_card_
         assert intent.status == "canceled"
         assert await guest.available() == 25
         assert (await auto_recharge_of(house.billing, guest.id)).state is not RechargeState.SUSPENDED
+        await house.agree()
+
+
+@pytest.mark.parametrize(
+    ("path", "card"),
+    [
+        ("/v1/payment_intents$", "pm_card_visa_chargeDeclinedLostCard"),
+        ("/v1/payment_intents$", "pm_card_authenticationRequired"),
+        ("/v1/payment_intents/.*/confirm$", "pm_card_authenticationRequired"),
+        ("/v1/payment_intents$", "pm_card_visa"),
+    ],
+)
+async def test_a_recharge_whose_answer_was_lost_counts_nothing_against_another_card_set_meanwhile(
+    database, pg, double, path, card
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.with_recharge()
+        [method] = await guest.methods()
+        await guest.save_card("pm_card_mastercard")
+        [_, second] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], card)
+        await double.fault("drop_after", path, method="POST", times=3)
+        await guest.spend(10 * MICRO)
+        await recharge_due(house.billing)
+        assert (await guest.payments())[-1]["status"] == "PENDING"
+        await house.billing.payments.make_default(second["id"])
+        await house.go(minutes=1)
+        view = await auto_recharge_of(house.billing, guest.id)
+        assert view.suspended_reason is None
+        assert await pg.fetchval("SELECT consecutive_failures FROM auto_recharges") == 0
+        await house.go(minutes=11)
+        assert await guest.available() == 25
+        assert await pg.fetchval("SELECT count(*) FROM outbox_events WHERE kind LIKE 'auto_recharge.%'") == 0
         await house.agree()
 
 

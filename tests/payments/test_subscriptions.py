@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from billing.errors import PaymentRefused
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
 from billing.refunds import refund_payment
@@ -11,7 +12,8 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_objects import charge_changed, dispute_changed, session_changed
+from billing.stripe_objects import charge_changed, dispute_changed, intent_changed, session_changed
+from billing.stripe_prices import price_id_of
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
 from kit.errors import Unavailable
@@ -75,6 +77,25 @@ async def test_D5_a_dispute_that_is_told_before_the_renewal_it_is_of_is_heard(da
         await house.work()
         assert await guest.available() == (8_000 if outcome == "won" else 0)
         await house.agree()
+
+
+async def test_a_first_period_that_costs_nothing_is_bought_and_no_trial(database, pg, double, monkeypatch):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        page = await guest.page("studio")
+        await double.pay(session_of(page.checkout_url))
+        [first] = await guest.invoices_at_stripe()
+        given = {**first.to_dict(), "total": 0, "amount_due": 0, "amount_paid": 0, "payments": {"data": []}}
+
+        async def answer(*_):
+            return given
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stripe, "call", answer)
+            await invoice_changed(house.billing, house.link, first.id)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"], row["trial_ends_at"]) == ("ACTIVE", 1, None)
+        assert await guest.available() == 8000
 
 
 async def test_an_invoice_written_by_hand_buys_no_period(database, pg, double, monkeypatch):
@@ -156,6 +177,21 @@ async def test_D8_a_prepaid_card_on_a_hosted_page_is_given_back_and_gives_nothin
         await house.agree()
 
 
+async def test_D8_a_prepaid_payment_that_is_given_back_stays_so_whenever_it_is_heard_of(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        page = await guest.page("studio", "lifetime")
+        await double.pay(session_of(page.checkout_url), card="pm_card_mastercard_prepaid")
+        await house.work()
+        [payment] = await guest.payments()
+        await house.go(days=2)  # Stripe has forgotten the key of the refund
+        await intent_changed(house.billing, house.link, payment["stripe_object_id"])
+        books = await double.books()
+        assert books["charged"] == books["refunded"] > 0
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
+        await house.agree()
+
+
 async def test_D8_a_renewal_paid_with_a_prepaid_card_on_its_page_is_given_back_and_stays_unpaid(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest = await house.workspace()
@@ -170,6 +206,7 @@ async def test_D8_a_renewal_paid_with_a_prepaid_card_on_its_page_is_given_back_a
         for _ in range(2):
             await house.work()
         assert (await guest.subscription())["status"] == "PAST_DUE"
+        assert (await guest.payments())[-1]["failure_code"] == PREPAID
         assert await guest.available() == 0
         books = await double.books()
         assert (books["charged"], books["refunded"]) == (20_000, 10_000)
@@ -196,6 +233,78 @@ async def test_D8_an_upgrade_paid_with_a_prepaid_card_is_given_back_and_taken_ba
         assert (await guest.payments())[-1]["failure_code"] == PREPAID
         assert await guest.available() == given
         assert (await guest.stripe_subscription())["items"]["data"][0]["price"]["id"] == price
+        await house.agree()
+
+
+async def nothing_to_pay_by_coupon(house, guest):
+    """An operator gives the plan away at Stripe."""
+    made = await house.double.v1.coupons.create_async({"percent_off": 100, "duration": "forever"})
+    at_stripe = (await guest.subscription())["stripe_subscription_id"]
+    await house.double.v1.subscriptions.update_async(at_stripe, {"discounts": [{"coupon": made.id}]})
+
+
+async def nothing_to_pay_by_balance(house, guest):
+    """The customer has credit at Stripe for a few periods."""
+    customer = await house.pg.fetchval("SELECT stripe_customer_id FROM workspaces WHERE id = $1", guest.id)
+    wanted = {"amount": -5_000_000, "currency": "usd"}
+    await house.double.v1.customers.balance_transactions.create_async(customer, wanted)
+
+
+async def nothing_to_pay_by_credit(house, guest):
+    """More is credited with the next invoice than it is of: the rest goes to the customer's balance at Stripe."""
+    at_stripe = await guest.stripe_subscription()
+    wanted = {
+        "customer": at_stripe["customer"],
+        "subscription": at_stripe["id"],
+        "amount": -1_000_001,
+        "currency": "usd",
+    }
+    await house.double.v1.invoice_items.create_async(wanted)
+
+
+@pytest.mark.parametrize(
+    "arranged",
+    [nothing_to_pay_by_coupon, nothing_to_pay_by_balance, nothing_to_pay_by_credit],
+    ids=lambda way: way.__name__,
+)
+async def test_C10_a_renewal_that_costs_nothing_renews_the_plan_like_a_paid_one(database, pg, double, arranged):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await guest.spend(1000)
+        await arranged(house, guest)
+        await house.go(days=32)  # the day that a renewal's payment may take to arrive is over
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 2)
+        assert await guest.available() == 8000
+        [bought, renewed] = await guest.payments()
+        assert (renewed["status"], renewed["amount_usd_micro"]) == ("SUCCEEDED", 0)
+        for _ in range(2):
+            await invoice_changed(house.billing, house.link, renewed["stripe_object_id"])
+        assert (await guest.subscription())["period_number"] == 2
+        with pytest.raises(PaymentRefused):
+            await house.billing.payments.refund(renewed["id"], 0, "there is nothing")
+        await refund_payment(house.billing, bought["id"], bought["amount_usd_micro"])
+        assert (await guest.subscription())["status"] == "ACTIVE"
+        assert await guest.available() == 8000
+        await house.go(days=30)
+        assert (await guest.subscription())["period_number"] == 3
+
+
+async def test_a_renewal_is_of_its_own_period_though_prorations_stand_before_it(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("starter")
+        at_stripe = await guest.stripe_subscription()
+        higher = await price_id_of(house.link, house.price("pro").id)
+        wanted = {
+            "items": [{"id": at_stripe["items"]["data"][0]["id"], "price": higher}],
+            "proration_behavior": "create_prorations",
+        }
+        await double.v1.subscriptions.update_async(at_stripe["id"], wanted)
+        await house.go(days=32)
+        row = await guest.subscription()
+        assert (row["price_id"], row["period_number"]) == (house.price("pro").id, 2)
         await house.agree()
 
 
@@ -229,6 +338,30 @@ async def test_a_renewal_that_is_never_paid_ends_after_the_grace_and_at_stripe_t
         assert (await guest.subscription())["status"] == "EXPIRED"
         found = await double.v1.subscriptions.retrieve_async(row["stripe_subscription_id"])
         assert found.status == "canceled"
+        await house.agree()
+
+
+async def test_a_plan_paid_after_its_end_lives_for_that_period_and_says_that_it_ends(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=40)
+        [unpaid] = [one for one in await guest.invoices_at_stripe() if one.status == "open"]
+        await double.v1.invoices.pay_async(unpaid.id, {"payment_method": "pm_card_visa"})
+        for _ in range(2):
+            await house.work()
+            await invoice_changed(house.billing, house.link, unpaid.id)
+        row = await guest.subscription()
+        assert (row["status"], row["cancel_at_period_end"], row["stripe_subscription_id"]) == ("ACTIVE", True, None)
+        assert await guest.available() == 8000
+        past_due = (await guest.told()).count("subscription.past_due")
+        await house.go(days=31)
+        assert (await guest.subscription())["status"] == "CANCELED"
+        assert (await guest.told()).count("subscription.past_due") == past_due
+        row = await guest.subscribe_and_pay("studio", card="pm_card_mastercard")
+        assert row["status"] == "ACTIVE"
         await house.agree()
 
 

@@ -1,5 +1,7 @@
 """Transfers out (B6): taken at once, paid within 72 hours, given back where that fails."""
 
+import json
+
 import pytest
 
 from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
@@ -178,6 +180,71 @@ async def test_a_lost_answer_pays_once(database, pg, double, path):
         books = await double.books()
         assert [one["amount"] for one in books["transfers"]] == [4000]
         assert [one["amount"] for one in books["payouts"]] == [4000]
+        await house.agree()
+
+
+async def reverse(house, guest, cents: int) -> None:
+    sent = await house.pg.fetchval("SELECT stripe_transfer_id FROM transfers")
+    await house.double.v1.transfers.reversals.create_async(sent, {"amount": cents})
+    for _ in range(2):
+        await object_changed(house.billing, house.link, sent, "transfer", None)
+    await house.work()
+
+
+async def returned(house, guest) -> list[tuple[str, int]]:
+    pages = await transfers_of_workspaces(house.link.database, [guest.id], PageRequest(10))
+    return [(view.status.value, view.returned_usd_micro // MICRO) for view in pages[guest.id].items]
+
+
+async def test_B6_a_transfer_that_is_reversed_in_parts_comes_back_part_by_part_and_the_rest_is_paid(
+    database, pg, double
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await house.billing.ledger.submit(given(house, guest, "EARNINGS", 20, transferable=True))
+        await ask(house, guest, 110)
+        await double.fault("error_before", "/v1/payouts$", method="POST", times=3)
+        await house.work()
+        await reverse(house, guest, 4000)
+        assert await guest.available() == 50
+        assert await returned(house, guest) == [("SENT", 40)]
+        assert (await reconcile(house.link.database)).shown == []
+        await house.go(days=3)
+        assert (await returned(house, guest), await guest.available()) == ([("PAID", 40)], 50)
+        assert [payout["amount"] for payout in (await double.books())["payouts"]] == [7000]
+        told = await pg.fetch("SELECT payload FROM outbox_events WHERE kind = 'transfer.updated' ORDER BY id")
+        assert [(one["status"], one["returnedUsd"]) for one in (json.loads(row["payload"]) for row in told)] == [
+            ("SENT", "0.00"), ("SENT", "40.00"), ("PAID", "40.00")
+        ]  # fmt: skip
+        await house.agree()
+
+
+async def test_B6_what_was_reversed_in_part_and_then_fails_comes_back_once(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, bank_number=CLOSED_BANK)
+        await ask(house, guest, 40)
+        await double.fault("error_before", "/v1/payouts$", method="POST", times=3)
+        await house.work()
+        await reverse(house, guest, 1500)
+        assert await guest.available() == 75
+        await house.go(days=8)
+        assert (await returned(house, guest), await guest.available()) == ([("FAILED", 40)], 100)
+        assert (await reconcile(house.link.database)).shown == []
+        await house.agree()
+
+
+async def test_B6_a_transfer_that_is_reversed_bit_by_bit_comes_back_whole(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 50)
+        await double.fault("error_before", "/v1/payouts$", method="POST", times=9)
+        await house.work()
+        for cents, expected in ((2000, ("SENT", 20)), (1, ("SENT", 20)), (2999, ("REVERSED", 50))):
+            await reverse(house, guest, cents)
+            assert await guest.available() >= 50 + expected[1]
+            assert await returned(house, guest) == [expected]
+        assert await guest.available() == 100
+        assert (await reconcile(house.link.database)).shown == []
         await house.agree()
 
 

@@ -70,7 +70,7 @@ def test_what_an_endpoint_honours_are_parameters_of_the_sdk() -> None:
         ("/v1/customers?test_clock=x", "", "test_clock"),
         ("/v1/payment_intents", "amount=100&currency=usd&transfer_data[destination]=x", "transfer_data"),
         ("/v1/prices", "currency=usd&tiers_mode=volume&unit_amount=1", "tiers_mode"),
-        ("/v1/subscriptions/sub_1", "discounts[0][coupon]=x", "discounts"),
+        ("/v1/subscriptions/sub_1", "application_fee_percent=5", "application_fee_percent"),
     ],
 )
 async def test_what_is_not_honoured_is_refused_not_ignored(shop: Shop, path: str, body: str, param: str) -> None:

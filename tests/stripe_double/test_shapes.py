@@ -35,7 +35,16 @@ EXPECTED = {
     *("customer", "tax_id", "product", "price", "payment_method", "setup_intent", "payment_intent", "charge"),
     *("balance_transaction", "refund", "dispute", "checkout.session", "billing_portal.session", "subscription"),
     *("subscription_item", "subscription_schedule", "invoice", "invoice_payment", "invoiceitem", "credit_note"),
-    *("customer_balance_transaction", "account", "transfer", "transfer_reversal", "payout", "webhook_endpoint"),
+    *(
+        "coupon",
+        "discount",
+        "customer_balance_transaction",
+        "account",
+        "transfer",
+        "transfer_reversal",
+        "payout",
+        "webhook_endpoint",
+    ),
 }
 
 
@@ -59,6 +68,8 @@ async def _live(shop: Shop) -> None:
     third = await shop.subscription(customer, pro)
     await shop.v1.subscription_schedules.create_async({"from_subscription": third.id})
     lines = [{"price": pack.id, "quantity": 3}]
+    coupon = await shop.v1.coupons.create_async({"percent_off": 100, "duration": "forever"})
+    await shop.v1.subscriptions.update_async(second.id, {"discounts": [{"coupon": coupon.id}]})
     for mode, more in (
         ("payment", {"line_items": lines, "customer": customer.id, "invoice_creation": {"enabled": True}}),
         ("payment", {"line_items": lines}),

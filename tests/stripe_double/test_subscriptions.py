@@ -20,8 +20,8 @@ def item_of(subscription: Any) -> Any:
 
 
 async def invoice_of(shop: Shop, subscription: Any) -> Any:
-    found = await shop.v1.subscriptions.retrieve_async(subscription.id, {"expand": ["latest_invoice"]})
-    return found.latest_invoice
+    wanted = {"expand": ["latest_invoice.payments"]}
+    return (await shop.v1.subscriptions.retrieve_async(subscription.id, wanted)).latest_invoice
 
 
 async def change(shop: Shop, subscription: Any, price: Any, **more: Any) -> Any:
@@ -283,6 +283,22 @@ async def test_an_upgrade_within_a_trial_costs_nothing(shop: Shop) -> None:
     changed = await change(shop, subscription, business)
     assert (changed.status, item_of(changed).price.id) == ("trialing", business.id)
     assert (await shop.books())["charged"] == 0
+
+
+async def test_a_coupon_of_100_percent_makes_renewals_cost_nothing_until_it_is_taken_away(shop: Shop) -> None:
+    await shop.reset(now=at(2027, 1, 1))
+    subscription = await shop.subscription(await shop.customer(), await shop.price(2000))
+    coupon = await shop.v1.coupons.create_async({"percent_off": 100, "duration": "forever"})
+    given = await shop.v1.subscriptions.update_async(subscription.id, {"discounts": [{"coupon": coupon.id}]})
+    assert len(given.discounts) == 1
+    await shop.advance(at(2027, 2, 1, 2))
+    invoice = await invoice_of(shop, subscription)
+    assert (invoice.status, invoice.subtotal, invoice.total, invoice.amount_due) == ("paid", 2000, 0, 0)
+    assert (invoice.attempt_count, invoice.payments.data) == (0, [])
+    assert invoice.total_discount_amounts[0].amount == 2000
+    await shop.v1.subscriptions.update_async(subscription.id, {"discounts": ""})
+    await shop.advance(at(2027, 3, 1, 2))
+    assert (await invoice_of(shop, subscription)).amount_paid == 2000
 
 
 async def test_a_failed_renewal_is_tried_again_until_the_subscription_ends(shop: Shop) -> None:
