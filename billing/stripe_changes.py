@@ -47,7 +47,10 @@ async def change_price(link: StripeLink, order: PriceChange) -> ChargeResult:
 
 
 async def preview_change(link: StripeLink, order: PriceChange) -> int:
-    """What `change_price` would charge for the same order, in micro-dollars. Raises StripeAway, StripeRefused."""
+    """What `change_price` would charge for the same order, in micro-dollars. Raises StripeAway, StripeRefused.
+
+    The customer's balance at Stripe counts in.
+    """
     stripe_id, begun_at = await _at_stripe(link, order.subscription_id)
     if stripe_id is None:
         return order.amount_usd_micro
@@ -69,15 +72,17 @@ async def preview_change(link: StripeLink, order: PriceChange) -> int:
             }
         )
     )
-    return max(0, usd_micro(preview, "total") or 0)
+    return usd_micro(preview, "amount_due") or 0
 
 
 async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJson) -> ChargeResult:
-    """How the invoice of a change stands; its total is what the payment is of. Raises StripeAway, StripeRefused."""
+    """How the invoice of a change stands. Raises StripeAway, StripeRefused.
+
+    What is due of it is what the payment is of: the customer's balance at Stripe counts in, as in the preview.
+    """
     invoice_id = required_id(invoice)
-    total = usd_micro(invoice, "total")
     async with connection(link.database) as conn:
-        await conn.execute(_AMOUNT, payment_id, total or 0)
+        await conn.execute(_AMOUNT, payment_id, usd_micro(invoice, "amount_due") or 0)
     status = text(invoice, "status")
     if status == "paid":
         return Charged(instant(invoice, "status_transitions", "paid_at") or clock.now(), invoice_id)
