@@ -91,9 +91,9 @@ def make_session(world: World, params: Json, lines: list[Json]) -> Json:
         "customer_creation",
         "locale",
     )
-    copied(
-        session, params, "payment_method_collection", "submit_type", "billing_address_collection", "tax_id_collection"
-    )
+    copied(session, params, "payment_method_collection", "submit_type", "billing_address_collection")
+    if "tax_id_collection" in params:
+        session["tax_id_collection"] = {"required": "never", **params["tax_id_collection"]}
     if "invoice_creation" in params:
         session["invoice_creation"] = _invoice_creation(params["invoice_creation"])
     return session
