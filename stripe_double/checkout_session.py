@@ -6,6 +6,7 @@ from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
 OFFERED_METHODS = ("card", "link", "paypal", "crypto", "us_bank_account")
+NEVER_SAVED = frozenset({"crypto"})
 _DAY_S = 86_400
 _SHORTEST_S = 30 * 60
 
@@ -70,7 +71,7 @@ def make_session(world: World, params: Json, lines: list[Json]) -> Json:
         "livemode": LIVEMODE,
         "metadata": {},
         "mode": mode,
-        "payment_method_options": {},
+        "payment_method_options": part(params, "payment_method_options"),
         "payment_method_types": _method_types(params),
         "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
         "phone_number_collection": {"enabled": False},
@@ -112,6 +113,8 @@ def due_now(params: Json, lines: list[Json]) -> int:
 
 
 def _method_types(params: Json) -> list[str]:
+    """What cannot be saved is not shown where all that is shown would be."""
     allowed: list[str] = params.get("allowed_payment_method_types") or list(OFFERED_METHODS)
     excluded: list[str] = params.get("excluded_payment_method_types") or []
-    return [kind for kind in allowed if kind not in excluded]
+    saves = params["mode"] == "setup" or "setup_future_usage" in part(params, "payment_intent_data")
+    return [kind for kind in allowed if kind not in excluded and not (saves and kind in NEVER_SAVED)]

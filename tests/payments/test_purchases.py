@@ -433,3 +433,20 @@ async def test_the_inbox_can_be_looked_at_and_replayed(database, pg, double):
         await house.work()
         assert await guest.available() == 20
         assert await replay(database, [uuid7().hex]) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "saved"), [("pm_card_visa", ["card"]), ("pm_paypal", []), ("pm_crypto", []), ("pm_card_amex", ["card"])]
+)
+async def test_A10_D8_a_page_takes_what_the_account_offers_on_chain_payment_too_and_keeps_cards(
+    database, pg, double, method, saved
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        made = await guest.top_up(25, checkout=True)
+        await double.pay(session_of(made.payment.action_url), method)
+        await house.work()
+        assert await guest.available() == 25
+        assert [each["kind"] for each in await guest.methods()] == saved
+        assert [each["status"] for each in await guest.invoices()] == ["paid"]
+        await house.agree()

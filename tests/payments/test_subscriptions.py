@@ -519,3 +519,27 @@ async def test_a_page_that_a_later_one_closed_ends_nothing_of_the_plan_whenever_
         await house.work()
         assert await guest.available() == 4000 + 50
         await house.agree()
+
+
+async def test_A1_each_workspace_has_a_plan_a_customer_methods_and_invoices_of_its_own(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        first, second = await house.workspace(), await house.workspace()
+        await first.subscribe_and_pay("studio")
+        await second.subscribe_and_pay("team", "yearly", card="pm_card_mastercard")
+        plans = [(await guest.subscription())["price_id"] for guest in (first, second)]
+        assert plans == [house.price("studio").id, house.price("team", "yearly").id]
+        assert [[each["brand"] for each in await guest.methods()] for guest in (first, second)] == [
+            ["visa"],
+            ["mastercard"],
+        ]
+        assert [
+            [each["total_usd_micro"] // (100 * CENT) for each in await guest.invoices()] for guest in (first, second)
+        ] == [[100], [288]]
+        assert [await guest.available() for guest in (first, second)] == [8000, 2000]
+        customers = await pg.fetch(
+            "SELECT DISTINCT stripe_customer_id FROM workspaces WHERE stripe_customer_id IS NOT NULL"
+        )
+        assert len(customers) == 2
+        await cancel(house.billing, first.id, idempotency_key=key())
+        assert [(await guest.subscription())["cancel_at_period_end"] for guest in (first, second)] == [True, False]
+        await house.agree()
