@@ -71,7 +71,10 @@ def make_session(world: World, params: Json, lines: list[Json]) -> Json:
         "livemode": LIVEMODE,
         "metadata": {},
         "mode": mode,
-        "payment_method_options": part(params, "payment_method_options"),
+        "payment_method_options": {
+            kind: {"request_three_d_secure": "automatic", **options}
+            for kind, options in part(params, "payment_method_options").items()
+        },
         "payment_method_types": _method_types(params),
         "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
         "phone_number_collection": {"enabled": False},
