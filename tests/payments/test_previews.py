@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from billing.errors import ChangeRefused
 from billing.previews import PREVIEW_LIFE, ChangePreview, preview_change
 from billing.refunds import refund_payment
 from billing.stripe_link import customer_of
-from billing.subscriptions import change_plan
+from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
 from tests.billing.catalog_samples import small
 from tests.billing.shop import MICRO, START
@@ -130,3 +131,35 @@ async def test_B8_a_lifetime_bought_on_a_page_costs_what_its_preview_said(databa
         assert await charged(house, guest) - paid == preview.due_usd_micro == price.amount_usd_micro
         assert (await guest.grants("CYCLE"))[-1][0] * MICRO == preview.credits_micro
         await house.agree()
+
+
+async def test_B8_what_a_change_would_be_refused_for_its_preview_is_refused_for(database, pg, double):
+    async with open_house(database, pg, double, "team-workspaces") as house:
+        guest = await house.workspace()
+        price = house.price("studio", "yearly")
+
+        async def refusals() -> set[str]:
+            found = set()
+            with pytest.raises(ChangeRefused) as refused:
+                await preview_change(house.billing, guest.id, price.id)
+            found.add(str(refused.value))
+            with pytest.raises(ChangeRefused) as refused:
+                await change_plan(house.billing, guest.id, price.id, idempotency_key=uuid7().hex)
+            found.add(str(refused.value))
+            return found
+
+        await guest.page("studio")
+        assert len(await refusals()) == 1
+        await guest.subscribe_and_pay("team", "yearly")
+        await cancel(house.billing, guest.id, idempotency_key="c")
+        assert len(await refusals()) == 1
+        await resume(house.billing, guest.id, idempotency_key="r")
+        assert (await preview_change(house.billing, guest.id, price.id)).due_usd_micro
+        price = house.price("team", "yearly")
+        assert len(await refusals()) == 1
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_chargeDeclined")
+        await house.go(days=366)
+        assert (await guest.subscription())["status"] == "PAST_DUE"
+        price = house.price("studio", "yearly")
+        assert len(await refusals()) == 1

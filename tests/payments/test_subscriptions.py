@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from billing.errors import NothingToResume
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
 from billing.refunds import refund_payment
@@ -543,3 +544,39 @@ async def test_A1_each_workspace_has_a_plan_a_customer_methods_and_invoices_of_i
         await cancel(house.billing, first.id, idempotency_key=key())
         assert [(await guest.subscription())["cancel_at_period_end"] for guest in (first, second)] == [True, False]
         await house.agree()
+
+
+async def test_C11_a_cancellation_forgets_what_was_scheduled_and_resumed_the_plan_goes_on_at_its_own_price(
+    database, pg, double
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await change_plan(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        await house.go(days=3)
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        at_stripe = await guest.stripe_subscription()
+        assert (at_stripe["cancel_at_period_end"], at_stripe["schedule"]) == (True, None)
+        await house.go(days=3)
+        resumed = await resume(house.billing, guest.id, idempotency_key=key())
+        assert (resumed.status, resumed.cancel_at_period_end) == ("ACTIVE", False)
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
+        with pytest.raises(NothingToResume):
+            await resume(house.billing, guest.id, idempotency_key=key())
+        await house.go(days=26)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"], row["price_id"]) == ("ACTIVE", 2, house.price("studio").id)
+        assert (await double.books())["charged"] == 20_000
+        await house.agree()
+
+
+async def test_C1_a_free_plan_asks_nothing_of_stripe(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        await resume(house.billing, guest.id, idempotency_key=key())
+        await house.go(days=32)
+        assert (await guest.subscription())["period_number"] == 2
+        assert await double.calls() == []
+        assert (await double.v1.customers.list_async()).data == []
