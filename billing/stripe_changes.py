@@ -76,13 +76,9 @@ async def preview_change(link: StripeLink, order: PriceChange) -> int:
 
 
 async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJson) -> ChargeResult:
-    """How the invoice of a change stands. Raises StripeAway, StripeRefused.
-
-    What is due of it is what the payment is of: the customer's balance at Stripe counts in, as in the preview.
-    """
+    """How the invoice of a change stands. Raises StripeAway, StripeRefused."""
     invoice_id = required_id(invoice)
-    async with connection(link.database) as conn:
-        await conn.execute(_AMOUNT, payment_id, usd_micro(invoice, "amount_due") or 0)
+    await keep_amount_due(link, payment_id, invoice)
     status = text(invoice, "status")
     if status == "paid":
         return Charged(instant(invoice, "status_transitions", "paid_at") or clock.now(), invoice_id)
@@ -99,6 +95,12 @@ async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJs
             return Declined(failure_of(part(intent)), invoice_id)
         case _:
             return Pending(invoice_id)
+
+
+async def keep_amount_due(link: StripeLink, payment_id: UUID, invoice: StripeJson) -> None:
+    """What is due of an invoice is what its payment is of: the customer's balance at Stripe counts in."""
+    async with connection(link.database) as conn:
+        await conn.execute(_AMOUNT, payment_id, usd_micro(invoice, "amount_due") or 0)
 
 
 async def invoice_of_intent(link: StripeLink, intent_id: str) -> str | None:

@@ -12,6 +12,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
+from billing.stripe_link import customer_of
 from billing.stripe_objects import charge_changed, dispute_changed, session_changed
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume
@@ -580,3 +581,21 @@ async def test_C1_a_free_plan_asks_nothing_of_stripe(database, pg, double):
         assert (await guest.subscription())["period_number"] == 2
         assert await double.calls() == []
         assert (await double.v1.customers.list_async()).data == []
+
+
+@pytest.mark.parametrize(("balance", "charged"), [(-1_500, 8_500), (700, 10_700)])
+async def test_the_first_period_is_paid_with_what_the_customers_balance_leaves_of_it(
+    database, pg, double, balance, charged
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await double.v1.customers.update_async(await customer_of(house.link, guest.id), {"balance": balance})
+        row = await guest.subscribe_and_pay("studio")
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 1)
+        [payment] = await guest.payments()
+        assert payment["amount_usd_micro"] == charged * CENT
+        assert await guest.available() == 8000
+        await house.agree()
+        await refund_payment(house.billing, payment["id"], charged * CENT)
+        assert (await guest.payments())[0]["status"] == "REFUNDED"
+        assert await guest.available() == 0
