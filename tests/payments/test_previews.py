@@ -163,3 +163,27 @@ async def test_B8_what_a_change_would_be_refused_for_its_preview_is_refused_for(
         assert (await guest.subscription())["status"] == "PAST_DUE"
         price = house.price("studio", "yearly")
         assert len(await refusals()) == 1
+
+
+async def test_B8_a_higher_lifetime_and_an_upgrade_over_a_scheduled_change_cost_what_their_previews_said(
+    database, pg, double
+):
+    async with open_house(database, pg, double, "team-workspaces") as house:
+        first, second = await house.workspace(), await house.workspace()
+        await first.subscribe_and_pay("team", "lifetime")
+        await second.subscribe_and_pay("team", "yearly")
+        scheduled = house.price("studio")
+        await change_plan(house.billing, second.id, scheduled.id, idempotency_key="scheduled")
+        assert (await second.stripe_subscription())["schedule"]
+        await house.go(days=9, seconds=77)
+        raised = await change_as_previewed(house, first, "studio", "lifetime")
+        assert (raised.due_usd_micro, raised.next_at) == ((2999 - 899) * MICRO, None)
+        upgraded = await change_as_previewed(house, second, "studio", "yearly")
+        assert upgraded.due_usd_micro
+        assert (await second.stripe_subscription())["schedule"] is None
+        await house.agree()
+        await house.go(days=40)
+        row = await second.subscription()
+        assert (row["price_id"], row["scheduled_price_id"]) == (house.price("studio", "yearly").id, None)
+        assert row["current_period_end"] == upgraded.next_at
+        await house.agree()
