@@ -8,6 +8,7 @@ from accounts.mail.messages import Mail
 from accounts.mail.outbox import enqueue
 from billing.event_kinds import EventKind
 from billing.events import EventView
+from billing.payment_methods import METHOD_REMOVED
 from kit.clock import now
 from kit.sealing import Sealer
 from models.enums import FreeCreditsRefusal
@@ -58,8 +59,7 @@ _DETAILS: Final = {
     EventKind.BALANCE_LOW: "It is {balance} credits now. Calls are refused when nothing is left.",
     EventKind.BALANCE_RECOVERED: "It is {balance} credits now.",
     EventKind.SPEND_LIMIT_REACHED: "{spent} of {limit} credits are spent in this period by {subjectKind} {subjectId}.",
-    EventKind.AUTO_RECHARGE_SUSPENDED: "The reason: {reason}. It goes on as soon as another payment method is set;"
-    " where the last one was removed, turn it on again then.",
+    EventKind.AUTO_RECHARGE_SUSPENDED: "{words}",
     EventKind.PAYMENT_METHOD_REFUSED: "Prepaid and gift cards cannot be used ({last4}). Save another card or account.",
     EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. It can be paid or confirmed on the page below.",
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
@@ -76,6 +76,8 @@ _DETAILS: Final = {
     EventKind.WEBHOOK_DISABLED: "{url} failed for too long or said that it is gone. Enable it again once it works.",
 }
 
+_REMOVED: Final = "The last payment method was removed. Save another one and turn auto-recharge on again."
+_FAILED: Final = "Payments failed ({reason}). It goes on once another payment method is set."
 _WORDS: Final = {
     FreeCreditsRefusal.ADDRESS_RANGE: "Many new workspaces came from your network today.",
     FreeCreditsRefusal.MAIL_DOMAIN: "Many new workspaces came from your mail domain today.",
@@ -100,6 +102,8 @@ class AlertMails:
         subject, facts = _SUBJECTS.get(event.kind), dict(event.facts)
         if subject is None or (event.kind is EventKind.AUTO_RECHARGE_SUSPENDED and facts.get("actionUrl")):
             return
+        if event.kind is EventKind.AUTO_RECHARGE_SUSPENDED:
+            facts["words"] = (_REMOVED if facts["reason"] == METHOD_REMOVED else _FAILED).format(**facts)
         if event.kind is EventKind.FREE_CREDITS_REFUSED:
             facts["words"] = _WORDS[FreeCreditsRefusal(str(facts["reason"]))]
         transactional = event.kind in _TRANSACTIONAL

@@ -93,8 +93,10 @@ async def apply_file(settings: Settings, path: Path, *, yes: bool, dry_run: bool
         click.echo(render_change(change))
         if change.refusals:
             return 1
-        if dry_run or not (change.changed or move):
-            return 0
+        if dry_run:
+            return 0 if change.changed else await _tell_stripe(settings, database, yes=yes, dry_run=True)
+        if not (change.changed or move):  # an earlier run may have been interrupted before it had told Stripe
+            return await _tell_stripe(settings, database, yes=yes)
         question = "Apply this, and move running subscriptions onto it now?" if move else "Apply this?"
         if not yes and not click.confirm(question):
             return 1
@@ -128,13 +130,13 @@ async def apply_at_start(settings: Settings) -> None:
         await database.close()
 
 
-async def _tell_stripe(settings: Settings, database: Database, *, yes: bool) -> int:
+async def _tell_stripe(settings: Settings, database: Database, *, yes: bool, dry_run: bool = False) -> int:
     """Where Stripe is connected, what is sold is made there too; what is not is made when it is first bought."""
     link = stripe_link(settings, database, CatalogHolder(database))
     if link is None:
         return 0
     try:
-        return await tell_prices(link, yes=yes)
+        return await tell_prices(link, yes=yes, dry_run=dry_run)
     finally:
         await link.stripe.aclose()
 

@@ -46,7 +46,7 @@ def sweep() -> None:
 @stripe.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def prices(yes: bool) -> None:
-    """Show which of the catalog's prices are missing at Stripe, and make them. `catalog apply` does this too."""
+    """Show which prices are missing at Stripe and what is named otherwise there, and make it so, as `catalog apply` does."""
     from app.stripe_commands import make_prices  # noqa: PLC0415
 
     sys.exit(asyncio.run(make_prices(_settings(), yes=yes)))

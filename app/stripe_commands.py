@@ -11,7 +11,7 @@ from billing.catalog import CatalogHolder
 from billing.stripe_client import StripeAway, StripeRefused
 from billing.stripe_inbox import InboxLine, list_inbox, replay, sweep
 from billing.stripe_link import StripeLink
-from billing.stripe_prices import PriceLine, tell_catalog, what_to_make
+from billing.stripe_prices import PriceLine, difference, tell_catalog
 from billing.stripe_tell import renewals_changed
 from models.database import Database
 
@@ -48,14 +48,15 @@ async def make_prices(settings: Settings, *, yes: bool) -> int:
         return await tell_prices(link, yes=yes)
 
 
-async def tell_prices(link: StripeLink, *, yes: bool) -> int:
-    """As `make_prices`, for an account that is open."""
-    snapshot = await link.catalog.reload()
-    lines = what_to_make(snapshot)
-    click.echo(render_lines(lines))
-    if any(line.made for line in lines) and not yes and not click.confirm("Make these at Stripe?"):
-        return 1
+async def tell_prices(link: StripeLink, *, yes: bool, dry_run: bool = False) -> int:
+    """As `make_prices`, for an account that is open; with `dry_run` shown alone."""
     try:
+        lines = await difference(link)
+        click.echo(render_lines(lines))
+        if dry_run:
+            return 0
+        if any(line.sign != " " for line in lines) and not yes and not click.confirm("Make these at Stripe?"):
+            return 1
         made = await tell_catalog(link)
     except (StripeAway, StripeRefused) as error:
         raise click.ClickException(f"Stripe: {error}; run `tollgate stripe prices` again") from error
@@ -65,8 +66,8 @@ async def tell_prices(link: StripeLink, *, yes: bool) -> int:
 
 
 def render_lines(lines: list[PriceLine]) -> str:
-    """One line for each product's price: + for what would be made."""
-    return "\n".join(f"{'+' if line.made else ' '} {line.text}" for line in lines) or "nothing is sold for money"
+    """One line for each product's price and for what is told otherwise: + for what would be made, ~ for what changed."""
+    return "\n".join(f"{line.sign} {line.text}" for line in lines) or "nothing is sold for money"
 
 
 @asynccontextmanager

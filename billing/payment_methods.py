@@ -17,6 +17,9 @@ from kit.ids import uuid7
 from models.database import Database, connection, transaction
 from models.pool import PoolConnection
 
+METHOD_REMOVED: Final = "payment_method_removed"
+"""Why auto-recharge was turned off where its last payment method is gone."""
+
 _LIVE: Final = """SELECT * FROM payment_methods WHERE workspace_id = ANY ($1) AND removed_at IS NULL
     ORDER BY is_default DESC, created_at DESC, id"""
 _BY_IDS: Final = "SELECT * FROM payment_methods WHERE id = ANY ($1) AND removed_at IS NULL"
@@ -122,7 +125,7 @@ async def write_methods(
                 conn,
                 EventKind.AUTO_RECHARGE_SUSPENDED,
                 workspace_id,
-                {"reason": "payment_method_removed", "actionUrl": None},
+                {"reason": METHOD_REMOVED, "actionUrl": None},
             )
         return True
 

@@ -6,10 +6,10 @@ from typing import Final
 from uuid import UUID
 
 from billing.advance import advance
-from billing.errors import NoSubscription, UnknownWorkspace
+from billing.errors import ChangeRefused, NoSubscription, UnknownWorkspace
 from billing.payment_port import PriceChange
 from billing.rules.proration import ChangeKind, Offer, change_kind, credits_due_micro, money_due_micro
-from billing.rules.subscription_states import ENDED, TRIALING
+from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING
 from billing.rules.subscription_steps import Life
 from billing.services import Billing
 from billing.subscribing import offer_of
@@ -39,7 +39,10 @@ class ChangePreview:
 
 
 async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -> ChangePreview:
-    """What `change_plan` to this price would do now. Raises UnknownPrice, UnknownWorkspace, NoSubscription, Unavailable."""
+    """What `change_plan` to this price would do now.
+
+    Raises UnknownPrice, UnknownWorkspace, NoSubscription, ChangeRefused as the change itself, Unavailable.
+    """
     snapshot = billing.catalog.current
     offer = offer_of(snapshot, workspace_id, price_id)
     async with transaction(billing.database) as conn:
@@ -53,6 +56,7 @@ async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -
     if life.status in ENDED:
         raise NoSubscription
     at = moment_of_change(life, None)
+    require_changeable(life, price_id, clock.now())
     kind = change_kind(Offer(snapshot.plans_by_id[life.price.plan_id], life.price), offer)
     amount = offer.price.amount_usd_micro
     if kind is ChangeKind.CHECKOUT:
@@ -67,6 +71,18 @@ async def preview_change(billing: Billing, workspace_id: UUID, price_id: UUID) -
         due = await billing.payments.preview_price(order)
     added = credits_due_micro(life.anchor_at, life.price, offer.price, at, life.period_end, trial=trial)
     return ChangePreview(kind, at, due, added, life.period_end, amount)
+
+
+def require_changeable(life: Life, price_id: UUID, now: datetime) -> None:
+    """ChangeRefused where a change to this price cannot be made, nor be previewed, now."""
+    if life.status in {INCOMPLETE, PAST_DUE}:
+        raise ChangeRefused("pay for the present plan first, or cancel it")
+    if life.cancel_at_period_end:
+        raise ChangeRefused("this subscription is cancelled; resume it first")
+    if life.period_end is not None and life.period_end <= now:
+        raise ChangeRefused("its renewal is being paid; try again when it is")
+    if price_id == life.price.id and life.scheduled is None:
+        raise ChangeRefused("this is the present price")
 
 
 def moment_of_change(life: Life, previewed_at: datetime | None) -> datetime:

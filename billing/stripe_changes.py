@@ -19,7 +19,7 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 """By so much at most a period begins later at Stripe than here; one that begins later still is another one."""
 
 _AT_STRIPE: Final = "SELECT stripe_subscription_id, current_period_start FROM subscriptions WHERE id = $1"
-_AMOUNT: Final = "UPDATE payments SET amount_usd_micro = $2 WHERE id = $1 AND applied_at IS NULL AND $2 > 0"
+_AMOUNT: Final = "UPDATE payments SET amount_usd_micro = $2 WHERE id = $1 AND applied_at IS NULL"
 _MOMENT: Final = "UPDATE payments SET created_at = $2 WHERE id = $1 AND applied_at IS NULL"
 _EXPAND: Final = ["latest_invoice.payments"]
 
@@ -47,7 +47,10 @@ async def change_price(link: StripeLink, order: PriceChange) -> ChargeResult:
 
 
 async def preview_change(link: StripeLink, order: PriceChange) -> int:
-    """What `change_price` would charge for the same order, in micro-dollars. Raises StripeAway, StripeRefused."""
+    """What `change_price` would charge for the same order, in micro-dollars. Raises StripeAway, StripeRefused.
+
+    The customer's balance at Stripe counts in.
+    """
     stripe_id, begun_at = await _at_stripe(link, order.subscription_id)
     if stripe_id is None:
         return order.amount_usd_micro
@@ -69,15 +72,13 @@ async def preview_change(link: StripeLink, order: PriceChange) -> int:
             }
         )
     )
-    return max(0, usd_micro(preview, "total") or 0)
+    return usd_micro(preview, "amount_due") or 0
 
 
 async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJson) -> ChargeResult:
-    """How the invoice of a change stands; its total is what the payment is of. Raises StripeAway, StripeRefused."""
+    """How the invoice of a change stands. Raises StripeAway, StripeRefused."""
     invoice_id = required_id(invoice)
-    total = usd_micro(invoice, "total")
-    async with connection(link.database) as conn:
-        await conn.execute(_AMOUNT, payment_id, total or 0)
+    await keep_amount_due(link, payment_id, invoice)
     status = text(invoice, "status")
     if status == "paid":
         return Charged(instant(invoice, "status_transitions", "paid_at") or clock.now(), invoice_id)
@@ -94,6 +95,12 @@ async def result_of_change(link: StripeLink, payment_id: UUID, invoice: StripeJs
             return Declined(failure_of(part(intent)), invoice_id)
         case _:
             return Pending(invoice_id)
+
+
+async def keep_amount_due(link: StripeLink, payment_id: UUID, invoice: StripeJson) -> None:
+    """What is due of an invoice is what its payment is of: the customer's balance at Stripe counts in."""
+    async with connection(link.database) as conn:
+        await conn.execute(_AMOUNT, payment_id, usd_micro(invoice, "amount_due") or 0)
 
 
 async def invoice_of_intent(link: StripeLink, intent_id: str) -> str | None:

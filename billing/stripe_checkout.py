@@ -113,7 +113,9 @@ async def _of_payment(link: StripeLink, order: Checkout) -> PageParams:
             }
         ],
         "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
-        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
+        "payment_intent_data": {"metadata": metadata},
+        # Of cards alone: what is asked of all methods hides those that cannot be saved, on-chain ones among them (A10, D8).
+        "payment_method_options": {"card": {"setup_future_usage": "off_session"}},
     }
 
 

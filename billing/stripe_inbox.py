@@ -103,6 +103,8 @@ _DONE: Final = """UPDATE inbox_events SET completed_at = $2, leased_until = NULL
 _FAILED: Final = """UPDATE inbox_events SET due_at = $2, leased_until = NULL, last_error = $3 WHERE id = ANY ($1)
     AND completed_at IS NULL"""
 _NOTHING: Final = """UPDATE inbox_events SET completed_at = $1 WHERE completed_at IS NULL AND object_id IS NULL"""
+_PAID_ACCOUNTS: Final = """SELECT stripe_account_id FROM payout_accounts a WHERE stripe_account_id IS NOT NULL
+    AND EXISTS (SELECT FROM transfers t WHERE t.workspace_id = a.workspace_id AND t.updated_at > $1)"""
 _SWEPT: Final = "SELECT swept_until FROM inbox_sweeps WHERE source = 'stripe'"
 _SWEEP: Final = """INSERT INTO inbox_sweeps (id, source, swept_until) VALUES ($1, 'stripe', $2)
     ON CONFLICT (source) DO UPDATE SET swept_until = excluded.swept_until"""
@@ -156,9 +158,9 @@ async def work_inbox(billing: Billing, link: StripeLink, *, limit: int = 20) -> 
 
 
 async def sweep(link: StripeLink, *, force: bool = False) -> int:
-    """Fetch what Stripe's own list has and the inbox has not; how many events were missing. Once a day unless forced.
+    """Fetch what Stripe's own lists have and the inbox has not; how many events were missing. Once a day unless forced.
 
-    Raises StripeAway.
+    The lists are the account's and those of the accounts that money was paid out to of late. Raises StripeAway.
     """
     now = clock.now()
     async with connection(link.database) as conn:
@@ -169,12 +171,29 @@ async def sweep(link: StripeLink, *, force: bool = False) -> int:
     events = await link.stripe.pages(
         lambda v1: v1.events.list_async({"created": {"gte": int(since.timestamp())}, "limit": 100})
     )
+    async with connection(link.database) as conn:
+        accounts = [row["stripe_account_id"] for row in await conn.fetch(_PAID_ACCOUNTS, now - SWEEP_MOST)]
+    for account in accounts:
+        events += await _events_of(link, account, since)
     missing = 0
     async with connection(link.database) as conn:
         for event in reversed(events):
             missing += await _store(conn, event, now)
         await conn.execute(_SWEEP, uuid7(), now)
     return missing
+
+
+async def _events_of(link: StripeLink, account: str, since: datetime) -> list[StripeJson]:
+    """Of a connected account. One that is gone, or has taken its consent back, has none that could be told of."""
+    created = int(since.timestamp())
+    try:
+        found = await link.stripe.pages(
+            lambda v1: v1.events.list_async({"created": {"gte": created}, "limit": 100}, {"stripe_account": account})
+        )
+    except (StripeAway, StripeRefused) as problem:
+        logger.warning("the events of account %s could not be swept: %s", account, problem)
+        return []
+    return [{**event, "account": account} for event in found]
 
 
 async def list_inbox(database: Database, pattern: str | None, limit: int, *, only_open: bool) -> Sequence[InboxLine]:

@@ -26,7 +26,7 @@ from billing.rules.stripe_values import (
 from billing.rules.subscription_states import ACTIVE
 from billing.rules.subscription_steps import with_cancel
 from billing.services import Billing
-from billing.stripe_changes import intent_of, invoice_of_intent, result_of_change
+from billing.stripe_changes import intent_of, invoice_of_intent, keep_amount_due, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
 from billing.stripe_link import StripeLink, next_fetch, workspace_of
@@ -107,6 +107,7 @@ async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUI
         return
     if text(invoice, "status") != "paid":
         return
+    await keep_amount_due(link, payment_id, invoice)
     if not await _settle_paid(billing, link, payment_id, invoice):
         await _end_at_stripe(link, invoice)
 

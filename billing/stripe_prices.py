@@ -5,7 +5,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from billing.catalog import Snapshot
-from billing.rules.stripe_values import cents_of, required_id
+from billing.rules.stripe_values import cents_of, required_id, text
 from billing.stripe_client import StripeJson, StripeRefused
 from billing.stripe_link import StripeLink
 from billing.views import PackView, PlanView, PriceView
@@ -30,10 +30,20 @@ _SAVE_PACK: Final = "UPDATE credit_packs SET stripe_price_id = $2 WHERE id = $1"
 
 @dataclass(frozen=True, slots=True)
 class PriceLine:
-    """What is or would be made at Stripe. `made` False: it is there already."""
+    """A price, or the name or description of a product. `sign`: + to be made, ~ to be changed, a blank: it is so already."""
 
+    sign: Literal["+", "~", " "]
     text: str
-    made: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A product that is at Stripe, as the catalog tells of it."""
+
+    id: str
+    of: str
+    name: str
+    description: str
 
 
 async def price_id_of(link: StripeLink, price_id: UUID) -> str:
@@ -59,7 +69,7 @@ async def pack_price_id_of(link: StripeLink, pack: PackView) -> str:
         stored: str | None = await conn.fetchval("SELECT stripe_price_id FROM credit_packs WHERE id = $1", pack.id)
     if stored is not None:
         return stored
-    product = await _make_product(link, f"tollgate-pack-{pack.id}", pack.name, None, pack.code)
+    product = await _make_product(link, _pack_product(pack), pack.name, None, pack.code)
     made = await _price(link, product, str(pack.id), pack.price_usd_micro, PricePeriod.LIFETIME)
     async with connection(link.database) as conn:
         await conn.execute(_SAVE_PACK, pack.id, made)
@@ -79,30 +89,65 @@ async def our_price(link: StripeLink, stripe_price_id: str | None) -> UUID | Non
         return await conn.fetchval("SELECT id FROM prices WHERE stripe_price_id = $1", stripe_price_id)
 
 
-def what_to_make(snapshot: Snapshot) -> list[PriceLine]:
-    """What `tell_catalog` would make at Stripe now, and what is there."""
+async def difference(link: StripeLink) -> list[PriceLine]:
+    """What `tell_catalog` would make and change at Stripe now, and what is so. Raises StripeAway, StripeRefused."""
+    snapshot = await link.catalog.reload()
     lines = [
-        PriceLine(f"price {plan.code}.{price.code}", made=price.stripe_price_id is None)
+        PriceLine("+" if price.stripe_price_id is None else " ", f"price {plan.code}.{price.code}")
         for plan, price in _sold(snapshot)
     ]
-    return lines + [PriceLine(f"pack {pack.code}", made=pack.stripe_price_id is None) for pack in _packs(snapshot)]
+    lines += [PriceLine("+" if pack.stripe_price_id is None else " ", f"pack {pack.code}") for pack in _packs(snapshot)]
+    for product in await _products(link, snapshot):
+        changes = await _changes(link, product)
+        lines += [PriceLine("~", f"{name} of {product.of}: {old} → {new}") for name, (old, new) in changes.items()]
+    return lines
 
 
 async def tell_catalog(link: StripeLink) -> list[PriceLine]:
-    """Make what is missing at Stripe, name its products as the catalog does now; what was made, line by line.
+    """Make what is missing at Stripe, describe its products as the catalog does now; what was done, line by line.
 
     Prices that are sold no more stay as they are: subscriptions run on them. Repeatable. Raises StripeAway,
     StripeRefused.
     """
-    snapshot = await link.catalog.reload()
-    lines = [line for line in what_to_make(snapshot) if line.made]
-    for plan, price in _sold(snapshot):
+    lines = [line for line in await difference(link) if line.sign != " "]
+    snapshot = link.catalog.current
+    for _, price in _sold(snapshot):
         await price_id_of(link, price.id)
-        await _name_product(link, plan)
     for pack in _packs(snapshot):
         await pack_price_id_of(link, pack)
+    for product in await _products(link, snapshot):
+        if await _changes(link, product):
+            await _describe(link, product)
     await link.catalog.reload()
     return lines
+
+
+async def _products(link: StripeLink, snapshot: Snapshot) -> list[_Product]:
+    """Of the plans and packs that are sold, those which Stripe has."""
+    plans = {plan.id: plan for plan, _ in _sold(snapshot)}.values()
+    made = [(plan, await _known_product(link, plan)) for plan in plans]
+    return [
+        _Product(product, f"plan {plan.code}", plan.name, plan.description or "")
+        for plan, product in made
+        if product is not None
+    ] + [
+        _Product(_pack_product(pack), f"pack {pack.code}", pack.name, "")
+        for pack in _packs(snapshot)
+        if pack.stripe_price_id is not None
+    ]
+
+
+async def _changes(link: StripeLink, product: _Product) -> dict[str, tuple[str, str]]:
+    """What of it stands otherwise at Stripe: as it is there, and here."""
+    found = await link.stripe.call(lambda v1: v1.products.retrieve_async(product.id))
+    wanted = {"name": product.name, "description": product.description}
+    return {name: (text(found, name) or "", new) for name, new in wanted.items() if (text(found, name) or "") != new}
+
+
+async def _describe(link: StripeLink, product: _Product) -> None:
+    await link.stripe.call(
+        lambda v1: v1.products.update_async(product.id, {"name": product.name, "description": product.description})
+    )
 
 
 def _sold(snapshot: Snapshot) -> list[tuple[PlanView, PriceView]]:
@@ -119,10 +164,18 @@ def _packs(snapshot: Snapshot) -> list[PackView]:
     return [pack for pack in snapshot.packs_by_code.values() if not pack.retired]
 
 
+async def _known_product(link: StripeLink, plan: PlanView) -> str | None:
+    async with connection(link.database) as conn:
+        return await conn.fetchval(_PRODUCT_OF_CODE, plan.code, plan.workspace_id)
+
+
+def _pack_product(pack: PackView) -> str:
+    return f"tollgate-pack-{pack.id}"
+
+
 async def _product_of(link: StripeLink, plan: PlanView) -> str:
     """One product for all versions of a plan."""
-    async with connection(link.database) as conn:
-        product: str | None = await conn.fetchval(_PRODUCT_OF_CODE, plan.code, plan.workspace_id)
+    product = await _known_product(link, plan)
     if product is None:
         product = await _make_product(link, f"tollgate-plan-{plan.id}", plan.name, plan.description, plan.code)
     async with connection(link.database) as conn:
@@ -144,13 +197,6 @@ async def _make_product(link: StripeLink, product_id: str, name: str, descriptio
         if refused.code != "resource_already_exists":
             raise
     return product_id
-
-
-async def _name_product(link: StripeLink, plan: PlanView) -> None:
-    product = await _product_of(link, plan)
-    found = await link.stripe.call(lambda v1: v1.products.retrieve_async(product))
-    if found.get("name") != plan.name:
-        await link.stripe.call(lambda v1: v1.products.update_async(product, {"name": plan.name}))
 
 
 async def _price(link: StripeLink, product: str, lookup_key: str, amount_usd_micro: int, period: PricePeriod) -> str:

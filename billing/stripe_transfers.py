@@ -11,7 +11,7 @@ from billing.rules.stripe_values import cents_of, flag, our_id, required_id, tex
 from billing.services import Billing
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
 from billing.stripe_link import StripeLink
-from billing.transfers import end_transfer, give_back_part, save
+from billing.transfers import end_transfer, give_back_part, review_transfer, save
 from kit import clock
 from models.database import connection, transaction
 from models.enums import TransferStatus
@@ -23,6 +23,9 @@ LEASE: Final = timedelta(minutes=3)
 """Longer than Stripe may take for all the requests of one step; then another worker may take the step."""
 
 CLOCKS_DIFFER_S: Final = 600
+NOT_REVIEWED: Final = "not_reviewed"
+"""The failure code of a transfer on which the operator said nothing within the catalog's hours."""
+
 _ACCOUNT: Final = "SELECT stripe_account_id FROM payout_accounts WHERE workspace_id = $1"
 _READY: Final = "SELECT stripe_account_id, payouts_enabled FROM payout_accounts WHERE workspace_id = $1"
 _MADE: Final = """INSERT INTO payout_accounts (workspace_id, stripe_account_id, created_at, updated_at)
@@ -147,7 +150,9 @@ async def move_transfers(billing: Billing, link: StripeLink, *, limit: int = 20)
 
 async def _step(billing: Billing, link: StripeLink, row: Record) -> None:
     status = TransferStatus(row["status"])
-    if status is TransferStatus.REQUESTED:
+    if status is TransferStatus.IN_REVIEW:
+        await review_transfer(billing, row["id"], approve=False, failure_code=NOT_REVIEWED)
+    elif status is TransferStatus.REQUESTED:
         await _send(link, row)
         async with connection(link.database) as conn:
             sent = await conn.fetchrow(_READ, row["id"])

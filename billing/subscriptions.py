@@ -15,7 +15,7 @@ from billing.payment_port import Checkout, PriceChange
 from billing.payment_rows import open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
-from billing.previews import moment_of_change
+from billing.previews import moment_of_change, require_changeable
 from billing.rules.proration import ChangeKind, Offer, change_kind, money_due_micro
 from billing.rules.subscription_states import ENDED, INCOMPLETE, PAST_DUE, TRIALING, Event
 from billing.rules.subscription_steps import ended, with_cancel
@@ -183,15 +183,8 @@ async def _change(
     await require_on_offer(conn, offer.price)
     life, now = current.life, clock.now()
     at = moment_of_change(life, previewed_at)
-    if life.status in {INCOMPLETE, PAST_DUE}:
-        raise ChangeRefused("pay for the present plan first, or cancel it")
-    if life.cancel_at_period_end:
-        raise ChangeRefused("this subscription is cancelled; resume it first")
-    if life.period_end is not None and life.period_end <= now:
-        raise ChangeRefused("its renewal is being paid; try again when it is")
+    require_changeable(life, offer.price.id, now)
     if offer.price.id == life.price.id:
-        if life.scheduled is None:
-            raise ChangeRefused("this is the present price")
         await change(conn, billing, snapshot, current, current.with_life(replace(life, scheduled=None)))
         return _Answer(current.id, "UNSCHEDULED", None, 0)
     kind = change_kind(Offer(snapshot.plans_by_id[life.price.plan_id], life.price), offer)

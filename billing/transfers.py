@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Final
 from uuid import UUID
@@ -82,7 +82,7 @@ async def request_transfer(
 ) -> TransferView:
     """Take the credits now and send them on their way; None for all. Whole cents are paid, so only these are taken.
 
-    Large amounts wait for the operator's word. Raises PaymentsNotConfigured, TransfersNotOffered, PayoutsNotSetUp,
+    Large amounts wait for the operator's word, for as long as a transfer may take. Raises PaymentsNotConfigured, TransfersNotOffered, PayoutsNotSetUp,
     AmountOutOfBounds, NothingToTransfer, UnknownWorkspace, IdempotencyKeyReused, Unavailable.
     """
     snapshot = billing.catalog.current
@@ -124,7 +124,7 @@ async def request_transfer(
             [grant_id for grant_id, _ in outcome.grants],
             [part for _, part in outcome.grants],
             now,
-            None if review else now,
+            now + timedelta(hours=terms.completes_within_hours) if review else now,
         )
         await note(conn, "transfer.request", "transfer", transfer_id, {"amount_usd": usd_micro_text(usd_micro)})
         return {"transfer_id": str(transfer_id)}
@@ -134,8 +134,10 @@ async def request_transfer(
     return await transfer_by_id(billing.database, UUID(str(answer["transfer_id"])))
 
 
-async def review_transfer(billing: Billing, transfer_id: UUID, *, approve: bool) -> TransferView:
-    """The operator's word on a transfer in review: it is sent, or its credits come back. Repeatable.
+async def review_transfer(
+    billing: Billing, transfer_id: UUID, *, approve: bool, failure_code: str = "rejected"
+) -> TransferView:
+    """The operator's word on a transfer in review: it is sent, or its credits come back, for `failure_code`. Repeatable.
 
     Raises UnknownTransfer.
     """
@@ -145,7 +147,7 @@ async def review_transfer(billing: Billing, transfer_id: UUID, *, approve: bool)
             if approve:
                 await save(conn, row, TransferStatus.REQUESTED, due_at=clock.now())
             else:
-                await give_back(conn, billing, row, TransferStatus.FAILED, "rejected")
+                await give_back(conn, billing, row, TransferStatus.FAILED, failure_code)
     return await transfer_by_id(billing.database, transfer_id)
 
 

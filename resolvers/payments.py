@@ -82,7 +82,7 @@ async def tax_ids_of(context: RequestContext, workspace_id: UUID) -> Sequence[Ta
 
 
 async def preview_change(context: RequestContext, *, workspace_id: str, price_id: str) -> ChangePreview:
-    """What a plan change would cost and bring now. UnknownPrice, NoSubscription."""
+    """What a plan change would cost and bring now. UnknownPrice, NoSubscription, ChangeRefused."""
     key = await workspace_for(context, Action.BILLING_READ, workspace_id)
     return await previews.preview_change(context.services.billing, key, price_key(price_id))
 

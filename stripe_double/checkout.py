@@ -30,6 +30,7 @@ _OFFERED = (
     "currency",
     "customer_creation",
     "payment_method_collection",
+    "payment_method_options",
     "customer_update",
     "tax_id_collection",
     "locale",
@@ -48,6 +49,7 @@ _WITHIN: dict[str, tuple[str, ...]] = {
         "statement_descriptor_suffix",
         "transfer_group",
     ),
+    "payment_method_options": ("card",),
     "setup_intent_data": ("description", "metadata"),
     "subscription_data": tuple(
         n for n in OFFERED if n not in {"customer", "items", "add_invoice_items", "payment_behavior"}
@@ -90,6 +92,14 @@ def _check_mode(params: Json) -> None:
         raise invalid("You can only enable invoice creation when `mode` is set to `payment`.", param="invoice_creation")
     for name, honoured in _WITHIN.items():
         only_offered(part(params, name), *honoured, where=name)
+    card = part(part(params, "payment_method_options"), "card")
+    only_offered(card, "setup_future_usage", where="payment_method_options[card]")
+    if card and params["mode"] != "payment":
+        raise invalid(
+            "The double saves by kind of method in payment mode only.",
+            code="double_not_offered",
+            param="payment_method_options",
+        )
     invoice_data = part(part(params, "invoice_creation"), "invoice_data")
     only_offered(
         invoice_data, "description", "metadata", "footer", "custom_fields", where="invoice_creation[invoice_data]"

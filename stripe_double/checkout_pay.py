@@ -87,7 +87,13 @@ def _pay_once(world: World, session: Json, method: Json, *, authenticated: bool)
         complete(world, session, "no_payment_required")
         return
     if session["payment_intent"] is None:
-        wanted = {**data, "amount": total, "currency": session["currency"], "customer": session["customer"]}
+        wanted = {
+            **data,
+            "amount": total,
+            "currency": session["currency"],
+            "customer": session["customer"],
+            "payment_method_options": session["payment_method_options"],
+        }
         intent = make_intent(world, wanted)
         world.note(intent["id"])["session"] = session["id"]
         session["payment_intent"] = intent["id"]

@@ -6,6 +6,7 @@ from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
 OFFERED_METHODS = ("card", "link", "paypal", "crypto", "us_bank_account")
+NEVER_SAVED = frozenset({"crypto"})
 _DAY_S = 86_400
 _SHORTEST_S = 30 * 60
 
@@ -70,7 +71,10 @@ def make_session(world: World, params: Json, lines: list[Json]) -> Json:
         "livemode": LIVEMODE,
         "metadata": {},
         "mode": mode,
-        "payment_method_options": {},
+        "payment_method_options": {
+            kind: {"request_three_d_secure": "automatic", **options}
+            for kind, options in part(params, "payment_method_options").items()
+        },
         "payment_method_types": _method_types(params),
         "payment_status": "no_payment_required" if mode == "setup" else "unpaid",
         "phone_number_collection": {"enabled": False},
@@ -91,9 +95,9 @@ def make_session(world: World, params: Json, lines: list[Json]) -> Json:
         "customer_creation",
         "locale",
     )
-    copied(
-        session, params, "payment_method_collection", "submit_type", "billing_address_collection", "tax_id_collection"
-    )
+    copied(session, params, "payment_method_collection", "submit_type", "billing_address_collection")
+    if "tax_id_collection" in params:
+        session["tax_id_collection"] = {"required": "never", **params["tax_id_collection"]}
     if "invoice_creation" in params:
         session["invoice_creation"] = _invoice_creation(params["invoice_creation"])
     return session
@@ -112,6 +116,8 @@ def due_now(params: Json, lines: list[Json]) -> int:
 
 
 def _method_types(params: Json) -> list[str]:
+    """What cannot be saved is not shown where all that is shown would be."""
     allowed: list[str] = params.get("allowed_payment_method_types") or list(OFFERED_METHODS)
     excluded: list[str] = params.get("excluded_payment_method_types") or []
-    return [kind for kind in allowed if kind not in excluded]
+    saves = params["mode"] == "setup" or "setup_future_usage" in part(params, "payment_intent_data")
+    return [kind for kind in allowed if kind not in excluded and not (saves and kind in NEVER_SAVED)]

@@ -25,6 +25,7 @@ def make_intent(world: World, params: Json) -> Json:
     if customer is not None:
         get_customer(world, customer)
     key = world.new_id("pi")
+    options: Json = part(params, "payment_method_options")
     kinds: list[str] = params.get("allowed_payment_method_types") or ["card", "link", "paypal"]
     intent: Json = {
         "id": key,
@@ -56,7 +57,7 @@ def make_intent(world: World, params: Json) -> Json:
         "on_behalf_of": None,
         "payment_method": params.get("payment_method"),
         "payment_method_configuration_details": None,
-        "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+        "payment_method_options": {"card": {"request_three_d_secure": "automatic", **part(options, "card")}},
         "payment_method_types": kinds,
         "processing": None,
         "receipt_email": params.get("receipt_email"),
@@ -225,7 +226,8 @@ def _charge(world: World, intent: Json, method: Json, *, authenticated: bool) ->
 def _succeeded(world: World, intent: Json, method: Json) -> None:
     intent["status"], intent["amount_received"] = "succeeded", intent["amount"]
     customer = intent["customer"]
-    if intent["setup_future_usage"] and customer is not None and method["customer"] is None:
+    of_kind = part(intent["payment_method_options"], method["type"]).get("setup_future_usage")
+    if (of_kind or intent["setup_future_usage"]) and customer is not None and method["customer"] is None:
         attach(world, method, get_customer(world, customer))
         set_up(world, method)
     world.emit("payment_intent.succeeded", intent)

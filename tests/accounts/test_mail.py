@@ -78,7 +78,7 @@ async def deliver(room, mailer, sender=SENDER):
     return await deliver_mail(room.accounts.database, room.accounts.sealer, mailer, sender)
 
 
-async def test_a_mail_arrives_with_plain_and_html_parts_and_one_click_unsubscribe(room, smtp):
+async def test_D11_a_mail_arrives_with_plain_and_html_parts_and_one_click_unsubscribe(room, smtp):
     await put(room, NOTICE)
     assert (await deliver(room, SmtpMailer(smtp.url))).sent == 1
     ((recipients, message),) = smtp.received

@@ -86,7 +86,7 @@ async def test_an_operator_revokes_any_key_and_finds_any_workspace(room):
             await operator.find_workspace(room.accounts, text)
 
 
-async def test_support_turns_a_kind_of_mail_off(room):
+async def test_D11_support_turns_a_kind_of_mail_off(room):
     await operator.turn_off_mail(room.accounts, "Ada@example.com", MailKind.PRODUCT_NEWS)
     row = await room.pg.fetchrow("SELECT email_key, kind, source FROM mail_preferences")
     assert tuple(row) == ("ada@example.com", "PRODUCT_NEWS", "SUPPORT")

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -25,7 +25,7 @@ from billing.top_ups import add_credits
 from kit import clock
 from kit.errors import InvalidInput
 from kit.ids import uuid7
-from models.database import transaction
+from models.database import Database, transaction
 from tests.billing.catalog_samples import small
 from tests.billing.shop import MICRO, START, open_shop
 from tests.metering.invariants import assert_invariants
@@ -376,6 +376,35 @@ async def test_the_months_limit_holds_and_the_next_month_begins_anew(database, p
         assert await state_of(shop, customer) is RechargeState.READY
         shop.go(to=datetime(2027, 2, 1, tzinfo=START.tzinfo))
         assert await recharge_due(shop.billing) == 1
+
+
+@pytest.mark.parametrize(("zone", "hours"), [("Pacific/Kiritimati", 14), ("Pacific/Pago_Pago", -11)])
+async def test_a_month_of_the_limit_is_one_of_utc_whatever_zone_the_clock_and_the_database_are_in(
+    database_url, pg, zone, hours
+):
+    await pg.execute(
+        f"ALTER DATABASE {await pg.fetchval('SELECT quote_ident(current_database())')} SET timezone = '{zone}'"
+    )
+    database = await Database.open(database_url)
+    there, turn = timezone(timedelta(hours=hours)), datetime(2027, 3, 1, tzinfo=UTC)
+    instant = timedelta(microseconds=1)
+    try:
+        async with open_shop(database, pg, "usd-balance", start=turn - timedelta(days=2)) as shop:
+            customer = await with_recharge(shop, limit=20)
+            for at, charged in (
+                (turn - timedelta(days=1), 10),
+                (turn - timedelta(hours=1), 20),
+                (turn - instant, 20),
+                (turn, 40),
+                (turn + timedelta(days=31) - instant, 40),
+                (turn + timedelta(days=31), 60),
+            ):
+                shop.go(to=at.astimezone(there))
+                await customer.spend(10 * USD)
+                await recharge_due(shop.billing)
+                assert sum(charge.amount_usd_micro for charge in shop.provider.charges) == charged * USD, at
+    finally:
+        await database.close()
 
 
 async def test_B4_settings_stay_within_the_catalogs_bounds(database, pg):

@@ -15,6 +15,7 @@ from billing.errors import PaymentRefused
 from billing.event_kinds import EventKind
 from billing.events import dispatch_events
 from billing.giving_back import give_back_unapplied
+from billing.payment_methods import write_methods
 from billing.payment_port import ActionNeeded, Declined
 from billing.payment_rows import unapplied_payments
 from billing.payments import apply_payment, settle_charge
@@ -225,3 +226,36 @@ async def test_what_cannot_be_given_back_is_tried_again_and_after_days_left_to_t
         assert await give_back_unapplied(shop.billing) == 0
         [listed] = await unapplied_payments(database, 10)
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.SUCCEEDED)
+
+
+async def test_who_removes_the_last_method_is_told_that_and_not_that_payments_failed(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await update_auto_recharge(
+            shop.billing, customer.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
+        )
+        for fetch_number in (1, 2):
+            await write_methods(database, customer.id, [], None, fetch_number=fetch_number)
+        assert (await auto_recharge_of(shop.billing, customer.id)).state is RechargeState.OFF
+        mails = await tell(shop)
+        assert sorted(mail["To"] for mail in mails) == ["admin@example.com", "billing@example.com", "owner@example.com"]
+        for mail in mails:
+            text = mail.get_body(("plain",)).get_content()
+            assert mail["Subject"] == "Tollgate: Auto-recharge was turned off"
+            assert "The last payment method was removed" in text
+            assert "failed" not in text
+
+
+async def test_a_card_that_is_lost_is_told_with_what_sets_recharging_going_again(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+        await update_auto_recharge(
+            shop.billing, customer.id, enabled=True, threshold_usd_micro=20 * MICRO, amount_usd_micro=10 * MICRO
+        )
+        shop.provider.result = Declined("lost_card")
+        await recharge_due(shop.billing)
+        mails = [mail for mail in await tell(shop) if "Auto-recharge" in mail["Subject"]]
+        assert len(mails) == 3
+        assert "Payments failed (lost_card)" in mails[0].get_body(("plain",)).get_content()

@@ -17,6 +17,7 @@ from metering.reconcile import reconcile
 from tests.billing.shop import MICRO
 from tests.payments.house import House, open_house, session_of
 from tests.payments.soak import CATALOG, Soak
+from tests.stripe_double.shapes import problems_of
 from tests.stripe_shop import WEBHOOK_SECRET
 
 
@@ -144,3 +145,6 @@ async def test_a_short_soak_leaves_both_books_in_agreement(database, pg, double,
         assert sum(soak.done.values()) > 20
         report = await reconcile(database)
         assert report.agrees, report
+        objects = await double.ask("GET", "objects")
+        assert len(objects) > 10
+        assert {problem for kind in objects.values() for one in kind for problem in problems_of(one)} == set()

@@ -10,6 +10,7 @@ from billing.rules.auto_recharge import RechargeState
 from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
 from billing.stripe_link import customer_of
 from billing.top_ups import add_credits
+from kit.errors import InvalidInput
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
 from tests.payments.house import open_house, session_of
@@ -468,3 +469,62 @@ async def test_the_inbox_can_be_looked_at_and_replayed(database, pg, double):
         await house.work()
         assert await guest.available() == 20
         assert await replay(database, [uuid7().hex]) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "saved"), [("pm_card_visa", ["card"]), ("pm_paypal", []), ("pm_crypto", []), ("pm_card_amex", ["card"])]
+)
+async def test_A10_D8_a_page_takes_what_the_account_offers_on_chain_payment_too_and_keeps_cards(
+    database, pg, double, method, saved
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.workspace()
+        made = await guest.top_up(25, checkout=True)
+        await double.pay(session_of(made.payment.action_url), method)
+        await house.work()
+        assert await guest.available() == 25
+        assert [each["kind"] for each in await guest.methods()] == saved
+        assert [each["status"] for each in await guest.invoices()] == ["paid"]
+        await house.agree()
+
+
+async def test_a_last_method_removed_at_stripe_turns_auto_recharge_off_with_one_notice(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await house.with_recharge()
+        [method] = await guest.methods()
+        await double.v1.payment_methods.detach_async(method["stripe_payment_method_id"])
+        for _ in range(2):
+            await house.work()
+        assert (await auto_recharge_of(house.billing, guest.id)).state is RechargeState.OFF
+        assert (await guest.told()).count("auto_recharge.suspended") == 1
+        await guest.spend(10 * MICRO)
+        await house.go(hours=1)
+        assert await guest.available() == 15
+        await house.agree()
+
+
+async def test_D7_a_tax_id_stands_on_the_invoices_that_are_written_after_it_and_on_no_other_customers(
+    database, pg, double
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest, other = await house.workspace(), await house.workspace()
+        for each in (guest, other):
+            await each.save_card()
+        await guest.top_up(25)
+        await house.work()
+        payments = house.billing.payments
+        made = await payments.add_tax_id(guest.id, "eu_vat", "DE123456789")
+        assert await payments.add_tax_id(guest.id, "eu_vat", "DE123456789") == made
+        with pytest.raises(InvalidInput):
+            await payments.add_tax_id(guest.id, "no_such_kind", "DE123456789")
+        await payments.remove_tax_id(other.id, made.id)  # another workspace's id changes nothing
+        assert list(await payments.tax_ids(guest.id)) == [made]
+        for each in (guest, other):
+            await each.top_up(30)
+        await house.work()
+        shown = [
+            [one.value for one in invoice.customer_tax_ids] for invoice in reversed(await guest.invoices_at_stripe())
+        ]
+        assert shown == [[], ["DE123456789"]]
+        assert [list(invoice.customer_tax_ids) for invoice in await other.invoices_at_stripe()] == [[]]
+        await house.agree()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing.errors import PaymentRefused
+from billing.errors import NothingToResume, PaymentRefused
 from billing.payment_port import PriceChange
 from billing.previews import preview_change
 from billing.refunds import refund_payment
@@ -12,6 +12,7 @@ from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
+from billing.stripe_link import customer_of
 from billing.stripe_objects import charge_changed, dispute_changed, intent_changed, session_changed
 from billing.stripe_prices import price_id_of
 from billing.subscribing import subscribe
@@ -652,3 +653,81 @@ async def test_a_page_that_a_later_one_closed_ends_nothing_of_the_plan_whenever_
         await house.work()
         assert await guest.available() == 4000 + 50
         await house.agree()
+
+
+async def test_A1_each_workspace_has_a_plan_a_customer_methods_and_invoices_of_its_own(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        first, second = await house.workspace(), await house.workspace()
+        await first.subscribe_and_pay("studio")
+        await second.subscribe_and_pay("team", "yearly", card="pm_card_mastercard")
+        plans = [(await guest.subscription())["price_id"] for guest in (first, second)]
+        assert plans == [house.price("studio").id, house.price("team", "yearly").id]
+        assert [[each["brand"] for each in await guest.methods()] for guest in (first, second)] == [
+            ["visa"],
+            ["mastercard"],
+        ]
+        assert [
+            [each["total_usd_micro"] // (100 * CENT) for each in await guest.invoices()] for guest in (first, second)
+        ] == [[100], [288]]
+        assert [await guest.available() for guest in (first, second)] == [8000, 2000]
+        customers = await pg.fetch(
+            "SELECT DISTINCT stripe_customer_id FROM workspaces WHERE stripe_customer_id IS NOT NULL"
+        )
+        assert len(customers) == 2
+        await cancel(house.billing, first.id, idempotency_key=key())
+        assert [(await guest.subscription())["cancel_at_period_end"] for guest in (first, second)] == [True, False]
+        await house.agree()
+
+
+async def test_C11_a_cancellation_forgets_what_was_scheduled_and_resumed_the_plan_goes_on_at_its_own_price(
+    database, pg, double
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await guest.subscribe_and_pay("studio")
+        await change_plan(house.billing, guest.id, house.price("studio", "yearly").id, idempotency_key=key())
+        await house.go(days=3)
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        at_stripe = await guest.stripe_subscription()
+        assert (at_stripe["cancel_at_period_end"], at_stripe["schedule"]) == (True, None)
+        await house.go(days=3)
+        resumed = await resume(house.billing, guest.id, idempotency_key=key())
+        assert (resumed.status, resumed.cancel_at_period_end) == ("ACTIVE", False)
+        assert (await guest.stripe_subscription())["cancel_at_period_end"] is False
+        with pytest.raises(NothingToResume):
+            await resume(house.billing, guest.id, idempotency_key=key())
+        await house.go(days=26)
+        row = await guest.subscription()
+        assert (row["status"], row["period_number"], row["price_id"]) == ("ACTIVE", 2, house.price("studio").id)
+        assert (await double.books())["charged"] == 20_000
+        await house.agree()
+
+
+async def test_C1_a_free_plan_asks_nothing_of_stripe(database, pg, double):
+    async with open_house(database, pg, double, "creator-tiers") as house:
+        guest = await house.workspace()
+        await subscribe(house.billing, guest.id, house.price("free", "free").id, idempotency_key=key())
+        await cancel(house.billing, guest.id, idempotency_key=key())
+        await resume(house.billing, guest.id, idempotency_key=key())
+        await house.go(days=32)
+        assert (await guest.subscription())["period_number"] == 2
+        assert await double.calls() == []
+        assert (await double.v1.customers.list_async()).data == []
+
+
+@pytest.mark.parametrize(("balance", "charged"), [(-1_500, 8_500), (700, 10_700)])
+async def test_the_first_period_is_paid_with_what_the_customers_balance_leaves_of_it(
+    database, pg, double, balance, charged
+):
+    async with open_house(database, pg, double) as house:
+        guest = await house.workspace()
+        await double.v1.customers.update_async(await customer_of(house.link, guest.id), {"balance": balance})
+        row = await guest.subscribe_and_pay("studio")
+        assert (row["status"], row["period_number"]) == ("ACTIVE", 1)
+        [payment] = await guest.payments()
+        assert payment["amount_usd_micro"] == charged * CENT
+        assert await guest.available() == 8000
+        await house.agree()
+        await refund_payment(house.billing, payment["id"], charged * CENT)
+        assert (await guest.payments())[0]["status"] == "REFUNDED"
+        assert await guest.available() == 0

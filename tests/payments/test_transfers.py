@@ -260,3 +260,48 @@ async def test_a_transfer_that_is_reversed_at_stripe_comes_back(database, pg, do
         assert await statuses(house, guest) == ["REVERSED"]
         assert await guest.available() == 100
         await house.agree()
+
+
+async def test_B6_a_payout_that_comes_back_is_found_in_its_accounts_events_where_no_webhook_told_of_it(
+    database, pg, double
+):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.go(days=3)
+        assert await statuses(house, guest) == ["PAID"]
+        await double.ask("POST", f"payouts/{await pg.fetchval('SELECT stripe_payout_id FROM transfers')}/come_back")
+        for _ in range(2):
+            await house.go(days=1)
+            assert await statuses(house, guest) == ["FAILED"]
+            assert await guest.available() == 100
+        assert (await reconcile(house.link.database)).shown == []
+        await house.agree()
+
+
+async def test_an_account_that_is_gone_keeps_no_other_events_from_being_swept(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.work()
+        await pg.execute("UPDATE payout_accounts SET stripe_account_id = 'acct_gone'")
+        await guest.save_card()
+        assert len(await guest.methods()) == 1
+
+
+async def test_B6_a_transfer_that_nobody_reviews_within_72_hours_gives_the_credits_back(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house, earned=5000)
+        left, decided = await ask(house, guest, 2000), await ask(house, guest, 1500)
+        await house.go(hours=71)
+        assert await statuses(house, guest) == ["IN_REVIEW", "IN_REVIEW"]
+        await review_transfer(house.billing, decided.id, approve=True)
+        await house.go(hours=2)
+        assert await guest.available() == 3500
+        row = await pg.fetchrow("SELECT status, failure_code FROM transfers WHERE id = $1", left.id)
+        assert tuple(row) == ("FAILED", "not_reviewed")
+        await review_transfer(house.billing, left.id, approve=True)
+        await house.go(days=3)
+        assert sorted(await statuses(house, guest)) == ["FAILED", "PAID"]
+        assert [one["amount"] for one in (await double.books())["payouts"]] == [150_000]
+        await house.agree()

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from accounts.rules.roles import ApiScope, Role
+from accounts.views import Principal
 from kit.ids import encode_id, uuid7
 from tests.schema.conftest import House
 
@@ -48,6 +49,54 @@ async def test_a_workspace_is_made_renamed_and_listed_by_role(house: House) -> N
     )
     assert gone["deleteWorkspace"] == {"deletedId": workspace["id"], "userErrors": []}
     assert (await house.read('{ workspace(slug: "new-slug") { id } }', owner))["workspace"] is None
+
+
+async def made_workspace(house: House, owner: Principal, name: str) -> str:
+    document = (
+        f"mutation($name: String!) {{ createWorkspace(input: {{name: $name}}) {{ workspace {{ id }} {ERRORS} }} }}"
+    )
+    made = (await house.read(document, owner, name=name))["createWorkspace"]
+    assert made["userErrors"] == []
+    return made["workspace"]["id"]
+
+
+async def test_A2_one_person_makes_and_manages_several_workspaces(house: House) -> None:
+    owner = await house.person(None)
+    made = {name: await made_workspace(house, owner, name) for name in ("One", "Two", "Three")}
+    change = f"mutation($id: ID!, $name: String!) {{ updateWorkspace(input: {{workspaceId: $id, name: $name}}) {{ {ERRORS} }} }}"
+    for name, key in made.items():
+        assert await house.read(change, owner, id=key, name=f"{name} renamed") == {
+            "updateWorkspace": {"userErrors": []}
+        }
+    listed = await house.read("{ viewer { workspaces { nodes { id name viewerRole } } } }", owner)
+    assert {each["id"]: (each["name"], each["viewerRole"]) for each in listed["viewer"]["workspaces"]["nodes"]} == {
+        key: (f"{name} renamed", "OWNER") for name, key in made.items()
+    }
+    gone = await house.read(
+        f"mutation($id: ID!) {{ deleteWorkspace(input: {{workspaceId: $id}}) {{ deletedId {ERRORS} }} }}",
+        owner,
+        id=made["Two"],
+    )
+    assert gone["deleteWorkspace"] == {"deletedId": made["Two"], "userErrors": []}
+    left = await house.read("{ viewer { workspaces { nodes { name } } } }", owner)
+    assert {each["name"] for each in left["viewer"]["workspaces"]["nodes"]} == {"One renamed", "Three renamed"}
+
+
+async def test_B1_a_person_picks_among_the_accounts_they_administer_and_what_is_shown_is_of_the_picked_one(
+    house: House,
+) -> None:
+    person = await house.person(Role.ADMIN)
+    own = await made_workspace(house, person, "Own")
+    await made_workspace(house, await house.person(None), "Somebody else's")
+    choice = "{ viewer { workspaces(roles: [OWNER, ADMIN]) { nodes { id } } } }"
+    picked = [each["id"] for each in (await house.read(choice, person))["viewer"]["workspaces"]["nodes"]]
+    assert set(picked) == {own, house.workspace_id}
+    shown = "query($id: ID!) { workspace(id: $id) { id wallet { id available entries { nodes { id } } } members { nodes { role } } } }"
+    of = {key: (await house.read(shown, person, id=key))["workspace"] for key in picked}
+    assert of[house.workspace_id]["wallet"]["id"] == house.wallet_id
+    assert [float(of[key]["wallet"]["available"]) > 0 for key in (house.workspace_id, own)] == [True, False]
+    assert [len(of[key]["wallet"]["entries"]["nodes"]) > 0 for key in (house.workspace_id, own)] == [True, False]
+    assert [each["role"] for each in of[own]["members"]["nodes"]] == ["OWNER"]
 
 
 async def test_a_key_is_made_changed_rotated_and_revoked(house: House) -> None:
