@@ -51,16 +51,23 @@ class Applied:
     changed: bool
 
 
-async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime | None = None) -> Applied:
+async def apply_payment(
+    billing: Billing, payment_id: UUID, *, paid_at: datetime | None = None, object_id: str | None = None
+) -> Applied:
     """Give what was paid for: called by the return page, the webhook and the reconciler alike, any number of times.
 
-    `paid_at`: when the money moved, for news that come late; the present where it is not known. Raises UnknownPayment.
+    `paid_at`: when the money moved, for news that come late; the present where it is not known. `object_id`: the
+    provider's name for the payment, where it is new. Raises UnknownPayment.
     """
     async with transaction(billing.database) as conn:
         payment, wallet_id = await locked_payment(conn, payment_id)
+        now = clock.now()
+        if object_id is not None and payment.object_id is None:
+            # With the effect: in between it would be neither on its way nor had, and could be bought again.
+            await note_payment(conn, payment_id, now, object_id=object_id)
+            payment = await read_payment(conn, payment_id)
         if payment.applied_at is not None or payment.status in DECIDED:
             return Applied(payment_view(payment), changed=False)
-        now = clock.now()
         at = now if paid_at is None else min(paid_at, now)
         changed = await _effect(conn, billing, payment, wallet_id, at)
         if changed:
@@ -79,9 +86,8 @@ async def apply_payment(billing: Billing, payment_id: UUID, *, paid_at: datetime
 async def settle_charge(billing: Billing, payment_id: UUID, result: ChargeResult) -> PaymentView:
     """Write what the provider answered to a charge, and apply the payment where the money is there."""
     if isinstance(result, Charged):
-        if result.object_id is not None:
-            await _note(billing, payment_id, object_id=result.object_id)
-        return (await apply_payment(billing, payment_id, paid_at=result.paid_at)).payment
+        applied = await apply_payment(billing, payment_id, paid_at=result.paid_at, object_id=result.object_id)
+        return applied.payment
     if isinstance(result, Declined):
         return await fail_payment(
             billing, payment_id, result.failure_code, object_id=result.object_id, method_id=result.method_id

@@ -1,7 +1,5 @@
 """Coupons, and the discounts that they give the renewals of a subscription."""
 
-from typing import cast
-
 from stripe_double.endpoint import PAGE, Call, Endpoint, page
 from stripe_double.errors import invalid
 from stripe_double.values import LIVEMODE, Json
@@ -33,10 +31,10 @@ def _create(call: Call) -> Json:
     return coupon
 
 
-def redeem(world: World, subscription: Json, wanted: object) -> None:
+def redeem(world: World, subscription: Json, wanted: list[Json] | str) -> None:
     """The subscription's discounts are these from now on; an empty text takes all away."""
-    given: list[Json] = cast("list[Json]", wanted) if isinstance(wanted, list) else []
-    if wanted and any(one.keys() != {"coupon"} for one in given):
+    given = [] if isinstance(wanted, str) else wanted
+    if any(one.keys() != {"coupon"} for one in given):
         raise invalid("The double takes coupons only.", code="double_not_offered", param="discounts")
     subscription["discounts"] = [_discount(world, subscription, one["coupon"]) for one in given]
 
