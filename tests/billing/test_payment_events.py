@@ -123,7 +123,7 @@ async def test_the_mail_of_a_suspension_says_what_ends_it(database, pg):
         await recharge_due(shop.billing)
         told = (await tell(shop))[0].get_body(("plain",)).get_content()
         assert "lost_card" in told
-        assert "as soon as another payment method is set" in " ".join(told.split())
+        assert "once another payment method is set" in " ".join(told.split())
         await update_auto_recharge(shop.billing, customer.id, enabled=True)
         assert (await auto_recharge_of(shop.billing, customer.id)).state is RechargeState.SUSPENDED
 
