@@ -276,9 +276,11 @@ def _batch_object(batch: BatchView) -> JsonObject:
 
 
 async def _send_content(send: Send, file: FileView, parts: AsyncGenerator[bytes], headers: Headers) -> None:
+    """Only an input file's length is promised: a line of an output may turn out to be unreadable."""
+    length = [(b"content-length", str(file.size_bytes).encode("ascii"))] if file.purpose is FilePurpose.BATCH else []
     start: Headers = [
         (b"content-type", b"application/jsonl; charset=utf-8"),
-        (b"content-length", str(file.size_bytes).encode("ascii")),
+        *length,
         (b"cache-control", b"no-store"),
         *headers,
     ]

@@ -29,6 +29,7 @@ from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.rules.responses import responses_shape
 from gateway.rules.text_tokens import spared_bytes
+from gateway.rules.tools import check_tools
 from gateway.terms import CallTerms, ChainedCall, Payee
 from gateway.tokenizers import INSTALLED
 from gateway.tracing import NO_TRACE, CallTrace
@@ -167,6 +168,7 @@ def admitted_as(
     model = terms.model
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
+        check_tools(request.operation, body)
     shape = _counted(_shape(sent), sent, model)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)

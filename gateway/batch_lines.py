@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 
 from gateway.files import Owner
-from gateway.rules.batches import ENDPOINTS, Line
+from gateway.rules.batches import ENDPOINTS, Line, unreadable_line
 from kit.sealing import Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from providers.base import Operation
@@ -64,7 +64,9 @@ class BatchLines:
                 claimed.append(self._opened(row))
             except SealError as error:
                 logger.error("line %s of batch %s cannot be read: %s", row["number"], row["batch_id"], error)
-                await self._end(row["id"], row["batch_id"], unreadable_line(row["number"]), succeeded=False)
+                await self._end(
+                    row["id"], row["batch_id"], unreadable_line(row["number"], called=False), succeeded=False
+                )
         return claimed
 
     def _opened(self, row: asyncpg.Record) -> ClaimedLine:
@@ -94,13 +96,6 @@ class BatchLines:
             ended = await conn.fetchval(_END, line_id, state, sealed, self._sealer.current_version)
             if ended is not None:
                 await conn.execute(_COUNT, batch_id, int(succeeded), int(not succeeded))
-
-
-def unreadable_line(number: int) -> bytes:
-    """What the error file tells of a line whose seal does not open: its own name, `custom_id`, was sealed with it."""
-    message = f"line {number} of the input file can no longer be read here; it is not called"
-    error = {"code": "line_unreadable", "message": message}
-    return orjson.dumps({"id": None, "custom_id": None, "response": None, "error": error})
 
 
 _CLAIM: Final = """

@@ -9,10 +9,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from gateway.batch_lines import unreadable_line
 from gateway.errors import TooManyBatches
 from gateway.files import FILE_LIFE, Files, Owner
-from gateway.rules.batches import ENDPOINTS, Problem, read_lines
+from gateway.rules.batches import ENDPOINTS, Problem, read_lines, unreadable_line
 from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
 from kit.sealing import NONCE_BYTES, Sealer, SealError, row_context
@@ -214,7 +213,7 @@ class Batches:
             try:
                 asked: JsonObject = orjson.loads(self._sealer.open(row["sealed"], context))
             except SealError:
-                told = unreadable_line(row["number"])
+                told = unreadable_line(row["number"], called=False)
             else:
                 error = {"code": "batch_expired", "message": "the batch's time was over before this line was called"}
                 told = orjson.dumps({"id": None, "custom_id": asked["custom_id"], "response": None, "error": error})

@@ -42,7 +42,7 @@ class LastStream:
         if chunk.parsed is None:
             return chunk
         parsed = {**chunk.parsed, "model": self._slug}
-        if chunk.usage is not None:
+        if chunk.usage is not None and "usage" in parsed:  # an input that is told ahead is not shown
             parsed["usage"] = _usage(parsed.get("usage"), self._total(chunk.usage))
         return StreamChunk(orjson.dumps(parsed), parsed, chunk.usage, chunk.content_bytes, chunk.done)
 

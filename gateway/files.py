@@ -1,5 +1,6 @@
 """Files of batches, sealed, of the API key that made them: stored, read, forgotten in time (D12)."""
 
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +10,14 @@ from uuid import UUID
 import asyncpg
 
 from gateway.errors import FilesFull
+from gateway.rules.batches import unreadable_line
 from kit.errors import NotFound
 from kit.ids import uuid7
-from kit.sealing import Sealer, row_context
+from kit.sealing import Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from models.enums import FilePurpose
+
+logger = logging.getLogger(__name__)
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_STORED_BYTES: Final = 256 * 1024 * 1024
@@ -103,7 +107,7 @@ class Files:
             await conn.execute("DELETE FROM files WHERE id = $1", file.id)
 
     async def content(self, file: FileView) -> AsyncGenerator[bytes]:
-        """What it holds, in parts."""
+        """What it holds, in parts; the lines of an output are told one by one, also where one cannot be read any more."""
         if file.purpose is FilePurpose.BATCH:
             async with connection(self._database) as conn:
                 sealed = await conn.fetchval("SELECT sealed FROM files WHERE id = $1", file.id)
@@ -119,7 +123,14 @@ class Files:
                 return
             last = rows[-1]["number"]
             for row in rows:
-                yield self._sealer.open(row["sealed"], row_context("batch_lines", "sealed", row["id"])) + b"\n"
+                yield self._told(row) + b"\n"
+
+    def _told(self, row: asyncpg.Record) -> bytes:
+        try:
+            return self._sealer.open(row["sealed"], row_context("batch_lines", "sealed", row["id"]))
+        except SealError as error:
+            logger.error("line %s, %s, cannot be read any more: %s", row["number"], row["id"], error)
+            return unreadable_line(row["number"], called=True)
 
 
 async def purge_files(database: Database, at: datetime, *, limit: int) -> int:

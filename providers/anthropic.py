@@ -111,7 +111,10 @@ class AnthropicProvider:
 
 
 class AnthropicStream(EventStream):
-    """Usage is told once, with the stop reason: what came before is incomplete. Pings after that are not forwarded."""
+    """Usage is told with the stop reason; before it the input alone, with the first output, should the message not end.
+
+    Pings after the stop reason are not forwarded.
+    """
 
     __slots__ = ("_api_key", "_stopped", "_usage")
 
@@ -155,9 +158,11 @@ class AnthropicStream(EventStream):
             content_bytes = bytes_of_event(event)
         except orjson.JSONEncodeError as error:
             raise UpstreamGarbage("an event of the provider's stream is nested too deeply") from error
-        if content_bytes:
+        usage = None
+        if content_bytes and not self._produced:
+            usage = usage_of_anthropic({**self._usage, "output_tokens": 0})
             self._produced = True
-        return StreamChunk(data, event, None, content_bytes)
+        return StreamChunk(data, event, usage, content_bytes)
 
 
 def error_of_event(error: JsonObject) -> ProviderError:

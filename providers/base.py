@@ -117,7 +117,7 @@ class ProviderAnswer:
 class StreamChunk:
     """One event of a stream: `data` is the text after `data:`, `parsed` the same as JSON, None only for the end mark.
 
-    `usage` is set where this event reports it (the last one counts). `done` marks the end: the end mark `[DONE]`, of a
+    `usage` is set where this event reports it (the last one counts); with output of a message, it is of what came before it. `done` marks the end: the end mark `[DONE]`, of a
     response its last event.
     """
 

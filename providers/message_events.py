@@ -28,9 +28,20 @@ class ChunksOfMessage:
         self._head: JsonObject = {"id": "", "object": "chat.completion.chunk", "created": created, "model": ""}
         self._tools: dict[int, int] = {}
         """The number of a tool call by the index of its block."""
+        self._input: Usage | None = None
+        """The input that was told with the first output, until a chunk with output carries it on."""
 
     def translate(self, chunk: StreamChunk) -> list[StreamChunk]:
         """The chunks that one event becomes."""
+        told = self._told(chunk)
+        if chunk.content_bytes and chunk.usage is not None:
+            self._input = chunk.usage
+        if self._input is not None and told and told[0].content_bytes:
+            told[0] = replace(told[0], usage=self._input)
+            self._input = None
+        return told
+
+    def _told(self, chunk: StreamChunk) -> list[StreamChunk]:
         event = chunk.parsed
         if event is None:
             return [STREAM_END]

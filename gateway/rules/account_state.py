@@ -10,7 +10,7 @@ from kit.errors import InvalidInput
 from kit.json_values import MAX_LEVELS, is_list, is_object
 from providers.base import JsonObject, Operation
 
-_EARLIER: Final = ("previous_response_id", "conversation", "tool_resources")
+_EARLIER: Final = ("previous_response_id", "conversation", "tool_resources", "container")
 _FILE_NAMES: Final = ("file_id", "file_ids")
 _STORED: Final = "vector_store_ids"
 _OF_TOOLS: Final = ("input", "arguments", "function", "custom", "function_call")
@@ -23,8 +23,8 @@ def check_account_state(operation: Operation, body: JsonObject) -> None:
         for name in _EARLIER:
             if body.get(name):
                 raise InvalidInput(f"{name} is not served here: nothing is kept between requests", field=[name])
-        _check_container(body.get("container"))
         _check_tools(body.get("tools"))
+        _check_said(body.get("messages"))
         _check_files(body.get("messages"), ["messages"])
         _check_files(body.get("system"), ["system"])
     elif operation is Operation.RESPONSES:
@@ -37,14 +37,6 @@ def check_account_state(operation: Operation, body: JsonObject) -> None:
                 _check_files(value, [name])
 
 
-def _check_container(container: object) -> None:
-    """One begun anew may have the vendor's own skills; others, and containers that run, are of some caller's."""
-    skills = container.get("skills") if is_object(container) and not container.get("id") else None
-    own = is_list(skills) and all(is_object(skill) and skill.get("type") == "anthropic" for skill in skills)
-    if container and not own:
-        raise InvalidInput("a container cannot be named here: none is kept between requests", field=["container"])
-
-
 def _check_tools(tools: object) -> None:
     for index, tool in enumerate(tools if is_list(tools) else []):
         if not is_object(tool):
@@ -55,6 +47,17 @@ def _check_tools(tools: object) -> None:
             raise InvalidInput(
                 "a tool cannot read files, stores or containers of the provider's account: none is kept",
                 field=["tools", str(index)],
+            )
+
+
+def _check_said(messages: object) -> None:
+    """Sound that an earlier answer was is kept by the provider, and named by its id in place of its words."""
+    for index, message in enumerate(messages if is_list(messages) else []):
+        sound = message.get("audio") if is_object(message) else None
+        if is_object(sound) and sound.get("id"):
+            raise InvalidInput(
+                "an earlier answer's sound cannot be named by its id: none is kept. Send its transcript as content",
+                field=["messages", str(index)],
             )
 
 

@@ -91,3 +91,14 @@ def _read_line(number: int, text: bytes, endpoint: str) -> Line | Problem:
     if body.get("stream"):
         return Problem("invalid_body", "a batch does not stream", number, "body.stream")
     return Line(number, custom_id, model, body)
+
+
+def unreadable_line(number: int, *, called: bool) -> bytes:
+    """What is told of a line whose seal does not open: its own name, `custom_id`, was sealed with it.
+
+    `called`: it has ended, and what cannot be read is what it came to.
+    """
+    lost = f"what line {number} of the input file came to can no longer be read here"
+    never = f"line {number} of the input file can no longer be read here; it is not called"
+    error = {"code": "line_unreadable", "message": lost if called else never}
+    return orjson.dumps({"id": None, "custom_id": None, "response": None, "error": error})

@@ -10,14 +10,13 @@ from gateway.rules.requests import (
     asks_for_stream,
     weigh,
 )
+from gateway.rules.tools import ANTHROPICS_RUN_BY_CALLERS
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
 
 TOOLS_OVERHEAD_TOKENS: Final = 1_024
 """Tokens that the vendor adds to a call with tools, and for each tool whose schema is the vendor's own."""
-_RUN_BY_CLIENTS: Final = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
-"""The vendor's own tools that read nothing by themselves."""
 
 
 def messages_shape(body: JsonObject) -> RequestShape:
@@ -110,6 +109,6 @@ def _weigh_tools(tools: object) -> tuple[int, int]:
         if not isinstance(kind, str) or kind == "custom":
             continue
         size += TOOLS_OVERHEAD_TOKENS
-        if not kind.startswith(_RUN_BY_CLIENTS):
+        if not kind.startswith(ANTHROPICS_RUN_BY_CALLERS):
             parts += PAGED_PARTS
     return size, parts

@@ -1,7 +1,7 @@
 """Reads of a request in OpenAI's Responses form what its price depends on, and refuses what cannot be right or is not served.
 
-The provider's account is one for all workspaces: whatever would read or keep state there is refused by name, and so are
-tools that cost what no token shows.
+The provider's account is one for all workspaces: whatever would read or keep state there is refused by name. Tools are
+gateway.rules.tools's.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,6 @@ _SEND_AGAIN: Final = (
     'nothing is kept between requests. Send the earlier items in `input` again; `include: ["reasoning.encrypted_content"]` '
     "gives reasoning that can be sent again"
 )
-_FREE_TOOLS: Final = frozenset({"function", "custom"})
-"""Tools that the caller runs: they cost tokens only."""
 _ITEMS: Final = frozenset(
     {
         "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
@@ -41,7 +39,6 @@ _WEIGHED: Final = ("instructions", "text", "tools")
 def responses_shape(body: JsonObject) -> RequestShape:
     """The shape of a request; InvalidInput names the field that is wrong and what it must be."""
     _check_state(body)
-    _check_tools(body.get("tools"))
     items, size, media = 1, 0, 0
     given = body.get("input")
     if isinstance(given, str):
@@ -73,17 +70,6 @@ def _check_state(body: JsonObject) -> None:
     options = body.get("prompt_cache_options")
     if is_object(options) and options.get("comparison_response_id"):
         raise InvalidInput("an earlier response cannot be named here: none is kept", field=["prompt_cache_options"])
-
-
-def _check_tools(tools: object) -> None:
-    for index, tool in enumerate(tools if is_list(tools) else []):
-        kind = tool.get("type") if is_object(tool) else None
-        if not isinstance(kind, str) or kind not in _FREE_TOOLS:
-            raise InvalidInput(
-                f"tools of the type {str(kind)[:60]!r} are not served here: a tool that the provider runs costs what tokens "
-                "do not show. Tools of the types function and custom are",
-                field=["tools", str(index)],
-            )
 
 
 def _weigh_item(item: object, field: list[str]) -> tuple[int, int]:

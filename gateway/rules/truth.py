@@ -36,7 +36,7 @@ class Ground(StrEnum):
     NOTHING = "nothing"
     REPORTED = "the reported usage"
     COUNTED = "bytes in and out, 4 to a token, within the bound"
-    TOPPED = "the reported usage; its output counted where more came after it"
+    TOPPED = "the reported usage; its output counted where more came"
     CUT = "the reported usage, cut at the bound"
 
 
@@ -77,9 +77,9 @@ def verdict(end: End, seen: Seen, shape: RequestShape, bound: UsageFacts, provid
     if end is not End.FINISHED and not has_produced(seen):
         return Verdict(status, Ground.NOTHING, None)
     reported = seen.usage
-    if reported is None:
+    if reported is None or _is_of_nothing(reported, bound):
         return Verdict(status, Ground.COUNTED, _counted(seen, shape, bound, provider))
-    if seen.bytes_after_usage:
+    if seen.bytes_after_usage or _lacks_output(reported, seen, bound):
         return Verdict(status, Ground.TOPPED, _topped(reported, seen, bound, provider))
     if _is_above(reported, bound):
         return Verdict(status, Ground.CUT, _cut(reported, bound, provider))
@@ -92,6 +92,22 @@ def has_produced(seen: Seen) -> bool:
     if seen.content_bytes > 0:
         return True
     return usage is not None and bool(usage.output_tokens or usage.images or usage.seconds or usage.characters)
+
+
+def _is_of_nothing(reported: Usage, bound: UsageFacts) -> bool:
+    """Not even the input that was sent."""
+    return _is_of_tokens(reported, bound) and reported.input_tokens == reported.output_tokens == 0
+
+
+def _lacks_output(reported: Usage, seen: Seen, bound: UsageFacts) -> bool:
+    """No token of output, although some came, of a call that is asked for tokens."""
+    asks_for_tokens = _is_of_tokens(reported, bound) and bound.output_tokens > 0
+    return asks_for_tokens and seen.content_bytes > 0 and reported.output_tokens == 0
+
+
+def _is_of_tokens(reported: Usage, bound: UsageFacts) -> bool:
+    """Whether tokens alone meter the call: one of pictures, seconds or characters may have none."""
+    return not any((each.images or each.seconds or each.characters) for each in (reported, bound))
 
 
 def _as_reported(reported: Usage, provider: str) -> UsageFacts:
@@ -217,6 +233,8 @@ ROWS: Final = (
     Row("no_usage", "answered, no usage reported", End.FINISHED, _UNREPORTED),
     Row("negative_usage", "answered, negative usage, or none that is a number", End.FINISHED, _UNREPORTED),
     Row("absurd_usage", "answered, more than 1,000,000,000 tokens reported", End.FINISHED, _UNREPORTED),
+    Row("no_output_reported", "answered, no output reported although some came", End.FINISHED, Seen(Usage(100), _TEXT)),
+    Row("nothing_reported", "answered, zero reported of everything", End.FINISHED, Seen(Usage(), _TEXT)),
     Row("usage_above_bound", "answered, more reported than the call can have used", End.FINISHED, Seen(Usage(9_000, output_tokens=900), _TEXT)),
     Row("inconsistent_usage", "answered, details larger than what they are part of: they are cut to it", End.FINISHED, Seen(Usage(100, 100, 30, 30), _TEXT)),
     Row("usage_before_output", "streamed, usage reported before the end of the output only", End.FINISHED, Seen(Usage(100, output_tokens=1), _TEXT, _TEXT)),
@@ -237,6 +255,7 @@ ROWS: Final = (
     Row("timed_out_during", "the provider took too long after the first token", End.TIMED_OUT, _UNREPORTED),
     Row("client_gone_before", "the client left a stream before the first token", End.LEFT, Seen()),
     Row("client_gone_during", "the client left a stream after the first token", End.LEFT, _UNREPORTED),
+    Row("client_gone_after_input", "the client left a stream after the first token, its input reported before", End.LEFT, Seen(Usage(100), _TEXT, _TEXT)),
     Row("client_gone_at_end", "the client left a stream after the provider's last usage", End.LEFT, _ANSWERED),
     Row("prediction_failed", "a prediction failed with nothing made", End.FAILED, Seen()),
     Row("prediction_failed_partly", "a prediction failed with some of it made", End.FAILED, Seen(Usage(images=1))),

@@ -1,4 +1,4 @@
-"""The control: the product with one change, that it believes whatever usage a provider reported last."""
+"""The control: the product with one change, that it believes whatever usage a provider reported last, whatever came."""
 
 import sys
 
@@ -8,7 +8,7 @@ from gateway.rules.truth import Seen, verdict
 
 
 def believing(end, seen, shape, bound, provider):
-    return verdict(end, Seen(seen.usage, seen.content_bytes, 0), shape, bound, provider)
+    return verdict(end, seen if seen.usage is None else Seen(seen.usage), shape, bound, provider)
 
 
 if __name__ == "__main__":

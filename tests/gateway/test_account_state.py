@@ -31,6 +31,7 @@ ACCOUNT_NAMED: list[tuple[str, JsonObject, str]] = [
     ("/v1/chat/completions", said(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), "tools.0"),
     ("/v1/chat/completions", said(tools=[{"type": "odd", "file_search": {"vector_store_ids": ["vs_1"]}}]), "tools.0"),
     ("/v1/chat/completions", said(tools=[{"type": "code_interpreter", "container": "cntr_1"}]), "tools.0"),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "audio": {"id": "audio_1"}}]}, "messages.1"),
     ("/v1/messages", said({"type": "image", "source": SOURCE}), "messages.0"),
     ("/v1/messages", said({"type": "document", "source": SOURCE}), "messages.0"),
     ("/v1/messages", said({"type": "container_upload", "file_id": "file_1"}), "messages.0"),
@@ -38,7 +39,7 @@ ACCOUNT_NAMED: list[tuple[str, JsonObject, str]] = [
     ("/v1/messages", said({"type": "document", "source": {"type": "content", "content": [{"type": "image", "source": SOURCE}]}}), "messages.0"),
     ("/v1/messages", said(container="container_1"), "container"),
     ("/v1/messages", said(container={"id": "container_1", "skills": []}), "container"),
-    ("/v1/messages", said(container={"skills": [{"type": "custom", "skill_id": "skill_1"}]}), "container"),
+    ("/v1/messages", said(container={"skills": [{"type": "anthropic", "skill_id": "pdf"}]}), "container"),
     ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": {"file_id": "file-1"}}]}]}, "input.0"),
     ("/v1/images/generations", {"prompt": "a cat", "images": [{"file_id": "file-1"}]}, "images.0"),
 ]  # fmt: skip
@@ -66,7 +67,8 @@ OWN_WORDS: list[tuple[Operation, JsonObject]] = [
     (Operation.MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "read", "input": {"file_id": "mine"}}]}]}),
     (Operation.MESSAGES, said({"type": "code_execution_tool_result", "content": {"content": [{"type": "code_execution_output", "file_id": "file_1"}]}})),
     (Operation.MESSAGES, said({"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}})),
-    (Operation.MESSAGES, said(container={"skills": [{"type": "anthropic", "skill_id": "pdf"}]})),
+    (Operation.CHAT, said({"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}, audio={"voice": "alloy", "format": "wav"})),
+    (Operation.CHAT, {"messages": [{"role": "assistant", "content": "x", "audio": None}]}),
     (Operation.IMAGE, {"prompt": "a cat", "input": {"file_id": "mine"}}),
     (Operation.EMBEDDING, {"input": ["file_id"]}),
 ]  # fmt: skip

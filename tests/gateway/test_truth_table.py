@@ -104,6 +104,16 @@ async def absurd_usage(stage: Theatre) -> Told:
     return COUNTED
 
 
+async def no_output_reported(stage: Theatre) -> Told:
+    await plain(stage, whole(TEXT, used(100, 0)))
+    return 100, 0, 13, 0
+
+
+async def nothing_reported(stage: Theatre) -> Told:
+    await plain(stage, whole(TEXT, used(0, 0)))
+    return COUNTED
+
+
 async def usage_above_bound(stage: Theatre) -> Told:
     await plain(stage, whole(TEXT, used(9_000, 900)))
     reported = orjson.loads((await stage.settled())["details"])["reported"]
@@ -249,6 +259,11 @@ async def client_gone_during(stage: Theatre) -> Told:
     return COUNTED
 
 
+async def client_gone_after_input(stage: Theatre) -> Told:
+    await leave(stage, streaming(event("", usage=used(100, 0)), event(TEXT), then=silent))
+    return 100, 0, 13, 0
+
+
 async def client_gone_at_end(stage: Theatre) -> Told:
     await leave(stage, streaming(event(TEXT), usage_event(TRUE), then=silent))
     return 100, 0, 30, 0
@@ -276,10 +291,10 @@ SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         answered, answered_after_others, usage_last, usage_in_each_chunk, no_usage, negative_usage, absurd_usage,
-        usage_above_bound, inconsistent_usage, usage_before_output, cached_and_reasoning, tool_calls, empty_output,
+        no_output_reported, nothing_reported, usage_above_bound, inconsistent_usage, usage_before_output, cached_and_reasoning, tool_calls, empty_output,
         empty_output_no_usage, content_filter, several_choices, price_changed, client_gone_whole, refused, failed_before,
         failed_after_usage, failed_during, failed_at_end, timed_out_before, timed_out_during, client_gone_before,
-        client_gone_during, client_gone_at_end,
+        client_gone_during, client_gone_after_input, client_gone_at_end,
     )
 }  # fmt: skip
 OF_PREDICTIONS = {row.name for row in ROWS if row.name.startswith("prediction_")}
@@ -318,8 +333,41 @@ def test_a_canceled_or_failed_prediction_is_charged_for_what_was_made_only() -> 
         assert told.usage is None or told.usage.images == 1
 
 
+@pytest.mark.parametrize(
+    ("bound", "usage", "content"),
+    [
+        (UsageFacts(input_tokens=50), Usage(5), 0),  # of an embedding
+        (UsageFacts(input_tokens=50), Usage(5), 7),
+        (UsageFacts(input_tokens=50, images=2), Usage(images=2), 7),
+        (UsageFacts(input_tokens=50, images=2), Usage(), 0),  # no picture came
+        (UsageFacts(input_tokens=50, characters=9), Usage(characters=9), 7),
+        (UsageFacts(input_tokens=50, output_tokens=20, seconds=60), Usage(seconds=3), 7),  # of a transcription
+        (UsageFacts(seconds=60), Usage(seconds=3), 0),
+        (UsageFacts(input_tokens=50, output_tokens=20), Usage(5), 0),  # of a chat that gave nothing
+    ],
+)
+def test_no_output_tokens_are_believed_where_nothing_shows_that_there_were_some(bound, usage, content) -> None:
+    told = verdict(End.FINISHED, Seen(usage, content), RequestShape(400, 1, 1, 20, 0, 0, stream=False), bound, "p")
+    assert told.ground is Ground.REPORTED
+    assert told.usage is not None
+    assert (told.usage.output_tokens, told.usage.estimated) == (0, False)
+
+
+@pytest.mark.parametrize("content", [0, 7])
+@pytest.mark.parametrize("output", [0, 20])
+def test_input_that_was_sent_is_counted_where_all_that_is_reported_is_zero(output, content) -> None:
+    bound = UsageFacts(input_tokens=500, output_tokens=output)
+    shape = RequestShape(400, 1, 1, output, 0, 0, stream=False)
+    told = verdict(End.FINISHED, Seen(Usage(), content, content), shape, bound, "p")
+    assert told.usage is not None
+    assert (told.usage.input_tokens, told.usage.output_tokens) == (100, 2 if output and content else 0)
+    assert (told.ground, told.usage.estimated) == (Ground.COUNTED, True)
+
+
 @pytest.mark.parametrize("end", End)
-@pytest.mark.parametrize("usage", [None, Usage(5), Usage(5, output_tokens=3), Usage(10**9, output_tokens=10**9)])
+@pytest.mark.parametrize(
+    "usage", [None, Usage(), Usage(5), Usage(5, output_tokens=3), Usage(10**9, output_tokens=10**9)]
+)
 @pytest.mark.parametrize(("content", "after"), [(0, 0), (7, 0), (7, 7), (10**9, 10**9)])
 def test_no_verdict_goes_beyond_the_bound_and_nothing_is_charged_for_nothing(end, usage, content, after) -> None:
     bound = UsageFacts(input_tokens=50, output_tokens=20)

@@ -1,6 +1,7 @@
 """Anthropic's adapter against a scripted server: what is sent, what is read, and how it fails."""
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -24,6 +25,7 @@ from tests.providers.claude import TEXT, THINKING, TOOL, USAGE, events, failure,
 from tests.providers.upstreams import KEY, STREAM_HEAD, answer, call, chunk, scripted
 
 BELIEVED = Usage(input_tokens=15, cached_input_tokens=10, output_tokens=45)
+INPUT = replace(BELIEVED, output_tokens=0)
 
 
 @pytest.fixture
@@ -71,11 +73,14 @@ async def test_a_message_goes_and_comes_unchanged_but_for_the_model(claude_at):
     assert got.content_bytes == sum(len(text.encode()) for text in texts) + len(orjson.dumps(TOOL["input"]))
 
 
-async def test_a_stream_is_forwarded_event_by_event_and_its_usage_is_told_with_the_stop_reason(claude_at):
+async def test_a_stream_is_forwarded_event_by_event_its_input_told_with_the_first_output_and_its_usage_at_the_end(
+    claude_at,
+):
     async with scripted(stream(events([THINKING, TEXT, TOOL], "tool_use"))) as upstream:
         chunks = await read(await claude_at(upstream.url).stream(ask()))
     assert upstream.requests[0].json["stream"] is True
-    assert [each.usage for each in chunks if each.usage] == [BELIEVED]
+    assert [each.usage for each in chunks if each.usage] == [INPUT, BELIEVED]
+    assert next(each for each in chunks if each.content_bytes).usage == INPUT
     assert [each.done for each in chunks] == [False] * (len(chunks) - 1) + [True]
     sent = events([THINKING, TEXT, TOOL], "tool_use")[:-3]
     assert [orjson.loads(each.data) for each in chunks[:-2]] == sent
@@ -91,11 +96,11 @@ async def test_a_stream_is_forwarded_event_by_event_and_its_usage_is_told_with_t
 @pytest.mark.parametrize("told", [None, {}, {"output_tokens": None}, {"input_tokens": 2}])
 @pytest.mark.parametrize("asked", [ask, call])
 async def test_the_output_that_a_stream_begins_with_is_not_taken_for_all_of_it(claude_at, asked, told):
-    """`message_start` says 1 token of output; where the end says no number, none was reported."""
+    """`message_start` says 1 token of output; where the end says no number, no output was reported."""
     sent = [{**each, "usage": told} if each["type"] == "message_delta" else each for each in events()]
     async with scripted(stream(sent)) as upstream:
         chunks = await read(await claude_at(upstream.url).stream(asked()))
-    assert [each.usage for each in chunks if each.usage] == []
+    assert [each.usage for each in chunks if each.usage] == [INPUT]
     assert sum(each.content_bytes for each in chunks) == len(TEXT["text"].encode())
     assert not [each for each in chunks if each.parsed and (each.parsed.get("usage") or {}).get("completion_tokens")]
 

@@ -308,6 +308,15 @@ def chunk(delta: dict, finish=None, size: int = 0, **more) -> StreamChunk:
     return StreamChunk(orjson.dumps(parsed), parsed, None, size)
 
 
+def test_an_input_told_with_output_that_a_chat_does_not_show_goes_on_with_the_first_that_it_shows():
+    translation = ChunksOfMessage(0)
+    hidden = {"type": "content_block_start", "index": 0, "content_block": {"type": "redacted_thinking", "data": "x"}}
+    shown = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "hi"}}
+    assert translation.translate(StreamChunk(b"", hidden, Usage(90), 1)) == []
+    told = [translation.translate(StreamChunk(b"", event, None, 2)) for event in (shown, shown)]
+    assert [chunk.usage for chunks in told for chunk in chunks] == [Usage(90), None]
+
+
 def test_the_chunks_of_a_chat_become_blocks_in_order_with_every_byte_counted():
     translation = EventsOfChat(with_thinking=False)
     usage = Usage(input_tokens=3, output_tokens=9)
