@@ -12,7 +12,7 @@ from billing.rules.bought_credits import refunded_micro
 from billing.rules.money_gone import Dispute, MoneyGone
 from billing.services import Billing
 from kit import clock
-from metering.operations import Clawback, Freeze, Thaw
+from metering.operations import Clawback, Freeze, Operation, Thaw
 from models.enums import DisputeStatus
 from models.pool import PoolConnection
 
@@ -39,7 +39,7 @@ async def take_gone(conn: PoolConnection, billing: Billing, payment_id: UUID) ->
 
 
 async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment, gone: MoneyGone) -> None:
-    """The fraction of each grant that goes with the money, from what is left of it; the rest is frozen or thawed.
+    """The fraction of each grant that goes with the money, from what is left of it; disputes freeze or thaw the rest.
 
     Absolute and repeatable. What one cycle left over to the next was reduced before it was granted anew: it is frozen
     with the others, and no part is taken twice.
@@ -49,10 +49,13 @@ async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment,
     rows = await conn.fetch(_GRANTS, payment.id)
     if not rows:
         return
-    taken = [step for row in rows if row["source_kind"] != LEFTOVER_SOURCE for step in _taken(payment, gone, row)]
-    ids = tuple(row["id"] for row in rows)
-    step = (Freeze if gone.is_disputed else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids)
-    await post_all(conn, billing, [*taken, step], clock.now())
+    steps: list[Operation] = [
+        step for row in rows if row["source_kind"] != LEFTOVER_SOURCE for step in _taken(payment, gone, row)
+    ]
+    if gone.disputes:  # a refund alone thaws nothing: what an older version disputed has no row
+        ids = tuple(row["id"] for row in rows)
+        steps.append((Freeze if gone.is_disputed else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids))
+    await post_all(conn, billing, steps, clock.now())
 
 
 def refund_reference(payment_id: UUID) -> str:
