@@ -5,6 +5,8 @@ import json
 import pytest
 
 from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
+from billing.stripe_client import StripeAway
+from billing.stripe_inbox import sweep
 from billing.stripe_objects import object_changed
 from billing.transfers import request_transfer, review_transfer, transfers_of_workspaces
 from kit.ids import uuid7
@@ -277,6 +279,21 @@ async def test_B6_a_payout_that_comes_back_is_found_in_its_accounts_events_where
             assert await guest.available() == 100
         assert (await reconcile(house.link.database)).shown == []
         await house.agree()
+
+
+async def test_B6_an_accounts_events_that_could_not_be_fetched_are_swept_later(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.go(days=3)
+        await double.ask("POST", f"payouts/{await pg.fetchval('SELECT stripe_payout_id FROM transfers')}/come_back")
+        await house.go(hours=5, work=False)
+        await double.fault("error_before", "/v1/events", method="GET", after=1, times=3)
+        with pytest.raises(StripeAway):
+            await sweep(house.link, force=True)
+        await house.go(hours=5)
+        assert await statuses(house, guest) == ["FAILED"]
+        assert await guest.available() == 100
 
 
 async def test_an_account_that_is_gone_keeps_no_other_events_from_being_swept(database, pg, double):
