@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from billing.disputes import close_dispute, dispute_payment
+from billing.previews import preview_change
 from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
@@ -395,6 +396,26 @@ async def test_D5_a_part_of_an_upgrade_or_one_of_an_older_period_leaves_the_high
         await refund_payment(house.billing, payment["id"], payment["amount_usd_micro"])
         await house.work()
         assert (await guest.subscription())["price_id"] == studio
+
+
+async def test_B8_D5_an_upgrade_that_was_undone_can_be_made_again_before_stripe_was_told(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest, payment = await upgraded(house)
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        await refund_payment(house.billing, payment["id"], payment["amount_usd_micro"])
+        await house.go(hours=1, work=False)
+        studio = house.price("studio", "yearly")
+        preview = await preview_change(house.billing, guest.id, studio.id)
+        made = await change_plan(
+            house.billing, guest.id, studio.id, idempotency_key=uuid7().hex, prorated_at=preview.at
+        )
+        assert (made.payment.status.value, made.payment.amount_usd_micro) == ("SUCCEEDED", preview.due_usd_micro)
+        for _ in range(2):
+            await house.work()
+            assert (await guest.subscription())["price_id"] == studio.id
+        assert await price_at_stripe(house, guest) == studio.amount_usd_micro
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "SUCCEEDED"]
+        await house.agree()
 
 
 async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_former_one_again(database, pg, double):
