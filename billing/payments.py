@@ -77,7 +77,8 @@ async def apply_payment(
             await give_due_grants(conn, billing, payment)
         else:
             await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)
-            await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
+            if payment.amount_usd_micro:  # a renewal may cost nothing, and then nothing is to be given back
+                await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
         # News of a refund or a dispute may have come before.
         await follow_money(conn, billing, await read_payment(conn, payment_id))
         return Applied(payment_view(await read_payment(conn, payment_id)), changed=changed)

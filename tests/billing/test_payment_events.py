@@ -18,10 +18,11 @@ from billing.giving_back import give_back_unapplied
 from billing.payment_methods import write_methods
 from billing.payment_port import ActionNeeded, Declined
 from billing.payment_rows import unapplied_payments
-from billing.payments import apply_payment, settle_charge
+from billing.payments import apply_payment, renewal_payment, settle_charge
 from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
+from billing.subscriptions import end_now
 from billing.top_ups import add_credits
 from kit.errors import Unavailable
 from kit.ids import encode_id, uuid7
@@ -195,6 +196,21 @@ async def test_D5_a_refund_that_fails_is_told_once_to_those_who_pay_and_again_wh
             assert [kind for kind, _ in told] == ["refund.failed"] * fails
             assert encode_id("pay", made.payment.id) in told[-1][1]
             assert "10.00" in told[-1][1]
+
+
+async def test_a_renewal_of_nothing_that_has_no_place_is_told_to_nobody_as_there_is_no_money_in_it(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        await endpoint(shop, customer, EventKind.PAYMENT_UNAPPLIED)
+        row = await customer.subscribe("pro")
+        await end_now(shop.billing, row["id"])
+        for amount_usd_micro in (0, 15 * MICRO):
+            payment_id = await renewal_payment(shop.billing, row["id"], amount_usd_micro, f"in_{amount_usd_micro}")
+            assert not (await apply_payment(shop.billing, payment_id)).changed
+        await tell(shop)
+        [(_, told)] = await delivered(shop)
+        assert encode_id("pay", payment_id) in told
+        assert [listed.id for listed in await unapplied_payments(database, 10)] == [payment_id]
 
 
 @pytest.mark.parametrize("news", [Declined("checkout_expired"), ActionNeeded(CONFIRM)])
