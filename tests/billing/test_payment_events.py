@@ -24,10 +24,12 @@ from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
 from billing.subscriptions import end_now
 from billing.top_ups import add_credits
+from billing.transfers import end_transfer, give_back_part, request_transfer
 from kit.errors import Unavailable
 from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer
-from models.enums import PaymentStatus
+from metering.operations import Grant
+from models.enums import PaymentStatus, TransferStatus
 from tests.billing.shop import MICRO, open_shop
 
 SEALER = Sealer({1: b"a secret key for the tests of events"}, 1)
@@ -242,6 +244,30 @@ async def test_what_cannot_be_given_back_is_tried_again_and_after_days_left_to_t
         assert await give_back_unapplied(shop.billing) == 0
         [listed] = await unapplied_payments(database, 10)
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.SUCCEEDED)
+
+
+async def test_the_mail_about_a_transfer_that_came_back_in_part_says_how_much(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+
+        async def ready(_workspace_id):
+            return True
+
+        shop.provider.payouts_ready = ready
+        earned = Grant(
+            uuid7(), customer.wallet_id, "EARNINGS", 100 * MICRO, shop.time.at, None, "TEST", "1", "t", 1, transferable=True
+        )  # fmt: skip
+        await shop.billing.ledger.submit(earned)
+        made = await request_transfer(shop.billing, customer.id, 40 * MICRO, requested_by=None, idempotency_key="k")
+        for returned, words in ((15, "$15.00 of it came back"), (40, "$40.00 of it came back")):
+            if returned < 40:
+                await give_back_part(shop.billing, made.id, returned * MICRO)
+            else:
+                await end_transfer(shop.billing, made.id, TransferStatus.FAILED)
+            mails = await tell(shop)
+            assert mails
+            assert all(words in mail.get_body(("plain",)).get_content() for mail in mails)
 
 
 async def test_who_removes_the_last_method_is_told_that_and_not_that_payments_failed(database, pg):
