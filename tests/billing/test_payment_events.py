@@ -11,6 +11,7 @@ from accounts.mail.messages import Sender
 from accounts.mail.outbox import deliver_mail
 from billing.alerts import AlertSettings, change_alert_settings
 from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.disputes import close_dispute, dispute_payment
 from billing.errors import PaymentRefused
 from billing.event_kinds import EventKind
 from billing.events import dispatch_events
@@ -244,6 +245,17 @@ async def test_what_cannot_be_given_back_is_tried_again_and_after_days_left_to_t
         assert await give_back_unapplied(shop.billing) == 0
         [listed] = await unapplied_payments(database, 10)
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.SUCCEEDED)
+
+
+async def test_money_without_a_place_that_is_disputed_stays_in_the_operators_list(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        forgotten = await paid_for_nothing(shop, customer)
+        await dispute_payment(shop.billing, forgotten, "dp_1", 5 * MICRO)
+        assert await give_back_unapplied(shop.billing) == 0
+        await close_dispute(shop.billing, forgotten, "dp_1", disputed_usd_micro=5 * MICRO, won=False)
+        [listed] = await unapplied_payments(database, 10)
+        assert (listed.id, listed.status) == (forgotten, PaymentStatus.DISPUTED)
 
 
 async def test_the_mail_about_a_transfer_that_came_back_in_part_says_how_much(database, pg):
