@@ -418,6 +418,26 @@ async def test_B8_D5_an_upgrade_that_was_undone_can_be_made_again_before_stripe_
         await house.agree()
 
 
+async def test_D5_an_upgrade_that_is_undone_while_a_higher_one_waits_is_told_when_that_one_fails(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
+        guest, payment = await upgraded(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await house.go(hours=1)
+        highest = house.price("highest", "yearly")
+        made = await change_plan(house.billing, guest.id, highest.id, idempotency_key=uuid7().hex)
+        assert made.payment.status.value == "ACTION_REQUIRED"
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        for _ in range(2):
+            await house.work()
+        await house.go(days=3)
+        team = house.price("team", "yearly")
+        assert (await guest.subscription())["price_id"] == team.id
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "FAILED"]
+        assert await price_at_stripe(house, guest) == team.amount_usd_micro
+        await house.agree()
+
+
 async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_former_one_again(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest, payment = await upgraded(house, "lifetime")
@@ -428,13 +448,17 @@ async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_forme
         assert await guest.available() == 2000
 
 
-async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with_the_last(database, pg, double):
+def with_a_highest_plan() -> dict:
     values = tomllib.loads((ROOT / "catalogs" / "team-workspaces.toml").read_text())
     highest = copy.deepcopy(values["plans"]["studio"])
     highest["rank"], highest["name"] = highest["rank"] + 1, "Highest"
     highest["prices"] = [{**price, "amount": "2000"} for price in highest["prices"] if price["code"] == "yearly"]
     values["plans"]["highest"] = highest
-    async with open_house(database, pg, double, values) as house:
+    return values
+
+
+async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with_the_last(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
         guest, first = await upgraded(house)
         await house.go(hours=1)
         price = house.price("highest", "yearly").id
