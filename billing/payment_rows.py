@@ -58,6 +58,7 @@ class Payment:
     failure_code: str | None
     created_at: datetime
     applied_at: datetime | None
+    former_price_id: UUID | None
 
 
 async def open_payment(
@@ -179,4 +180,5 @@ def _payment(row: Record) -> Payment:
         failure_code=row["failure_code"],
         created_at=row["created_at"],
         applied_at=row["applied_at"],
+        former_price_id=row["former_price_id"],
     )

@@ -438,6 +438,26 @@ async def test_D5_an_upgrade_that_is_undone_while_a_higher_one_waits_is_told_whe
         await house.agree()
 
 
+async def test_D5_an_upgrade_that_is_paid_after_the_one_below_it_was_undone_is_given_back(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
+        guest, payment = await upgraded(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await house.go(hours=1)
+        highest = house.price("highest", "yearly")
+        await change_plan(house.billing, guest.id, highest.id, idempotency_key=uuid7().hex)
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        await house.work()
+        await double.ask("POST", f"payment_intents/{await last_intent(guest)}/authenticate")
+        for _ in range(3):  # it was the difference to a plan that is not paid any more
+            await house.work()
+        team = house.price("team", "yearly")
+        assert ((await guest.subscription())["price_id"], await guest.available()) == (team.id, 2000)
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "REFUNDED"]
+        assert await price_at_stripe(house, guest) == team.amount_usd_micro
+        await house.agree()
+
+
 async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_former_one_again(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest, payment = await upgraded(house, "lifetime")
