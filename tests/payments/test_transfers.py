@@ -8,6 +8,7 @@ from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
 from billing.stripe_client import StripeAway
 from billing.stripe_inbox import sweep
 from billing.stripe_objects import object_changed
+from billing.stripe_transfers import move_transfers
 from billing.transfers import request_transfer, review_transfer, transfers_of_workspaces
 from kit.ids import uuid7
 from kit.pages import PageRequest
@@ -183,6 +184,22 @@ async def test_a_lost_answer_pays_once(database, pg, double, path):
         assert [one["amount"] for one in books["transfers"]] == [4000]
         assert [one["amount"] for one in books["payouts"]] == [4000]
         await house.agree()
+
+
+async def test_a_transfer_that_cannot_be_taken_back_now_keeps_no_other_waiting(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        first, second = await publisher(house), await publisher(house)
+        await ask(house, first, 40)
+        await house.work()
+        await pg.execute("UPDATE transfers SET stripe_payout_id = 'po_gone', due_at = now() - interval '9 years'")
+        await house.go(hours=73, work=False)
+        await ask(house, second, 30)
+        await double.fault("error_before", "/v1/transfers/.*/reversals", method="POST", times=3)
+        await move_transfers(house.billing, house.link)
+        assert (await statuses(house, first), await statuses(house, second)) == (["SENT"], ["SENT"])
+        await house.go(days=3)
+        # The account has nothing that could be taken back: its money is at the bank.
+        assert (await statuses(house, first), await statuses(house, second)) == (["SENT"], ["PAID"])
 
 
 async def reverse(house, guest, cents: int) -> None:
