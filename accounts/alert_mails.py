@@ -64,7 +64,7 @@ _DETAILS: Final = {
     EventKind.PAYMENT_FAILED: "The bank said: {failureCode}. It can be paid or confirmed on the page below.",
     EventKind.SUBSCRIPTION_PAST_DUE: "Pay before {graceEndsAt} to keep the plan. Credits that need a plan stay until then.",
     EventKind.SUBSCRIPTION_ENDED: "Its credits end with it; what was bought on top is kept. Subscribe again at any time.",
-    EventKind.TRANSFER_UPDATED: "It is visible in the workspace until it is paid.",
+    EventKind.TRANSFER_UPDATED: "{words}",
     EventKind.AUTO_RECHARGE_ACTION_REQUIRED: "The bank wants it confirmed by the card's holder. Auto-recharge pauses until"
     " that is done: no credits are bought, and calls are refused when none are left.",
     EventKind.PAYMENT_GIVEN_BACK: "What it was for had been paid already, or is not on offer any more, so nothing was bought"
@@ -77,6 +77,8 @@ _DETAILS: Final = {
 }
 
 _REMOVED: Final = "The last payment method was removed. Save another one and turn auto-recharge on again."
+_UNDER_WAY: Final = "It is visible in the workspace until it is paid."
+_CAME_BACK: Final = "${returnedUsd} of it came back, and these credits are in the workspace again."
 _FAILED: Final = "Payments failed ({reason}). It goes on once another payment method is set."
 _WORDS: Final = {
     FreeCreditsRefusal.ADDRESS_RANGE: "Many new workspaces came from your network today.",
@@ -104,6 +106,8 @@ class AlertMails:
             return
         if event.kind is EventKind.AUTO_RECHARGE_SUSPENDED:
             facts["words"] = (_REMOVED if facts["reason"] == METHOD_REMOVED else _FAILED).format(**facts)
+        if event.kind is EventKind.TRANSFER_UPDATED:
+            facts["words"] = (_CAME_BACK if float(str(facts.get("returnedUsd", 0))) else _UNDER_WAY).format(**facts)
         if event.kind is EventKind.FREE_CREDITS_REFUSED:
             facts["words"] = _WORDS[FreeCreditsRefusal(str(facts["reason"]))]
         transactional = event.kind in _TRANSACTIONAL

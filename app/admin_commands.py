@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import click
@@ -187,6 +188,9 @@ def allow_free_credits(workspace: str, reason: str) -> Work:
     return work
 
 
+_FATES: Final = {PaymentStatus.REFUNDED: "given back", PaymentStatus.DISPUTED: "disputed"}
+
+
 def list_unapplied(limit: int) -> Work:
     """`admin list-unapplied`."""
 
@@ -197,7 +201,7 @@ def list_unapplied(limit: int) -> Work:
             click.echo(
                 f"{encode_id('pay', payment.id)}  {encode_id('ws', payment.workspace_id)}  {payment.purpose.value}"
                 f"  ${usd_micro_text(payment.amount_usd_micro)}  {when}"
-                f"  {'given back' if payment.status is PaymentStatus.REFUNDED else 'kept'}"
+                f"  {_FATES.get(payment.status, 'kept')}"
             )
         if not payments:
             click.echo("every payment that came has had its effect")

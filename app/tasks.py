@@ -17,6 +17,7 @@ from billing.due import settle_frozen, subscribe_by_default
 from billing.events import dispatch_events
 from billing.free_credits import forget_origins
 from billing.giving_back import give_back_unapplied
+from billing.money_gone import take_gone_released
 from billing.services import Billing
 from billing.stripe_inbox import purge_inbox, work_inbox
 from billing.stripe_inbox import sweep as sweep_events
@@ -49,6 +50,7 @@ def money_tasks(billing: Billing) -> list[Task]:
         Task("advance-subscriptions", every_s=5.0, limit=100, run=verbs(advance_due)),
         Task("subscribe-by-default", every_s=30.0, limit=100, run=verbs(subscribe_by_default)),
         Task("take-back-released", every_s=5.0, limit=20, run=verbs(take_back_released)),
+        Task("take-gone-released", every_s=5.0, limit=20, run=verbs(take_gone_released)),
         Task("settle-frozen", every_s=60.0, limit=100, run=verbs(settle_frozen)),
         Task("recharge", every_s=3.0, limit=50, run=verbs(recharge_due)),
     ]

@@ -1,25 +1,40 @@
 """Takes a payment's credits as far as its money is gone, and freezes what is left while a dispute is open (D5)."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
 
 from billing.grants import LEFTOVER_SOURCE, post_all
-from billing.payment_rows import Payment, payment_by_id
+from billing.payment_rows import Payment, locked_payment, payment_by_id
 from billing.rules.bought_credits import refunded_micro
 from billing.rules.money_gone import Dispute, MoneyGone
 from billing.services import Billing
 from kit import clock
-from metering.operations import Clawback, Freeze, Thaw
+from kit.ids import uuid7
+from metering.operations import Clawback, Freeze, Operation, Thaw
+from metering.views import Outcome, Posted
+from models.database import connection, transaction
 from models.enums import DisputeStatus
 from models.pool import PoolConnection
 
+TAKE_GONE_DUE: Final = "payment.take_gone"
+"""The outbox's kind of payments whose money went back while calls held their credits; no event that is told."""
+
+AGAIN_AFTER: Final = timedelta(seconds=10)
 _DISPUTES: Final = """SELECT stripe_dispute_id, amount_usd_micro, status FROM payment_disputes WHERE payment_id = $1
     ORDER BY created_at, id"""
-_GRANTS: Final = """SELECT id, wallet_id, amount_micro, refunded_micro, source_kind FROM credit_grants
+_GRANTS: Final = """SELECT id, wallet_id, amount_micro, held_micro, refunded_micro, source_kind FROM credit_grants
     WHERE payment_id = $1 ORDER BY id"""
+_LATER: Final = """INSERT INTO outbox_events AS o (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
+    VALUES ($1, $2, $3, $4, '{}', $5, $5) ON CONFLICT (kind, dedupe_key) DO UPDATE SET completed_at = NULL,
+    due_at = excluded.due_at WHERE o.completed_at IS NOT NULL"""
+_CLAIM: Final = """UPDATE outbox_events o SET due_at = $2 FROM (SELECT id FROM outbox_events
+        WHERE kind = $3 AND completed_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $4 FOR UPDATE SKIP LOCKED) AS due
+    WHERE o.id = due.id RETURNING o.id, o.dedupe_key"""
+_DONE: Final = "UPDATE outbox_events SET completed_at = $2 WHERE id = $1"
 
 
 async def gone_of(conn: PoolConnection, payment: Payment) -> MoneyGone:
@@ -31,28 +46,60 @@ async def gone_of(conn: PoolConnection, payment: Payment) -> MoneyGone:
     return MoneyGone(payment.amount_usd_micro, payment.refunded_usd_micro, tuple(disputes))
 
 
-async def take_gone(conn: PoolConnection, billing: Billing, payment_id: UUID) -> None:
-    """After a payment brought credits, such as those of another month: they come without what is gone already."""
+async def take_gone(conn: PoolConnection, billing: Billing, payment_id: UUID) -> bool:
+    """After a payment brought credits, such as those of another month: they come without what is gone already.
+
+    False where running calls hold some of it.
+    """
     payment = await payment_by_id(conn, payment_id)
     assert payment is not None
-    await take_credits(conn, billing, payment, await gone_of(conn, payment))
+    return await take_credits(conn, billing, payment, await gone_of(conn, payment))
 
 
-async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment, gone: MoneyGone) -> None:
-    """The fraction of each grant that goes with the money, from what is left of it; the rest is frozen or thawed.
+async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment, gone: MoneyGone) -> bool:
+    """The fraction of each grant that goes with the money, from what is left of it; disputes freeze or thaw the rest.
 
     Absolute and repeatable. What one cycle left over to the next was reduced before it was granted anew: it is frozen
-    with the others, and no part is taken twice.
+    with the others, and no part is taken twice. False where running calls hold some of it: that is taken once it is free.
     """
     if not gone.refunded_usd_micro and not gone.disputes:
-        return
+        return True
     rows = await conn.fetch(_GRANTS, payment.id)
     if not rows:
-        return
+        return True
     taken = [step for row in rows if row["source_kind"] != LEFTOVER_SOURCE for step in _taken(payment, gone, row)]
-    ids = tuple(row["id"] for row in rows)
-    step = (Freeze if gone.is_disputed else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids)
-    await post_all(conn, billing, [*taken, step], clock.now())
+    steps: list[Operation] = [*taken]
+    if gone.disputes:  # a refund alone thaws nothing: what an older version disputed has no row
+        ids = tuple(row["id"] for row in rows)
+        steps.append((Freeze if gone.is_disputed else Thaw)(rows[0]["wallet_id"], "DISPUTE", ids))
+    outcomes = await post_all(conn, billing, steps, clock.now())
+    held = {row["id"] for row in rows if row["held_micro"]}
+    pairs = zip(taken, outcomes, strict=False)  # what freezes follows
+    waits = any(step.grant_id in held and _falls_short(step, outcome) for step, outcome in pairs)
+    if waits:
+        await conn.execute(_LATER, uuid7(), payment.workspace_id, TAKE_GONE_DUE, str(payment.id), clock.now())
+    return not waits
+
+
+async def take_gone_released(billing: Billing, *, limit: int = 20) -> int:
+    """Take what calls held when money went back and did not use, as far as it is still gone; how many payments are done."""
+    now = clock.now()
+    async with connection(billing.database) as conn:
+        rows = await conn.fetch(_CLAIM, now, now + AGAIN_AFTER, TAKE_GONE_DUE, limit)
+    return sum([await _take_released(billing, row) for row in rows])
+
+
+async def _take_released(billing: Billing, due: Record) -> bool:
+    async with transaction(billing.database) as conn:
+        payment, _ = await locked_payment(conn, UUID(due["dedupe_key"]))
+        done = await take_gone(conn, billing, payment.id)
+        if done:
+            await conn.execute(_DONE, due["id"], clock.now())
+    return done
+
+
+def _falls_short(step: Clawback, outcome: Outcome) -> bool:
+    return isinstance(outcome, Posted) and outcome.total_micro < step.amount_micro
 
 
 def refund_reference(payment_id: UUID) -> str:

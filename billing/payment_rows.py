@@ -29,7 +29,7 @@ _INSERT: Final = """INSERT INTO payments (id, workspace_id, purpose, amount_usd_
     subscription_id, stripe_object_id, created_at, updated_at)
     VALUES ($1, $2, $3, $4, 'PENDING', $5, $6, $7, $8, $9, $9) ON CONFLICT (stripe_object_id)
     WHERE stripe_object_id IS NOT NULL DO NOTHING RETURNING id"""
-_UNAPPLIED: Final = """SELECT * FROM payments p WHERE applied_at IS NULL AND (status = 'SUCCEEDED' OR (status = 'REFUNDED'
+_UNAPPLIED: Final = """SELECT * FROM payments p WHERE applied_at IS NULL AND amount_usd_micro > 0 AND (status IN ('SUCCEEDED', 'DISPUTED') OR (status = 'REFUNDED'
         AND EXISTS (SELECT FROM outbox_events o WHERE o.kind = 'payment.unapplied' AND o.dedupe_key = p.id::text)))
     ORDER BY created_at DESC, id DESC LIMIT $1"""
 _NOTE: Final = """UPDATE payments SET status = coalesce($2, status), failure_code = coalesce($3, failure_code),
@@ -58,6 +58,7 @@ class Payment:
     failure_code: str | None
     created_at: datetime
     applied_at: datetime | None
+    former_price_id: UUID | None
 
 
 async def open_payment(
@@ -179,4 +180,5 @@ def _payment(row: Record) -> Payment:
         failure_code=row["failure_code"],
         created_at=row["created_at"],
         applied_at=row["applied_at"],
+        former_price_id=row["former_price_id"],
     )

@@ -30,7 +30,7 @@ from billing.recharge_rows import (
     was_replaced,
 )
 from billing.services import Billing
-from billing.subscription_rows import lock_wallet, price_by_id, subscription_by_id
+from billing.subscription_rows import lock_wallet, price_by_id, subscription_by_id, tell_again
 from billing.views import PaymentView
 from kit import clock
 from kit.ids import encode_id
@@ -77,7 +77,8 @@ async def apply_payment(
             await give_due_grants(conn, billing, payment)
         else:
             await note_payment(conn, payment.id, now, status=PaymentStatus.SUCCEEDED)
-            await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
+            if payment.amount_usd_micro:  # a renewal may cost nothing, and then nothing is to be given back
+                await _tell(conn, EventKind.PAYMENT_UNAPPLIED, payment)
         # News of a refund or a dispute may have come before.
         await follow_money(conn, billing, await read_payment(conn, payment_id))
         return Applied(payment_view(await read_payment(conn, payment_id)), changed=changed)
@@ -128,6 +129,9 @@ async def fail_payment(
             elif first and payment.purpose is PaymentPurpose.SUBSCRIPTION and payment.object_id is not None:
                 # what was never paid on a page has no object at the provider: that was no renewal
                 await fail_renewal(conn, billing, payment)
+            elif first and payment.purpose is PaymentPurpose.PLAN_CHANGE and payment.subscription_id is not None:
+                # no price was told while it waited
+                await tell_again(conn, payment.subscription_id, now)
         return payment_view(await read_payment(conn, payment_id))
 
 

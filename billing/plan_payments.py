@@ -13,7 +13,7 @@ from billing.rules.proration import credits_due_micro
 from billing.rules.subscription_states import ENDED, PAST_DUE, TRIALING, Event, target_of
 from billing.rules.subscription_steps import Life, paid, past_due, with_price
 from billing.services import Billing
-from billing.subscription_rows import Subscription, live_subscription, price_by_id, subscription_by_id
+from billing.subscription_rows import Subscription, live_subscription, price_by_id, subscription_by_id, tell_again
 from billing.views import PriceView
 from kit import clock
 from kit.ids import uuid7
@@ -43,13 +43,16 @@ async def _price_paid(billing: Billing, snapshot: Snapshot, payment: Payment, li
 
 
 async def pay_change(conn: PoolConnection, billing: Billing, payment: Payment) -> bool:
-    """An upgrade that was paid; False where the subscription has ended meanwhile."""
+    """An upgrade that was paid; False where the subscription has ended meanwhile, or what it was made from was undone."""
     before = await _subscription_of(conn, billing, payment)
     if before is None or payment.price_id is None:
         return False
     snapshot = billing.catalog.current
     current = await advance(conn, billing, snapshot, before, clock.now())
     if target_of(current.life.status, Event.PRICE_CHANGED) is None:
+        return False
+    if payment.former_price_id not in {None, current.life.price.id}:  # it is the difference to another price
+        await tell_again(conn, current.id, clock.now())
         return False
     price = await price_by_id(billing, payment.price_id)
     await note_former_price(conn, payment.id, current.life.price.id)

@@ -19,6 +19,8 @@ _CLOCKS_DIFFER: Final = timedelta(minutes=10)
 """By so much at most a period begins later at Stripe than here; one that begins later still is another one."""
 
 _AT_STRIPE: Final = "SELECT stripe_subscription_id, current_period_start FROM subscriptions WHERE id = $1"
+_PRICE: Final = "SELECT price_id FROM subscriptions WHERE id = $1"
+_OF_ANOTHER: Final = "SELECT EXISTS (SELECT FROM payments WHERE stripe_object_id = $1 AND id <> $2)"
 _AMOUNT: Final = "UPDATE payments SET amount_usd_micro = $2 WHERE id = $1 AND applied_at IS NULL"
 _MOMENT: Final = "UPDATE payments SET created_at = $2 WHERE id = $1 AND applied_at IS NULL"
 _EXPAND: Final = ["latest_invoice.payments"]
@@ -58,6 +60,8 @@ async def preview_change(link: StripeLink, order: PriceChange) -> int:
     price = await price_id_of(link, order.price_id)
     found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
     item = item_of(found)
+    if id_of(item, "price") == price:
+        return order.amount_usd_micro  # Stripe has not been told yet that an upgrade to this price was undone
     item_id, moment = required_id(item), _moment(order, begun_at, item)
     preview = await link.stripe.call(
         lambda v1: v1.invoices.create_preview_async(
@@ -130,6 +134,8 @@ async def _raise(
     await release_schedule(link, found)
     item = item_of(found)
     item_id, moment = required_id(item), _moment(order, begun_at, item)
+    if id_of(item, "price") == price and await _was_undone(link, payment_id, id_of(found, "latest_invoice")):
+        await _tell_undone(link, order.subscription_id, stripe_id, item_id)
     if moment > int(order.at.timestamp()):  # before it is asked for: its invoice is found by this instant
         async with connection(link.database) as conn:
             await conn.execute(_MOMENT, payment_id, datetime.fromtimestamp(moment, UTC))
@@ -147,6 +153,24 @@ async def _raise(
         )
     )
     return await result_of_change(link, payment_id, part(changed, "latest_invoice"))
+
+
+async def _was_undone(link: StripeLink, payment_id: UUID, invoice_id: str | None) -> bool:
+    """Whether Stripe has the price of a change by another payment, rather than by this one, whose answer was lost."""
+    async with connection(link.database) as conn:
+        return bool(await conn.fetchval(_OF_ANOTHER, invoice_id, payment_id))
+
+
+async def _tell_undone(link: StripeLink, subscription_id: UUID, stripe_id: str, item_id: str) -> None:
+    """Back to the price here first, without a charge: there would be no difference to pay."""
+    async with connection(link.database) as conn:
+        price_id: UUID = await conn.fetchval(_PRICE, subscription_id)
+    price = await price_id_of(link, price_id)
+    await link.stripe.call(
+        lambda v1: v1.subscriptions.update_async(
+            stripe_id, {"items": [{"id": item_id, "price": price}], "proration_behavior": "none"}
+        )
+    )
 
 
 def _moment(order: PriceChange, begun_at: datetime, item: StripeJson) -> int:

@@ -59,6 +59,10 @@ class StripeAway(Unavailable):
         )
 
 
+class StripeForbidden(StripeAway):
+    """A connected account that is gone or has taken its consent back; what was done there before is not told any more."""
+
+
 class StripeRefused(Exception):
     """Stripe says that the request is wrong: a defect of ours, or an object in another state than was thought.
 
@@ -139,7 +143,7 @@ def _told(error: stripe.StripeError) -> Exception:
         return StripeRefused(error.code or "invalid_request", error.user_message or "")
     problem = f"{type(error).__name__} {error.http_status or ''} {error.code or ''}".strip()
     logger.warning("Stripe: %s (request %s)", problem, error.request_id or "not received")
-    return StripeAway(problem)
+    return (StripeForbidden if isinstance(error, stripe.PermissionError) else StripeAway)(problem)
 
 
 def _declined(error: stripe.CardError) -> StripeDeclined:

@@ -11,7 +11,7 @@ from asyncpg import Record
 
 from billing.rules.stripe_values import StripeJson, instant, part, required_id, text
 from billing.services import Billing
-from billing.stripe_client import StripeAway, StripeRefused, read_event
+from billing.stripe_client import StripeAway, StripeForbidden, StripeRefused, read_event
 from billing.stripe_link import StripeLink
 from billing.stripe_objects import object_changed
 from kit import clock
@@ -160,7 +160,8 @@ async def work_inbox(billing: Billing, link: StripeLink, *, limit: int = 20) -> 
 async def sweep(link: StripeLink, *, force: bool = False) -> int:
     """Fetch what Stripe's own lists have and the inbox has not; how many events were missing. Once a day unless forced.
 
-    The lists are the account's and those of the accounts that money was paid out to of late. Raises StripeAway.
+    The lists are the account's and those of the accounts that money was paid out to of late. Raises StripeAway: then the
+    next sweep begins where this one did.
     """
     now = clock.now()
     async with connection(link.database) as conn:
@@ -171,16 +172,20 @@ async def sweep(link: StripeLink, *, force: bool = False) -> int:
     events = await link.stripe.pages(
         lambda v1: v1.events.list_async({"created": {"gte": int(since.timestamp())}, "limit": 100})
     )
+    missing = await _store_all(link, events, now)
     async with connection(link.database) as conn:
         accounts = [row["stripe_account_id"] for row in await conn.fetch(_PAID_ACCOUNTS, now - SWEEP_MOST)]
     for account in accounts:
-        events += await _events_of(link, account, since)
-    missing = 0
+        missing += await _store_all(link, await _events_of(link, account, since), now)
     async with connection(link.database) as conn:
-        for event in reversed(events):
-            missing += await _store(conn, event, now)
         await conn.execute(_SWEEP, uuid7(), now)
     return missing
+
+
+async def _store_all(link: StripeLink, events: Sequence[StripeJson], now: datetime) -> int:
+    """The oldest first; how many were missing."""
+    async with connection(link.database) as conn:
+        return sum([await _store(conn, event, now) for event in reversed(events)])
 
 
 async def _events_of(link: StripeLink, account: str, since: datetime) -> list[StripeJson]:
@@ -190,7 +195,7 @@ async def _events_of(link: StripeLink, account: str, since: datetime) -> list[St
         found = await link.stripe.pages(
             lambda v1: v1.events.list_async({"created": {"gte": created}, "limit": 100}, {"stripe_account": account})
         )
-    except (StripeAway, StripeRefused) as problem:
+    except (StripeForbidden, StripeRefused) as problem:
         logger.warning("the events of account %s could not be swept: %s", account, problem)
         return []
     return [{**event, "account": account} for event in found]

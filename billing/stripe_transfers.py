@@ -139,13 +139,19 @@ async def move_transfers(billing: Billing, link: StripeLink, *, limit: int = 20)
         if row is None:
             continue
         try:
-            await _step(billing, link, row)
-        except StripeAway:
+            await _step_or_refused(billing, link, row)
+        except (StripeAway, StripeRefused) as problem:  # the others must not wait for this one
+            again = AWAY_AGAIN if isinstance(problem, StripeAway) else REFUSED_AGAIN
             async with connection(link.database) as conn:
-                await conn.execute(_LATER, row["id"], clock.now() + AWAY_AGAIN)
-        except StripeRefused as refused:
-            await _refused(billing, link, row, refused.code)
+                await conn.execute(_LATER, row["id"], clock.now() + again)
     return len(due)
+
+
+async def _step_or_refused(billing: Billing, link: StripeLink, row: Record) -> None:
+    try:
+        await _step(billing, link, row)
+    except StripeRefused as refused:
+        await _refused(billing, link, row, refused.code)
 
 
 async def _step(billing: Billing, link: StripeLink, row: Record) -> None:

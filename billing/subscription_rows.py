@@ -28,6 +28,9 @@ _UPDATE: Final = """UPDATE subscriptions SET plan_id = $2, price_id = $3, schedu
     next_grant_at = $11, trial_ends_at = $12, grace_ends_at = $13, cancel_at_period_end = $14, canceled_at = $15,
     ended_at = $16, stripe_subscription_id = $17, due_at = $18, updated_at = $19 WHERE id = $1"""
 
+_TELL_AGAIN: Final = """UPDATE subscriptions SET tell_due_at = $2 WHERE id = $1 AND stripe_subscription_id IS NOT NULL
+    AND tell_due_at IS NULL"""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
@@ -91,6 +94,11 @@ async def save_subscription(
 ) -> None:
     """Write what has changed, and when to look at it again."""
     await conn.execute(_UPDATE, *_values(snapshot, subscription, now))
+
+
+async def tell_again(conn: PoolConnection, subscription_id: UUID, now: datetime) -> None:
+    """Have the provider told how it stands, which may not have been possible until now."""
+    await conn.execute(_TELL_AGAIN, subscription_id, now)
 
 
 def renewal_of(snapshot: Snapshot, life: Life) -> PriceView | None:

@@ -12,7 +12,7 @@ from billing.errors import ChangeRefused, NoSubscription, NothingToResume, Payme
 from billing.lifetimes import charge_lifetime, require_chargeable, require_lifetime
 from billing.paying import open_page
 from billing.payment_port import Checkout, PriceChange
-from billing.payment_rows import open_payment, payment_by_id, payment_view
+from billing.payment_rows import note_former_price, open_payment, payment_by_id, payment_view
 from billing.payments import settle_charge
 from billing.plan_payments import change_price_now
 from billing.previews import moment_of_change, require_changeable
@@ -223,6 +223,7 @@ async def _upgrade(
         price_id=offer.price.id,
         subscription_id=current.id,
     )
+    await note_former_price(conn, payment_id, life.price.id)
     return _Answer(current.id, ChangeKind.AT_ONCE, payment_id, due)
 
 

@@ -50,12 +50,15 @@ class MoneyGone:
         return tuple(parts)
 
     def status_from(self, before: PaymentStatus) -> PaymentStatus:
-        """Disputed until the last dispute is closed, and for good where one was lost; one not paid yet stays so."""
+        """Disputed until the last dispute is closed, and for good where one was lost; one not paid yet stays so.
+
+        What an older version disputed has no row: it stays as it is until its dispute is told of.
+        """
         if before in _PAID and self.is_disputed:
             return PaymentStatus.DISPUTED
         if 0 < self.amount_usd_micro <= self.refunded_usd_micro:
             return PaymentStatus.REFUNDED
-        if before not in _PAID:
+        if before not in _PAID or (before is PaymentStatus.DISPUTED and not self.disputes):
             return before
         lost = any(dispute.status is DisputeStatus.LOST for dispute in self.disputes)
         return PaymentStatus.DISPUTED if lost else PaymentStatus.SUCCEEDED

@@ -10,6 +10,7 @@ import asyncpg
 from billing.advance import advance_due
 from billing.catalog import CatalogHolder
 from billing.catalog_apply import PromoCodes, apply
+from billing.money_gone import take_gone_released
 from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, Checkout, PriceChange
 from billing.payments import apply_payment, renewal_payment
 from billing.services import Billing
@@ -123,6 +124,7 @@ class Shop:
         while done := await advance_due(self.billing):
             total += done
         await take_back_released(self.billing)
+        await take_gone_released(self.billing)
         while await sweep_grants(self.billing.database, self.billing.ledger):
             pass
         return total

@@ -11,6 +11,7 @@ from accounts.mail.messages import Sender
 from accounts.mail.outbox import deliver_mail
 from billing.alerts import AlertSettings, change_alert_settings
 from billing.auto_recharge import auto_recharge_of, recharge_due, update_auto_recharge
+from billing.disputes import close_dispute, dispute_payment
 from billing.errors import PaymentRefused
 from billing.event_kinds import EventKind
 from billing.events import dispatch_events
@@ -18,15 +19,18 @@ from billing.giving_back import give_back_unapplied
 from billing.payment_methods import write_methods
 from billing.payment_port import ActionNeeded, Declined
 from billing.payment_rows import unapplied_payments
-from billing.payments import apply_payment, settle_charge
+from billing.payments import apply_payment, renewal_payment, settle_charge
 from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.rules.auto_recharge import RechargeState
 from billing.subscribing import subscribe
+from billing.subscriptions import end_now
 from billing.top_ups import add_credits
+from billing.transfers import end_transfer, give_back_part, request_transfer
 from kit.errors import Unavailable
 from kit.ids import encode_id, uuid7
 from kit.sealing import Sealer
-from models.enums import PaymentStatus
+from metering.operations import Grant
+from models.enums import PaymentStatus, TransferStatus
 from tests.billing.shop import MICRO, open_shop
 
 SEALER = Sealer({1: b"a secret key for the tests of events"}, 1)
@@ -197,6 +201,21 @@ async def test_D5_a_refund_that_fails_is_told_once_to_those_who_pay_and_again_wh
             assert "10.00" in told[-1][1]
 
 
+async def test_a_renewal_of_nothing_that_has_no_place_is_told_to_nobody_as_there_is_no_money_in_it(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        await endpoint(shop, customer, EventKind.PAYMENT_UNAPPLIED)
+        row = await customer.subscribe("pro")
+        await end_now(shop.billing, row["id"])
+        for amount_usd_micro in (0, 15 * MICRO):
+            payment_id = await renewal_payment(shop.billing, row["id"], amount_usd_micro, f"in_{amount_usd_micro}")
+            assert not (await apply_payment(shop.billing, payment_id)).changed
+        await tell(shop)
+        [(_, told)] = await delivered(shop)
+        assert encode_id("pay", payment_id) in told
+        assert [listed.id for listed in await unapplied_payments(database, 10)] == [payment_id]
+
+
 @pytest.mark.parametrize("news", [Declined("checkout_expired"), ActionNeeded(CONFIRM)])
 async def test_late_news_of_a_page_do_not_hide_money_that_came_for_nothing(database, pg, news):
     async with open_shop(database, pg, "creator-tiers") as shop:
@@ -226,6 +245,41 @@ async def test_what_cannot_be_given_back_is_tried_again_and_after_days_left_to_t
         assert await give_back_unapplied(shop.billing) == 0
         [listed] = await unapplied_payments(database, 10)
         assert (listed.id, listed.status) == (forgotten, PaymentStatus.SUCCEEDED)
+
+
+async def test_money_without_a_place_that_is_disputed_stays_in_the_operators_list(database, pg):
+    async with open_shop(database, pg, "creator-tiers") as shop:
+        customer = await shop.workspace()
+        forgotten = await paid_for_nothing(shop, customer)
+        await dispute_payment(shop.billing, forgotten, "dp_1", 5 * MICRO)
+        assert await give_back_unapplied(shop.billing) == 0
+        await close_dispute(shop.billing, forgotten, "dp_1", disputed_usd_micro=5 * MICRO, won=False)
+        [listed] = await unapplied_payments(database, 10)
+        assert (listed.id, listed.status) == (forgotten, PaymentStatus.DISPUTED)
+
+
+async def test_the_mail_about_a_transfer_that_came_back_in_part_says_how_much(database, pg):
+    async with open_shop(database, pg, "usd-balance") as shop:
+        customer = await shop.workspace()
+        await people(shop, customer)
+
+        async def ready(_workspace_id):
+            return True
+
+        shop.provider.payouts_ready = ready
+        earned = Grant(
+            uuid7(), customer.wallet_id, "EARNINGS", 100 * MICRO, shop.time.at, None, "TEST", "1", "t", 1, transferable=True
+        )  # fmt: skip
+        await shop.billing.ledger.submit(earned)
+        made = await request_transfer(shop.billing, customer.id, 40 * MICRO, requested_by=None, idempotency_key="k")
+        for returned, words in ((15, "$15.00 of it came back"), (40, "$40.00 of it came back")):
+            if returned < 40:
+                await give_back_part(shop.billing, made.id, returned * MICRO)
+            else:
+                await end_transfer(shop.billing, made.id, TransferStatus.FAILED)
+            mails = await tell(shop)
+            assert mails
+            assert all(words in mail.get_body(("plain",)).get_content() for mail in mails)
 
 
 async def test_who_removes_the_last_method_is_told_that_and_not_that_payments_failed(database, pg):

@@ -50,6 +50,32 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database_url: 
     await connection.close()
 
 
+async def test_transfers_that_waited_for_a_review_before_they_could_wait_too_long_get_72_hours(
+    empty_database_url: str,
+) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    scripts = [(ROOT / "models" / "migrations" / "sql" / f"{name}.sql").read_text() for name in MIGRATIONS]
+    before = MIGRATIONS.index("0014_free_renewals_and_reversals")
+    for script in scripts[:before]:
+        await connection.execute(script)
+    await connection.execute("""INSERT INTO workspaces (id, name, slug, created_at, updated_at)
+        VALUES (gen_random_uuid(), 'w', 'w', now(), now())""")
+    for status in ("IN_REVIEW", "PAID"):
+        await connection.execute(
+            """INSERT INTO transfers (id, workspace_id, amount_micro, amount_usd_micro, status, grant_ids,
+            grant_amounts_micro, requested_at, updated_at) SELECT gen_random_uuid(), id, 1, 1, $1, '{}', '{}',
+            now() - interval '30 days', now() FROM workspaces""",
+            status,
+        )
+    for script in scripts[before:]:
+        await connection.execute(script)
+    rows = await connection.fetch(
+        "SELECT status, due_at BETWEEN now() + interval '71 hours' AND now() + interval '72 hours' FROM transfers"
+    )
+    assert dict(tuple(row) for row in rows) == {"IN_REVIEW": True, "PAID": None}
+    await connection.close()
+
+
 async def test_migrating_another_database_leaves_the_orm_of_the_open_one_alone(
     database: Database, empty_database_url: str
 ) -> None:

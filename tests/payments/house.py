@@ -12,6 +12,7 @@ from billing.advance import advance_due
 from billing.auto_recharge import recharge_due, update_auto_recharge
 from billing.buying import Purchase
 from billing.giving_back import give_back_unapplied
+from billing.money_gone import take_gone_released
 from billing.stripe_client import Stripe
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoicing import write_invoices
@@ -92,6 +93,7 @@ class House:
         while await advance_due(self.billing):
             pass
         await take_back_released(self.billing)
+        await take_gone_released(self.billing)
         await recharge_due(self.billing)
         while await write_invoices(self.billing, self.link):
             pass

@@ -7,6 +7,7 @@ import tomllib
 import pytest
 
 from billing.disputes import close_dispute, dispute_payment
+from billing.previews import preview_change
 from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
@@ -397,6 +398,66 @@ async def test_D5_a_part_of_an_upgrade_or_one_of_an_older_period_leaves_the_high
         assert (await guest.subscription())["price_id"] == studio
 
 
+async def test_B8_D5_an_upgrade_that_was_undone_can_be_made_again_before_stripe_was_told(database, pg, double):
+    async with open_house(database, pg, double) as house:
+        guest, payment = await upgraded(house)
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        await refund_payment(house.billing, payment["id"], payment["amount_usd_micro"])
+        await house.go(hours=1, work=False)
+        studio = house.price("studio", "yearly")
+        preview = await preview_change(house.billing, guest.id, studio.id)
+        made = await change_plan(
+            house.billing, guest.id, studio.id, idempotency_key=uuid7().hex, prorated_at=preview.at
+        )
+        assert (made.payment.status.value, made.payment.amount_usd_micro) == ("SUCCEEDED", preview.due_usd_micro)
+        for _ in range(2):
+            await house.work()
+            assert (await guest.subscription())["price_id"] == studio.id
+        assert await price_at_stripe(house, guest) == studio.amount_usd_micro
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "SUCCEEDED"]
+        await house.agree()
+
+
+async def test_D5_an_upgrade_that_is_undone_while_a_higher_one_waits_is_told_when_that_one_fails(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
+        guest, payment = await upgraded(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await house.go(hours=1)
+        highest = house.price("highest", "yearly")
+        made = await change_plan(house.billing, guest.id, highest.id, idempotency_key=uuid7().hex)
+        assert made.payment.status.value == "ACTION_REQUIRED"
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        for _ in range(2):
+            await house.work()
+        await house.go(days=3)
+        team = house.price("team", "yearly")
+        assert (await guest.subscription())["price_id"] == team.id
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "FAILED"]
+        assert await price_at_stripe(house, guest) == team.amount_usd_micro
+        await house.agree()
+
+
+async def test_D5_an_upgrade_that_is_paid_after_the_one_below_it_was_undone_is_given_back(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
+        guest, payment = await upgraded(house)
+        [method] = await guest.methods()
+        await double.behave(method["stripe_payment_method_id"], "pm_card_authenticationRequired")
+        await house.go(hours=1)
+        highest = house.price("highest", "yearly")
+        await change_plan(house.billing, guest.id, highest.id, idempotency_key=uuid7().hex)
+        await house.billing.payments.refund(payment["id"], payment["amount_usd_micro"], "sorry")
+        await house.work()
+        await double.ask("POST", f"payment_intents/{await last_intent(guest)}/authenticate")
+        for _ in range(3):  # it was the difference to a plan that is not paid any more
+            await house.work()
+        team = house.price("team", "yearly")
+        assert ((await guest.subscription())["price_id"], await guest.available()) == (team.id, 2000)
+        assert [row["status"] for row in await guest.payments()] == ["SUCCEEDED", "REFUNDED", "REFUNDED"]
+        assert await price_at_stripe(house, guest) == team.amount_usd_micro
+        await house.agree()
+
+
 async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_former_one_again(database, pg, double):
     async with open_house(database, pg, double) as house:
         guest, payment = await upgraded(house, "lifetime")
@@ -407,13 +468,17 @@ async def test_A7_D5_a_higher_lifetime_whose_difference_is_refunded_is_the_forme
         assert await guest.available() == 2000
 
 
-async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with_the_last(database, pg, double):
+def with_a_highest_plan() -> dict:
     values = tomllib.loads((ROOT / "catalogs" / "team-workspaces.toml").read_text())
     highest = copy.deepcopy(values["plans"]["studio"])
     highest["rank"], highest["name"] = highest["rank"] + 1, "Highest"
     highest["prices"] = [{**price, "amount": "2000"} for price in highest["prices"] if price["code"] == "yearly"]
     values["plans"]["highest"] = highest
-    async with open_house(database, pg, double, values) as house:
+    return values
+
+
+async def test_D5_upgrades_that_are_refunded_from_below_are_undone_together_with_the_last(database, pg, double):
+    async with open_house(database, pg, double, with_a_highest_plan()) as house:
         guest, first = await upgraded(house)
         await house.go(hours=1)
         price = house.price("highest", "yearly").id

@@ -5,7 +5,10 @@ import json
 import pytest
 
 from billing.errors import AmountOutOfBounds, NothingToTransfer, PayoutsNotSetUp
+from billing.stripe_client import StripeAway
+from billing.stripe_inbox import sweep
 from billing.stripe_objects import object_changed
+from billing.stripe_transfers import move_transfers
 from billing.transfers import request_transfer, review_transfer, transfers_of_workspaces
 from kit.ids import uuid7
 from kit.pages import PageRequest
@@ -183,6 +186,22 @@ async def test_a_lost_answer_pays_once(database, pg, double, path):
         await house.agree()
 
 
+async def test_a_transfer_that_cannot_be_taken_back_now_keeps_no_other_waiting(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        first, second = await publisher(house), await publisher(house)
+        await ask(house, first, 40)
+        await house.work()
+        await pg.execute("UPDATE transfers SET stripe_payout_id = 'po_gone', due_at = now() - interval '9 years'")
+        await house.go(hours=73, work=False)
+        await ask(house, second, 30)
+        await double.fault("error_before", "/v1/transfers/.*/reversals", method="POST", times=3)
+        await move_transfers(house.billing, house.link)
+        assert (await statuses(house, first), await statuses(house, second)) == (["SENT"], ["SENT"])
+        await house.go(days=3)
+        # The account has nothing that could be taken back: its money is at the bank.
+        assert (await statuses(house, first), await statuses(house, second)) == (["SENT"], ["PAID"])
+
+
 async def reverse(house, guest, cents: int) -> None:
     sent = await house.pg.fetchval("SELECT stripe_transfer_id FROM transfers")
     await house.double.v1.transfers.reversals.create_async(sent, {"amount": cents})
@@ -277,6 +296,21 @@ async def test_B6_a_payout_that_comes_back_is_found_in_its_accounts_events_where
             assert await guest.available() == 100
         assert (await reconcile(house.link.database)).shown == []
         await house.agree()
+
+
+async def test_B6_an_accounts_events_that_could_not_be_fetched_are_swept_later(database, pg, double):
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.go(days=3)
+        await double.ask("POST", f"payouts/{await pg.fetchval('SELECT stripe_payout_id FROM transfers')}/come_back")
+        await house.go(hours=5, work=False)
+        await double.fault("error_before", "/v1/events", method="GET", after=1, times=3)
+        with pytest.raises(StripeAway):
+            await sweep(house.link, force=True)
+        await house.go(hours=5)
+        assert await statuses(house, guest) == ["FAILED"]
+        assert await guest.available() == 100
 
 
 async def test_an_account_that_is_gone_keeps_no_other_events_from_being_swept(database, pg, double):

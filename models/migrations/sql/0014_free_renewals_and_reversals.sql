@@ -14,3 +14,5 @@ ALTER TABLE transfers ADD CONSTRAINT transfers_returned CHECK (
 DROP INDEX ledger_entries_once;
 CREATE UNIQUE INDEX ledger_entries_once ON ledger_entries (reference_id, grant_id)
     WHERE kind = 'TRANSFER_OUT' AND amount_micro < 0;
+-- What the operator has not reviewed goes back when it is due: what waits already has as long as a new one by default.
+UPDATE transfers SET due_at = now() + interval '72 hours' WHERE status = 'IN_REVIEW' AND due_at IS NULL;
