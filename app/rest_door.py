@@ -32,6 +32,8 @@ MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 """The largest body of a model call: room for a few pictures in a message."""
 
 
+_WATCHED_AFTER_S: Final = 0.001
+"""When a stream's client begins to be watched; one that left before is seen then."""
 _FIT: Final = b"x-tollgate-fit"
 """`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _CACHE: Final = b"x-tollgate-cache"
@@ -247,6 +249,7 @@ async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) 
     opener = asyncio.current_task()
     assert opener is not None, "a request runs in a task"
     stream: CallStream | None = None
+    watcher: asyncio.Task[None] | None = None
 
     async def until_gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -256,12 +259,17 @@ async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) 
         else:
             opener.cancel()
 
-    watcher = asyncio.create_task(until_gone())
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(until_gone())
+
+    # A moment later, while the call waits for its hold: until then every step delays the first output.
+    beginning = asyncio.get_running_loop().call_later(_WATCHED_AFTER_S, watch)
     try:
         try:
             stream = await opening
         except asyncio.CancelledError:
-            if watcher.done() and not opener.uncancel():
+            if watcher is not None and watcher.done() and not opener.uncancel():
                 raise ClientGone from None
             raise
         try:
@@ -270,9 +278,11 @@ async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) 
             stream.leave()
             raise
     finally:
-        watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+        beginning.cancel()
+        if watcher is not None:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
 
 
 def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:

@@ -68,7 +68,7 @@ async def test_who_leaves_before_a_refusal_comes_is_told_nothing_and_nothing_is_
 async def test_the_first_output_reaches_its_reader_before_more_is_read(stage: Theatre) -> None:
     stage.plays.plays = [streaming(*[event("word") for _ in range(50)], then=silent)]
     stream = await stage.gate.services.streams.open(await caller_of(stage), request())
-    assert stream._events.qsize() == 1
+    assert len(stream._events) == 1
     stream.leave()
     await stage.settled()
 
