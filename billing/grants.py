@@ -10,6 +10,7 @@ from asyncpg import Record
 
 from billing.catalog import Snapshot
 from billing.free_credits import may_have_free_credits
+from billing.payment_rows import last_period_paid
 from billing.rules.grant_schedule import CycleGrant, cycle_unit, grant_at, leftover_micro
 from billing.rules.standing import gives_plan
 from billing.rules.subscription_states import TRIALING
@@ -30,8 +31,6 @@ _ENDING: Final = """SELECT id, remaining_micro - held_micro AS free_micro, expir
         (SELECT d.payment_id FROM payment_disputes d WHERE d.payment_id = g.payment_id AND d.status = 'OPEN' LIMIT 1)
         AS disputed_id
     FROM credit_grants g WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND expires_at = $3 ORDER BY id"""
-_PAYMENT: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
-    AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 
 
 async def give_cycle_grant(
@@ -53,7 +52,7 @@ async def give_cycle_grant(
         return None
     ending = await conn.fetch(_ENDING, subscription.wallet_id, subscription.id, at)
     # Free credits were bought by no payment, and stay when the money of an earlier period goes back.
-    payment_id: UUID | None = None if free else await conn.fetchval(_PAYMENT, subscription.id)
+    payment_id: UUID | None = None if free else await last_period_paid(conn, subscription.id)
     operations: list[Operation] = [
         Expire(row["id"], subscription.wallet_id) for row in ending if row["free_micro"] and at <= now
     ]

@@ -10,7 +10,7 @@ from asyncpg import Record
 from billing.advance import advance, change, end_at_once
 from billing.catalog import Snapshot
 from billing.money_gone import gone_of, take_credits
-from billing.payment_rows import Payment, read_payment
+from billing.payment_rows import Payment, last_period_paid, read_payment
 from billing.rules.subscription_states import ENDED
 from billing.rules.subscription_steps import with_price
 from billing.services import Billing
@@ -20,8 +20,6 @@ from models.enums import PaymentPurpose, PricePeriod
 from models.pool import PoolConnection
 
 _STATUS: Final = "UPDATE payments SET status = $2, updated_at = $3 WHERE id = $1 AND status <> $2"
-_LAST: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
-    AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 _UPGRADE: Final = """SELECT id, former_price_id FROM payments WHERE subscription_id = $1 AND purpose = 'PLAN_CHANGE'
     AND price_id = $2 AND applied_at >= $3 AND ($4::uuid IS NULL OR id < $4) ORDER BY id DESC LIMIT 1"""
 
@@ -49,7 +47,7 @@ async def _end_unpaid(conn: PoolConnection, billing: Billing, payment: Payment, 
     At the provider too. Without this a year or a lifetime would go on granting each month. The payment of an older
     period ends nothing.
     """
-    is_last = await conn.fetchval(_LAST, subscription_id) == payment.id
+    is_last = await last_period_paid(conn, subscription_id) == payment.id
     found = await subscription_by_id(conn, billing, subscription_id)
     if found is None or found.life.status in ENDED or not (is_last or payment.purpose is PaymentPurpose.PLAN_CHANGE):
         return

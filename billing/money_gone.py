@@ -1,7 +1,6 @@
 """Takes a payment's credits as far as its money is gone, and freezes what is left while a dispute is open (D5)."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -9,6 +8,7 @@ from asyncpg import Record
 
 from billing.grants import LEFTOVER_SOURCE, post_all
 from billing.payment_rows import Payment, locked_payment, payment_by_id
+from billing.released import claim_waiting, end_waiting
 from billing.rules.bought_credits import refunded_micro
 from billing.rules.money_gone import Dispute, MoneyGone
 from billing.services import Billing
@@ -16,14 +16,12 @@ from kit import clock
 from kit.ids import uuid7
 from metering.operations import Clawback, Freeze, Operation, Thaw
 from metering.views import Outcome, Posted
-from models.database import connection, transaction
+from models.database import transaction
 from models.enums import DisputeStatus
 from models.pool import PoolConnection
 
 TAKE_GONE_DUE: Final = "payment.take_gone"
 """The outbox's kind of payments whose money went back while calls held their credits; no event that is told."""
-
-AGAIN_AFTER: Final = timedelta(seconds=10)
 _DISPUTES: Final = """SELECT stripe_dispute_id, amount_usd_micro, status FROM payment_disputes WHERE payment_id = $1
     ORDER BY created_at, id"""
 _GRANTS: Final = """SELECT id, wallet_id, amount_micro, held_micro, refunded_micro, source_kind FROM credit_grants
@@ -31,10 +29,6 @@ _GRANTS: Final = """SELECT id, wallet_id, amount_micro, held_micro, refunded_mic
 _LATER: Final = """INSERT INTO outbox_events AS o (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
     VALUES ($1, $2, $3, $4, '{}', $5, $5) ON CONFLICT (kind, dedupe_key) DO UPDATE SET completed_at = NULL,
     due_at = excluded.due_at WHERE o.completed_at IS NOT NULL"""
-_CLAIM: Final = """UPDATE outbox_events o SET due_at = $2 FROM (SELECT id FROM outbox_events
-        WHERE kind = $3 AND completed_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $4 FOR UPDATE SKIP LOCKED) AS due
-    WHERE o.id = due.id RETURNING o.id, o.dedupe_key"""
-_DONE: Final = "UPDATE outbox_events SET completed_at = $2 WHERE id = $1"
 
 
 async def gone_of(conn: PoolConnection, payment: Payment) -> MoneyGone:
@@ -83,9 +77,7 @@ async def take_credits(conn: PoolConnection, billing: Billing, payment: Payment,
 
 async def take_gone_released(billing: Billing, *, limit: int = 20) -> int:
     """Take what calls held when money went back and did not use, as far as it is still gone; how many payments are done."""
-    now = clock.now()
-    async with connection(billing.database) as conn:
-        rows = await conn.fetch(_CLAIM, now, now + AGAIN_AFTER, TAKE_GONE_DUE, limit)
+    rows = await claim_waiting(billing.database, TAKE_GONE_DUE, limit)
     return sum([await _take_released(billing, row) for row in rows])
 
 
@@ -94,7 +86,7 @@ async def _take_released(billing: Billing, due: Record) -> bool:
         payment, _ = await locked_payment(conn, UUID(due["dedupe_key"]))
         done = await take_gone(conn, billing, payment.id)
         if done:
-            await conn.execute(_DONE, due["id"], clock.now())
+            await end_waiting(conn, due["id"])
     return done
 
 

@@ -35,6 +35,8 @@ _UNAPPLIED: Final = """SELECT * FROM payments p WHERE applied_at IS NULL AND amo
 _NOTE: Final = """UPDATE payments SET status = coalesce($2, status), failure_code = coalesce($3, failure_code),
     action_url = coalesce($4, action_url), stripe_object_id = coalesce(stripe_object_id, $5), updated_at = $6
     WHERE id = $1 AND applied_at IS NULL"""
+_LAST_PERIOD: Final = """SELECT id FROM payments WHERE subscription_id = $1 AND purpose = 'SUBSCRIPTION'
+    AND applied_at IS NOT NULL ORDER BY applied_at DESC, id DESC LIMIT 1"""
 _FORMER: Final = "UPDATE payments SET former_price_id = $2 WHERE id = $1"
 _APPLIED: Final = """UPDATE payments SET status = 'SUCCEEDED', failure_code = NULL, action_url = NULL, applied_at = $2,
     updated_at = $2 WHERE id = $1"""
@@ -104,6 +106,11 @@ async def locked_payment(conn: PoolConnection, payment_id: UUID) -> tuple[Paymen
     locked = await payment_by_id(conn, payment_id, lock=True)
     assert locked is not None
     return locked, wallet_id
+
+
+async def last_period_paid(conn: PoolConnection, subscription_id: UUID) -> UUID | None:
+    """The payment of the period that was paid last of a subscription; None where none was."""
+    return await conn.fetchval(_LAST_PERIOD, subscription_id)
 
 
 async def payments_by_ids(database: Database, ids: Sequence[UUID]) -> dict[UUID, PaymentView]:

@@ -1,26 +1,25 @@
 """Takes the credits of a cycle whose plan ended before its time: at once, and what calls held then once it is free again."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from asyncpg import Record
 
 from billing.grants import post_all
+from billing.released import claim_waiting, end_waiting
 from billing.services import Billing
 from billing.subscription_rows import Subscription
 from kit import clock
 from kit.ids import uuid7
 from metering.operations import Clawback
 from metering.views import Posted
-from models.database import connection, transaction
+from models.database import transaction
 from models.pool import PoolConnection
 
 TAKE_BACK_DUE: Final = "plan.take_back"
 """The outbox's kind of plans that ended while calls held their credits; no event that is told."""
-
-AGAIN_AFTER: Final = timedelta(seconds=10)
 _LIVING: Final = """SELECT id, remaining_micro FROM credit_grants
     WHERE wallet_id = $1 AND subscription_id = $2 AND kind = 'CYCLE' AND remaining_micro > 0
       AND (expires_at IS NULL OR expires_at > $3) ORDER BY id"""
@@ -28,15 +27,11 @@ _HELD: Final = """SELECT h.call_id, p.grant_id, p.amount FROM holds h, unnest(h.
     AS p (grant_id, amount) WHERE h.wallet_id = $1 AND p.grant_id = ANY ($2) ORDER BY h.call_id, p.grant_id"""
 _LATER: Final = """INSERT INTO outbox_events (id, workspace_id, kind, dedupe_key, payload, created_at, due_at)
     VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (kind, dedupe_key) DO NOTHING"""
-_CLAIM: Final = """UPDATE outbox_events o SET due_at = $2 FROM (SELECT id FROM outbox_events
-        WHERE kind = $3 AND completed_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT $4 FOR UPDATE SKIP LOCKED) AS due
-    WHERE o.id = due.id RETURNING o.id, o.dedupe_key, o.payload"""
 # What a call consumed of a grant stands in its entries; the rest of what it held has become free.
 _ENDED: Final = """SELECT w.grant_id, greatest(0, w.amount + coalesce((SELECT sum(e.amount_micro) FROM ledger_entries e
         WHERE e.call_id = w.call_id AND e.grant_id = w.grant_id AND e.kind = 'USAGE'), 0))::bigint AS released
     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS w (call_id, grant_id, amount)
     WHERE NOT EXISTS (SELECT FROM holds h WHERE h.call_id = w.call_id)"""
-_DONE: Final = "UPDATE outbox_events SET completed_at = $2 WHERE id = $1"
 
 
 async def take_back_cycle(conn: PoolConnection, billing: Billing, subscription: Subscription, now: datetime) -> None:
@@ -62,9 +57,7 @@ async def take_back_released(billing: Billing, *, limit: int = 20) -> int:
     Repeatable, and safe beside itself: how much is to be gone in all of each grant follows from the calls' entries, so
     that nothing else that came to the grant meanwhile, with a refund that failed say, is taken.
     """
-    now = clock.now()
-    async with connection(billing.database) as conn:
-        rows = await conn.fetch(_CLAIM, now, now + AGAIN_AFTER, TAKE_BACK_DUE, limit)
+    rows = await claim_waiting(billing.database, TAKE_BACK_DUE, limit)
     return sum([await _take_released(billing, row) for row in rows])
 
 
@@ -79,7 +72,7 @@ async def _take_released(billing: Billing, due: Record) -> bool:
         await _take(conn, billing, UUID(due["dedupe_key"]), UUID(waits["wallet"]), wanted)
         done = len(ended) == len(calls)
         if done:
-            await conn.execute(_DONE, due["id"], clock.now())
+            await end_waiting(conn, due["id"])
     return done
 
 

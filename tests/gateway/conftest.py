@@ -21,6 +21,7 @@ from app.lifespan import Services, open_services
 from app.settings import Settings
 from models.database import Database
 from tests.gateway.job_shop import Shop, open_shop, set_environment
+from tests.gateway.market import Market, open_market
 from tests.processes import Running, start_sandbox
 from tests.seeding import CATALOG, Seeded, apply_catalog, seed_workspace
 
@@ -197,4 +198,10 @@ def open_shop_with(
 @pytest.fixture
 async def shop(open_shop_with: OpenShop) -> AsyncIterator[Shop]:
     async with open_shop_with() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
+    async with open_market(database_url, redis_url, tmp_path) as opened:
         yield opened

@@ -1,8 +1,5 @@
 """Nothing that the account at a provider keeps is within a caller's reach: it is one account for all workspaces."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway.rules.account_state import check_account_state
@@ -10,7 +7,7 @@ from gateway.views import CallRequest
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
 from tests.gateway.conftest import Gate
-from tests.gateway.market import Market, open_market
+from tests.gateway.market import Market
 
 NAMED = {"type": "file", "file": {"file_id": "file-1"}}
 SOURCE = {"type": "file", "file_id": "file_1"}
@@ -77,12 +74,6 @@ OWN_WORDS: list[tuple[Operation, JsonObject]] = [
 @pytest.mark.parametrize(("operation", "body"), OWN_WORDS)
 def test_what_a_caller_says_in_words_of_its_own_is_not_looked_into(operation: Operation, body: JsonObject) -> None:
     check_account_state(operation, body)
-
-
-@pytest.fixture
-async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
-    async with open_market(database_url, redis_url, tmp_path) as opened:
-        yield opened
 
 
 async def test_a_publishers_account_is_its_own_workspaces_and_nobody_elses(market: Market) -> None:

@@ -1,9 +1,7 @@
 """Chained models: steps under one hold, billed and streamed as one call, and clean when they fail."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,17 +26,11 @@ from metering.ledger import Ledger
 from metering.reaper import reap_holds
 from providers.base import Operation, StreamChunk
 from providers.message_events import EventsOfChat
-from tests.gateway.market import CREDITS_MICRO, Market, open_market
+from tests.gateway.market import CREDITS_MICRO, Market
 
 PRICES = [{"meter": "OUTPUT_TOKENS", "credits": "1", "per": "1000"}, {"meter": "INPUT_TOKENS", "credits": "1", "per": "1000"}]  # fmt: skip
 EACH = 30 * 1_000
 """What a step of a priced part costs: 10 tokens in and 20 out."""
-
-
-@pytest.fixture
-async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
-    async with open_market(database_url, redis_url, tmp_path) as opened:
-        yield opened
 
 
 def step(name: str, model: str, prompt: str = "{{ input.text }}", **more: Any) -> dict:

@@ -1,6 +1,8 @@
 """Files that providers made are fetched from themselves and from public addresses, never from our own network."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 
 import aiohttp
@@ -22,19 +24,24 @@ async def test_bytes_that_came_along_need_no_fetching() -> None:
     assert await content(OutputFiles(()), OutputFile(inline=b"abc")) == b"abc"
 
 
+@contextmanager
+def untouched() -> Iterator[int]:
+    """A port of this machine to which nobody connects in the block."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.2)
+        yield listening.getsockname()[1]
+        with pytest.raises(TimeoutError):
+            listening.accept()
+
+
 _NAMES_NO_NUMBER = ["１２７.0.0.1", "127。0。0。1", "⑫7.0.0.1", "０.0.0.0", "1２7.1", "%31%32%37.0.0.1"]
 """What urlsplit takes for names, and aiohttp for addresses."""
 
 
 @pytest.mark.parametrize("host", [*_NAMES_NO_NUMBER, "a@127.0.0.1", "127.0.0.1.", "[::ffff:127.0.0.1]"])
 async def test_a_private_address_is_refused_however_it_is_written(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0.2)
-        port = listening.getsockname()[1]
-        with pytest.raises(ProviderError):
-            await content(OutputFiles(()), OutputFile(url=f"http://{host}:{port}/x"))
-        with pytest.raises(TimeoutError):
-            listening.accept()
+    with untouched() as port, pytest.raises(ProviderError):
+        await content(OutputFiles(()), OutputFile(url=f"http://{host}:{port}/x"))
 
 
 @pytest.mark.parametrize(
@@ -47,25 +54,16 @@ async def test_what_is_no_address_is_a_providers_mistake(url: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "１２７.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.1", "localhost"])
 async def test_the_connector_itself_opens_no_socket_to_a_private_address(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0.2)
-        port = listening.getsockname()[1]
+    with untouched() as port:
         async with aiohttp.ClientSession(connector=checked_connector(())) as session:
             with pytest.raises((aiohttp.ClientError, OSError)):
                 await session.get(f"http://{host}:{port}/x")
-        with pytest.raises(TimeoutError):
-            listening.accept()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "169.254.169.254", "10.0.0.1", "2130706433"])
 async def test_private_addresses_are_refused(host: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0.2)
-        port = listening.getsockname()[1]
-        with pytest.raises(ProviderError):
-            await content(OutputFiles(()), OutputFile(url=f"http://{host}:{port}/x"))
-        with pytest.raises(TimeoutError):
-            listening.accept()
+    with untouched() as port, pytest.raises(ProviderError):
+        await content(OutputFiles(()), OutputFile(url=f"http://{host}:{port}/x"))
 
 
 async def test_what_the_operator_allows_is_fetched_and_what_is_not_there_is_told(

@@ -22,7 +22,7 @@ from kit.sealing import Sealer, row_context
 from metering.operations import Clawback
 from models.enums import Visibility
 from providers.base import Operation
-from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of, open_market
+from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of
 from tests.providers.upstreams import scripted
 
 PRICES = [
@@ -31,12 +31,6 @@ PRICES = [
 ]
 COST = 10 * 1_000 + 20 * 3_000
 """Of 10 tokens in and 20 out, in micro-credits."""
-
-
-@pytest.fixture
-async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
-    async with open_market(database_url, redis_url, tmp_path) as opened:
-        yield opened
 
 
 async def slug_of(market: Market, name: str = "writer") -> str:

@@ -1,8 +1,6 @@
 """Published models and chains where they meet routing, traces, metrics, the answer cache, fitting and privacy."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
@@ -12,14 +10,8 @@ from gateway.errors import UpstreamFailed
 from gateway.views import CallRequest, StreamedFailure
 from providers.base import Operation
 from tests.e2e.collector import collector_double
-from tests.gateway.market import Market, open_market
+from tests.gateway.market import Market
 from tests.gateway.test_chains import EACH, PRICES, step, streamed
-
-
-@pytest.fixture
-async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
-    async with open_market(database_url, redis_url, tmp_path) as opened:
-        yield opened
 
 
 class Once(dict[str, int]):

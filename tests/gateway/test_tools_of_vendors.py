@@ -1,8 +1,5 @@
 """Tools that a vendor runs and bills by use have no price here: they are refused by name in every form, and before any hold."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from gateway.rules.tools import check_tools
@@ -10,7 +7,7 @@ from gateway.views import CallRequest
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
 from tests.gateway.conftest import Gate
-from tests.gateway.market import Market, open_market
+from tests.gateway.market import Market
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -75,12 +72,6 @@ RUN_BY_CALLERS: list[tuple[Operation, JsonObject]] = [
 @pytest.mark.parametrize(("operation", "body"), RUN_BY_CALLERS)
 def test_tools_that_the_caller_runs_are_served(operation: Operation, body: JsonObject) -> None:
     check_tools(operation, body)
-
-
-@pytest.fixture
-async def market(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Market]:
-    async with open_market(database_url, redis_url, tmp_path) as opened:
-        yield opened
 
 
 async def test_a_publishers_tools_are_for_its_own_workspace_and_nobody_else(market: Market) -> None:
