@@ -59,7 +59,8 @@ async def test_the_first_sound_arrives_while_the_provider_holds_back_the_rest(ve
             extra_headers=ALONE,
             extra_body=behaving(fault="hang", fault_after=1),
         ) as got:
-            first = await anext(got.iter_bytes())
+            pieces = got.iter_bytes()  # kept: a client whose iterator is collected closes its connection
+            first = await anext(pieces)
             assert first.startswith(b"RIFF")
             assert await vendors.pg.fetchval("SELECT count(*) FROM holds") == 1
         ended = await settled(vendors)  # its client has left
