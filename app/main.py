@@ -18,6 +18,7 @@ from typing import Final
 from app import openapi
 from app.asgi import ClientGone, Headers, Receive, Scope, Send, request_id_of, send_json
 from app.asset_files import PATH as ASSET_PATH
+from app.busy_polling import BusyPolling
 from app.collector import calm_collector
 from app.exports import PATHS as EXPORT_PATHS
 from app.health import PATHS as HEALTH_PATHS
@@ -49,6 +50,8 @@ class Tollgate:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._services: Services | None = None
+        self.polling = BusyPolling(settings.busy_poll_us)
+        """Keeps this process from sleeping while it carries out model calls."""
 
     @property
     def services(self) -> Services:
@@ -81,7 +84,9 @@ class Tollgate:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if scope["path"] in CALL_PATHS:  # thousands a second
+                self.polling.go_on()
                 await self.services.rest(scope, receive, send)
+                self.polling.go_on()
             else:
                 await self._route(scope, receive, send)
         except ClientGone:

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, TypeVar
 
+from app.busy_polling import MAX_US
 from app.graphql.document_mode import DocumentMode
 from app.secret_key import kept_secret_key
 from app.setting_values import (
@@ -50,6 +51,7 @@ class Settings:
     host: str
     port: int
     workers: int
+    busy_poll_us: int
     data_dir: Path
     public_url: str
     environment: Environment
@@ -100,6 +102,7 @@ class Settings:
             host=host,
             port=port,
             workers=read("TOLLGATE_WORKERS", integer(1, 256)),
+            busy_poll_us=read("TOLLGATE_BUSY_POLL_US", integer(0, MAX_US)),
             data_dir=read("TOLLGATE_DATA_DIR", Path),
             public_url=public_url,
             environment=Environment(read("TOLLGATE_ENVIRONMENT", one_of(*Environment))),

@@ -36,6 +36,11 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("TOLLGATE_HOST", "127.0.0.1", "the address to listen on"),
     Variable("TOLLGATE_PORT", "8000", "the port to listen on"),
     Variable("TOLLGATE_WORKERS", "1", "processes that serve requests"),
+    Variable(
+        "TOLLGATE_BUSY_POLL_US",
+        "0",
+        "microseconds after a call's request or answer for which a process does not sleep; for one with a core for itself",
+    ),
     Variable("TOLLGATE_DATA_DIR", ".tollgate", "journal, assets, and the data of the embedded servers"),
     Variable("TOLLGATE_PUBLIC_URL", "", "the address clients use; http://host:port when unset"),
     Variable("TOLLGATE_ENVIRONMENT", "live", "live or test; new API keys carry it in their prefix"),

@@ -8,8 +8,11 @@ on a call's way waits for a core, which the best sample has least of. `added` is
 hold: the gateway's share. Then a gateway that notes when each step begins (bench.stamped) serves one connection: where the
 time goes, and what one hold's commit takes of it in the place where the stream waits for it. The upstream is then asked
 directly at the same pace, with a pause as long as a call through the gateway takes: else its process and its client's
-would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine: bench.anchors tells how much slower this one
-is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
+would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine:
+bench.anchors tells how much slower this one is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
+
+With `--own-core` the gateway is alone on one core, and where the upstream is asked directly it is the upstream that is: so
+whatever passes between two of them passes between cores in both cases, as between machines.
 """
 
 import argparse
@@ -21,8 +24,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -137,9 +140,44 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Cores:
+    """Who runs where. `own`: the core of the gateway alone; None: everybody runs anywhere."""
+
+    own: int | None
+    others: frozenset[int]
+
+    @classmethod
+    def shared_out(cls, own: int | None) -> "Cores":
+        """This process and whatever it starts stay off `own`: the client, the upstream, PostgreSQL and Valkey."""
+        others = frozenset(os.sched_getaffinity(0)) - {own}
+        os.sched_setaffinity(0, others)
+        return cls(own, others)
+
+    def give(self, gateway: Running) -> None:
+        """The gateway has its core for itself."""
+        if self.own is not None:
+            put_on(gateway, [self.own])
+
+    @contextmanager
+    def asked_directly(self, sandbox: Running) -> Generator[None]:
+        """The upstream has it instead, while it is asked directly."""
+        if self.own is not None:
+            put_on(sandbox, [self.own])
+        yield
+        put_on(sandbox, self.others)
+
+
+def put_on(process: Running, cores: Iterable[int]) -> None:
+    """All threads of the process run there from now on."""
+    for thread in Path(f"/proc/{process.pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
+
+
+@dataclass(frozen=True)
 class Bench:
     direct: Target
     through: Target
+    sandbox: Running
     ledger: Ledger
     seeded: Seeded
 
@@ -177,34 +215,21 @@ class Samples:
 
 
 @asynccontextmanager
-async def opened(own_core: int | None) -> AsyncGenerator[Bench]:
-    async with house() as built, AsyncExitStack() as stack:
+async def opened(cores: Cores, busy_poll_us: int) -> AsyncGenerator[Bench]:
+    async with house(TOLLGATE_BUSY_POLL_US=str(busy_poll_us)) as built, AsyncExitStack() as stack:
         database = await Database.open(built.database_url)
         stack.push_async_callback(database.close)
         ledger = await Ledger.open(database)
         stack.push_async_callback(ledger.close)
         own = await seed_workspace(database, CREDITS_MICRO, "holds")
-        if own_core is not None:
-            put_on(built.gateway, own_core)
+        cores.give(built.gateway)
         through = Target(port_of(built.gateway.url), built.key)
-        yield Bench(Target(port_of(built.sandbox.url)), through, ledger, own)
-
-
-def keep_off(core: int) -> None:
-    """This process and whatever it starts stay off a core: the client, the upstream, PostgreSQL and Valkey."""
-    os.sched_setaffinity(0, os.sched_getaffinity(0) - {core})
-
-
-def put_on(gateway: Running, core: int) -> None:
-    """The gateway, with all its threads, has that core for itself."""
-    for thread in Path(f"/proc/{gateway.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})
+        yield Bench(Target(port_of(built.sandbox.url)), through, built.sandbox, ledger, own)
 
 
 async def run(options: argparse.Namespace) -> None:
-    if options.own_core is not None:
-        keep_off(options.own_core)
-    async with opened(options.own_core) as bench:
+    cores = Cores.shared_out(options.own_core)
+    async with opened(cores, options.busy_poll_us) as bench:
         for target in (bench.direct, bench.through):
             await target.first_ms(4, WARM_UP_S)
         await bench.holds_ms(4, WARM_UP_S / 2)
@@ -213,12 +238,13 @@ async def run(options: argparse.Namespace) -> None:
         for number in range(options.rounds):
             for connections, samples in found.items():
                 print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
-                samples.direct += await bench.direct.first_ms(connections, options.seconds)
+                with cores.asked_directly(bench.sandbox):
+                    samples.direct += await bench.direct.first_ms(connections, options.seconds)
                 samples.through += await bench.through.first_ms(connections, options.seconds)
                 samples.hold += await bench.holds_ms(connections, options.seconds)
         chunks = await chunk_times(bench, options.chunk_delay_ms)
     report(found)
-    report_steps(await in_place(options))
+    report_steps(await in_place(options, cores))
     report_chunks(*chunks, options.chunk_delay_ms)
     if options.json:
         Path(options.json).write_text(json.dumps({str(key): vars(each) for key, each in found.items()}, indent=1))
@@ -234,14 +260,14 @@ class InPlace:
     paces: list[anchors.Pace]
 
 
-async def in_place(options: argparse.Namespace) -> InPlace:
+async def in_place(options: argparse.Namespace, cores: Cores) -> InPlace:
     """Where the time of a stream's first token goes."""
     through: list[float] = []
     direct: list[float] = []
     with tempfile.NamedTemporaryFile(suffix=".json") as kept:
-        async with house(kept.name, "serve", entry="bench.stamped") as built:
-            if options.own_core is not None:
-                put_on(built.gateway, options.own_core)
+        polling = str(options.busy_poll_us)
+        async with house(kept.name, "serve", entry="bench.stamped", TOLLGATE_BUSY_POLL_US=polling) as built:
+            cores.give(built.gateway)
             target = Target(port_of(built.gateway.url), built.key)
             await target.first_ms(1, WARM_UP_S)
             paces = [await built.pace()]
@@ -250,7 +276,8 @@ async def in_place(options: argparse.Namespace) -> InPlace:
                 now = await target.first_ms(1, options.seconds)
                 pause_s = statistics.median(now) / 1000
                 through += now
-                direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2, pause_s)
+                with cores.asked_directly(built.sandbox):
+                    direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2, pause_s)
                 paces.append(await built.pace())
         stamped = json.loads(Path(kept.name).read_text())
     return InPlace([[each * 1000 for each in steps] for steps in stamped], through, direct, paces)
@@ -313,6 +340,7 @@ def main() -> None:
     parser.add_argument(
         "--own-core", type=int, metavar="N", help="the gateway runs on this core alone, and nothing else does"
     )
+    parser.add_argument("--busy-poll-us", type=int, default=0, metavar="N", help="the gateway's TOLLGATE_BUSY_POLL_US")
     parser.add_argument("--json", help="also write every round to this file")
     uvloop.run(run(parser.parse_args()))
 

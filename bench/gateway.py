@@ -79,8 +79,10 @@ class House:
 
 
 @asynccontextmanager
-async def house(*command: str, entry: str = "app") -> AsyncGenerator[House]:
-    """Everything that a call passes, embedded and durable. `command`: how the gateway is started, else `tollgate serve`."""
+async def house(*command: str, entry: str = "app", **variables: str) -> AsyncGenerator[House]:
+    """Everything that a call passes, embedded and durable. `command`: how the gateway is started, else `tollgate serve`;
+    `variables` of its environment.
+    """
     directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-"))
     servers = await EmbeddedServers.start(directory / "data", postgres=True, valkey=True)
     try:
@@ -91,7 +93,11 @@ async def house(*command: str, entry: str = "app") -> AsyncGenerator[House]:
         await database.close()
         sandbox = await start_sandbox()
         env = gateway_env(
-            servers.database_url, servers.redis_url, directory / "gateway", TOLLGATE_SANDBOX_URL=sandbox.url
+            servers.database_url,
+            servers.redis_url,
+            directory / "gateway",
+            TOLLGATE_SANDBOX_URL=sandbox.url,
+            **variables,
         )
         (directory / "gateway").mkdir()
         gateway = await start_gateway(env, *command, entry=entry)

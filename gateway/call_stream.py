@@ -41,6 +41,7 @@ class CallStream:
         self._ended = False
         self._producing: asyncio.Task[None] | None = None
         self._left = False
+        self._stopped = False
         self._followers: set[Follower] = set()
 
     def __aiter__(self) -> "CallStream":
@@ -84,11 +85,17 @@ class CallStream:
         if self._left:
             self._stop_if_alone()
 
-    def produced_by(self, task: "asyncio.Task[None]") -> None:
-        """`task` fills the stream; leaving cancels it, also when the reader left already."""
+    def produced_by(self, task: "asyncio.Task[None]") -> bool:
+        """`task` fills the stream until `produced`; leaving cancels it meanwhile. False where the reader left already."""
+        if self._left and not self._followers:
+            return False
         self._producing = task
-        if self._left:
-            self._stop_if_alone()
+        return True
+
+    def produced(self) -> bool:
+        """No more is filled in, and leaving cancels nothing any more. True where the task was cancelled, as nobody read."""
+        self._producing = None
+        return self._stopped
 
     async def put(self, event: StreamedEvent) -> None:
         """Hand on a chunk; waits while the reader is QUEUE_CHUNKS behind. Followers are not waited for."""
@@ -119,7 +126,8 @@ class CallStream:
 
     def _stop_if_alone(self) -> None:
         if self._producing is not None and not self._followers:
-            self._producing.cancel()
+            producing, self._producing = self._producing, None
+            self._stopped = producing.cancel()
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

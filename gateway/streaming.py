@@ -164,21 +164,28 @@ class Streams:
     async def _produced(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"
     ) -> tuple[End, Refusal | None]:
-        """Forward until the end: how it ended, and the reason when that is not a good one."""
-        task = asyncio.create_task(self._forward(admitted, progress, stream, opened))
-        stream.produced_by(task)
-        await asyncio.wait({task})
-        if not task.cancelled() and isinstance(error := task.exception(), ProviderError):
-            admitted.trace.provider_failed(error)
+        """Forward until the end: how it ended, and the reason when that is not a good one.
+
+        Without a task of its own, which would delay the first output: who leaves cancels this one, and only meanwhile.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "it runs in a task of the gateway's own"
+        ended: tuple[End, Refusal | None] = End.LEFT, ClientLeft()
+        if stream.produced_by(task):
+            try:
+                await self._forward(admitted, progress, stream, opened)
+                ended = End.FINISHED, None
+            except ProviderError as error:
+                admitted.trace.provider_failed(error)
+                ended = end_of(error), as_refusal(error)
+            except asyncio.CancelledError:
+                if not stream.produced() or task.cancelling() > 1:
+                    raise  # the gateway's own end
+            finally:
+                if stream.produced():
+                    task.uncancel()
         admitted.trace.answered(progress.usage)
-        if task.cancelled():
-            return End.LEFT, ClientLeft()
-        error = task.exception()
-        if error is None:
-            return End.FINISHED, None
-        if isinstance(error, ProviderError):
-            return end_of(error), as_refusal(error)
-        raise error
+        return ended
 
     async def _forward(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"

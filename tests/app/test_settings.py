@@ -100,6 +100,7 @@ def test_values_are_read_into_their_types() -> None:
         ("TOLLGATE_PORT", "http", "a whole number from 1 to 65535"),
         ("TOLLGATE_PORT", "70000", "a whole number from 1 to 65535"),
         ("TOLLGATE_WORKERS", "0", "a whole number from 1 to 256"),
+        ("TOLLGATE_BUSY_POLL_US", "-1", "a whole number from 0 to 1000000"),
         ("TOLLGATE_HOLD_TTL_S", "-1", "a whole number from 5 to 86400"),
         ("TOLLGATE_LIMITER_POLICY", "ajar", "one of open, closed"),
         ("TOLLGATE_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
