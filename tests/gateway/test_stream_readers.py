@@ -1,6 +1,7 @@
 """Readers of a stream that come, follow and leave at every moment: nobody stays behind, and the first output goes out at once."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -71,6 +72,56 @@ async def test_the_first_output_reaches_its_reader_before_more_is_read(stage: Th
     assert len(stream._events) == 1
     stream.leave()
     await stage.settled()
+
+
+async def test_a_reader_may_leave_at_any_moment_and_the_call_is_ended_all_the_same(stage: Theatre, caplog) -> None:
+    stage.plays.plays = [streaming(*[event("word") for _ in range(5)])]
+    streams, caller = stage.gate.services.streams, await caller_of(stage)
+    for ticks in range(0, 300, 4):  # while it is opened: admitted, held, asked, its first output on the way
+        opening = asyncio.create_task(streams.open(caller, request()))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await opening).leave()
+    for ticks in range(0, 300, 4):  # while it is read, and while its end is settled
+        stream = await streams.open(caller, request())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        stream.leave()
+    ended = "SELECT array_agg(DISTINCT status ORDER BY status) FROM calls"
+    async with asyncio.timeout(30):
+        while await stage.database.pool.fetchval("SELECT count(*) FROM holds"):
+            await asyncio.sleep(0.02)
+    assert await stage.database.pool.fetchval(ended) == ["CANCELED", "SUCCEEDED"]
+    assert await stage.database.pool.fetchval("SELECT sum(held_micro)::bigint FROM wallets") == 0
+    charged = await stage.database.pool.fetchval("SELECT sum(charged_micro)::bigint FROM usage_events")
+    assert await stage.spent_micro() == charged > 0
+    assert stage.gate.services.calls._in_flight.count == 0
+    assert "could not be ended" not in caplog.text
+
+
+async def test_who_left_while_the_hold_was_placed_has_the_provider_asked_for_nothing(stage: Theatre) -> None:
+    stage.plays.plays = [silent]
+    services = stage.gate.services
+    hold, held, may_go_on = services.streams._settling.hold, asyncio.Event(), asyncio.Event()
+
+    async def slow(admitted, gate):
+        placed = await hold(admitted, gate)
+        held.set()
+        await may_go_on.wait()
+        return placed
+
+    services.streams._settling.hold = slow
+    opening = asyncio.create_task(services.streams.open(await caller_of(stage), request()))
+    await held.wait()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    may_go_on.set()
+    assert (await stage.settled())["status"] == "CANCELED"
+    assert stage.alpha.requests == []
+    assert await stage.spent_micro() == 0
 
 
 # A client's disconnection
