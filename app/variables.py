@@ -39,7 +39,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "TOLLGATE_BUSY_POLL_US",
         "0",
-        "microseconds after a call's request or answer for which a process does not sleep; for one with a core for itself",
+        "microseconds after a REST call's request or answer for which a process does not sleep; for one with a core for itself",
     ),
     Variable("TOLLGATE_DATA_DIR", ".tollgate", "journal, assets, and the data of the embedded servers"),
     Variable("TOLLGATE_PUBLIC_URL", "", "the address clients use; http://host:port when unset"),
