@@ -1,5 +1,6 @@
 """Files and batches in OpenAI's form: /v1/files, /v1/batches and what is below them."""
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime, timedelta
@@ -11,16 +12,19 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from accounts.rules.roles import ApiScope
 from app.asgi import Headers, Receive, Scope, Send, read_body, send_json
+from app.http_protocol import BREAK_OFF
 from app.openai_form import parse_object
 from app.rest_admission import RestAdmission, Visit, method_not_allowed
 from gateway.batches import Batches, BatchView
-from gateway.files import FILE_LIFE, MAX_FILE_BYTES, Files, FileView, Owner
+from gateway.files import FILE_LIFE, MAX_FILE_BYTES, FileContent, Files, FileView, Owner
 from kit.clock import now
 from kit.errors import BadRequest, InvalidInput, NotFound
 from kit.ids import UnknownIdError, decode_id, encode_id
 from kit.json_values import is_object
 from models.enums import BatchStatus, FilePurpose
 from providers.base import JsonObject
+
+logger = logging.getLogger(__name__)
 
 MAX_UPLOAD_BYTES: Final = MAX_FILE_BYTES + 64 * 1024
 """A file and the form around it."""
@@ -97,7 +101,7 @@ class BatchRest:
 
         async def content(visit: Visit) -> None:
             file = await self._files.get(_owner(visit), _id("file", named), now())
-            await _send_content(send, file, self._files.content(file), headers)
+            await _send_content(send, file.id, await self._files.content(file), headers)
 
         if named is None:
             return {"GET": listed, "POST": upload}
@@ -275,19 +279,26 @@ def _batch_object(batch: BatchView) -> JsonObject:
     }
 
 
-async def _send_content(send: Send, file: FileView, parts: AsyncGenerator[bytes], headers: Headers) -> None:
-    """Only an input file's length is promised: a line of an output may turn out to be unreadable."""
-    length = [(b"content-length", str(file.size_bytes).encode("ascii"))] if file.purpose is FilePurpose.BATCH else []
+async def _send_content(send: Send, file_id: UUID, content: FileContent, headers: Headers) -> None:
+    """Piece by piece, with its length; what goes meanwhile breaks it off, so that nobody takes a part for the whole."""
     start: Headers = [
         (b"content-type", b"application/jsonl; charset=utf-8"),
-        *length,
+        (b"content-length", str(content.size_bytes).encode("ascii")),
         (b"cache-control", b"no-store"),
         *headers,
     ]
     await send({"type": "http.response.start", "status": 200, "headers": start})
+    left = content.size_bytes
     try:
-        async for part in parts:
+        async for part in content.parts:
+            left -= len(part)
+            if left < 0:
+                break
             await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
     finally:
-        await parts.aclose()
+        await content.parts.aclose()
+    if left:
+        logger.warning("file %s changed while it was sent: broken off", file_id)
+        await send({"type": BREAK_OFF})
+    else:
+        await send({"type": "http.response.body", "body": b""})

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from time import monotonic
@@ -70,7 +70,10 @@ class Withheld(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A published model: what is called, by whom it may be, and what its publisher gave. `sealed_key` empty: no key."""
+    """A published model: what is called, by whom it may be, and what its publisher gave. `sealed_key` empty: no key.
+
+    `epoch` counts what this process had heard of when the reading began: of two, that with the lower may be the older.
+    """
 
     model: ModelView
     workspace_id: UUID
@@ -86,6 +89,7 @@ class Published:
     colour: str | None
     created_at: datetime
     updated_at: datetime
+    epoch: int = field(default=0, compare=False)
 
     @property
     def slug(self) -> str:
@@ -153,7 +157,8 @@ class PublishedModels:
         if kept is not None and monotonic() - kept[0] < FRESH_S:
             return kept[1]
         epoch = self._epoch
-        found = await self._one(f"{_SELECT} AND m.slug = $1", slug)
+        read = await self._one(f"{_SELECT} AND m.slug = $1", slug)
+        found = None if read is None else replace(read, epoch=epoch)
         if epoch != self._epoch:
             return found
         if found is None:

@@ -14,7 +14,7 @@ from gateway.files import FILE_LIFE, Files, Owner
 from gateway.rules.batches import ENDPOINTS, Problem, read_lines, unreadable_line
 from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
-from kit.sealing import NONCE_BYTES, Sealer, SealError, row_context
+from kit.sealing import SEAL_BYTES, Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from models.enums import BatchStatus, FilePurpose
 from models.pool import PoolConnection
@@ -28,8 +28,6 @@ REMEMBERED: Final = timedelta(days=30)
 """How long an ended batch is told of; its lines go with its output files, after FILE_LIFE."""
 MAX_OPEN: Final = 20
 """Batches of a workspace that may be open at once."""
-_SEAL_BYTES: Final = 1 + NONCE_BYTES + 16
-"""What a seal adds to its plaintext."""
 _LISTED: Final = 100
 _MAX_TRIES: Final = 5
 """How often a process tries to validate a batch that fails here, before it is told as failed."""
@@ -232,7 +230,7 @@ class Batches:
     async def _output(
         self, conn: PoolConnection, batch: asyncpg.Record, state: str, purpose: FilePurpose, at: datetime
     ) -> UUID | None:
-        found = await conn.fetchrow(_SIZE, batch["id"], state, _SEAL_BYTES - 1)  # a line's end is one byte more
+        found = await conn.fetchrow(_SIZE, batch["id"], state, SEAL_BYTES - 1)  # a line's end is one byte more
         if found is None or found["lines"] == 0:
             return None
         file_id, owner = uuid7(), (batch["workspace_id"], batch["api_key_id"])

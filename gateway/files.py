@@ -13,7 +13,7 @@ from gateway.errors import FilesFull
 from gateway.rules.batches import unreadable_line
 from kit.errors import NotFound
 from kit.ids import uuid7
-from kit.sealing import Sealer, SealError, row_context
+from kit.sealing import SEAL_BYTES, Sealer, SealError, row_context
 from models.database import Database, connection, transaction
 from models.enums import FilePurpose
 
@@ -25,6 +25,9 @@ MAX_STORED_BYTES: Final = 256 * 1024 * 1024
 FILE_LIFE: Final = timedelta(hours=24)
 """How long a file is kept where its owner says nothing else."""
 _LINES_A_PAGE: Final = 50
+_SHORT_LINES_A_PAGE: Final = 1_000
+_LONGEST_NOTICE_BYTES: Final = len(unreadable_line(MAX_FILE_BYTES, called=True))
+"""What stands for an unreadable line has room in any that is longer."""
 _LISTED: Final = 100
 
 
@@ -46,6 +49,14 @@ class FileView:
     size_bytes: int
     created_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """What a file holds: `parts` have `size_bytes` together, unless what they are read from goes meanwhile."""
+
+    size_bytes: int
+    parts: AsyncGenerator[bytes]
 
 
 class Files:
@@ -106,31 +117,61 @@ class Files:
                 await conn.execute(_FORGET_LINES, file.id, state)
             await conn.execute("DELETE FROM files WHERE id = $1", file.id)
 
-    async def content(self, file: FileView) -> AsyncGenerator[bytes]:
-        """What it holds, in parts; the lines of an output are told one by one, also where one cannot be read any more."""
+    async def content(self, file: FileView) -> FileContent:
+        """What it holds, an output line by line, also where one cannot be read any more; NotFound for an input that cannot."""
         if file.purpose is FilePurpose.BATCH:
-            async with connection(self._database) as conn:
-                sealed = await conn.fetchval("SELECT sealed FROM files WHERE id = $1", file.id)
-            if sealed is not None:
-                yield self._sealer.open(sealed, row_context("files", "sealed", file.id))
-            return
+            whole = await self._input(file)
+            return FileContent(len(whole), _one(whole))
         state = "SUCCEEDED" if file.purpose is FilePurpose.BATCH_OUTPUT else "FAILED"
+        return FileContent(await self._size(file, state), self._lines(file, state))
+
+    async def _input(self, file: FileView) -> bytes:
+        async with connection(self._database) as conn:
+            sealed = await conn.fetchval("SELECT sealed FROM files WHERE id = $1", file.id)
+        if sealed is None:
+            raise NotFound("there is no such file")
+        try:
+            return self._sealer.open(sealed, row_context("files", "sealed", file.id))
+        except SealError as error:
+            logger.error("file %s cannot be read any more: %s", file.id, error)
+            raise NotFound("what this file holds can no longer be read here") from error
+
+    async def _size(self, file: FileView, state: str) -> int:
+        """By the length of the seals, but for lines that the notice of an unreadable one has no room in: those are opened."""
+        short = SEAL_BYTES + _LONGEST_NOTICE_BYTES
+        async with connection(self._database) as conn:
+            size: int = await conn.fetchval(_SIZE, file.id, state, SEAL_BYTES - 1, short)
         last = -1
-        while True:
-            async with connection(self._database) as conn:
-                rows = await conn.fetch(_LINES, file.id, state, last, _LINES_A_PAGE)
-            if not rows:
-                return
+        while rows := await self._page(file, state, last, _SHORT_LINES_A_PAGE, shorter_than=short):
+            size += sum(len(self._told(row)) for row in rows)
             last = rows[-1]["number"]
+        return size
+
+    async def _lines(self, file: FileView, state: str) -> AsyncGenerator[bytes]:
+        last = -1
+        while rows := await self._page(file, state, last, _LINES_A_PAGE, shorter_than=None):
             for row in rows:
-                yield self._told(row) + b"\n"
+                yield self._told(row)
+            last = rows[-1]["number"]
+
+    async def _page(
+        self, file: FileView, state: str, after: int, lines: int, *, shorter_than: int | None
+    ) -> list[asyncpg.Record]:
+        async with connection(self._database) as conn:
+            return await conn.fetch(_LINES, file.id, state, after, lines, shorter_than)
 
     def _told(self, row: asyncpg.Record) -> bytes:
+        """A line with its end. What stands for one that cannot be read is as long, by spaces, where there is room for it."""
+        sealed: bytes = row["sealed"]
         try:
-            return self._sealer.open(row["sealed"], row_context("batch_lines", "sealed", row["id"]))
+            return self._sealer.open(sealed, row_context("batch_lines", "sealed", row["id"])) + b"\n"
         except SealError as error:
             logger.error("line %s, %s, cannot be read any more: %s", row["number"], row["id"], error)
-            return unreadable_line(row["number"], called=True)
+            return unreadable_line(row["number"], called=True).ljust(len(sealed) - SEAL_BYTES) + b"\n"
+
+
+async def _one(part: bytes) -> AsyncGenerator[bytes]:
+    yield part
 
 
 async def purge_files(database: Database, at: datetime, *, limit: int) -> int:
@@ -165,7 +206,12 @@ _VIEW: Final = """
 """
 _LINES: Final = """
     SELECT id, number, sealed FROM batch_lines
-    WHERE batch_id = (SELECT batch_id FROM files WHERE id = $1) AND state = $2 AND number > $3 ORDER BY number LIMIT $4
+    WHERE batch_id = (SELECT batch_id FROM files WHERE id = $1) AND state = $2 AND number > $3
+        AND ($5::int IS NULL OR octet_length(sealed) < $5) ORDER BY number LIMIT $4
+"""
+_SIZE: Final = """
+    SELECT coalesce(sum(octet_length(sealed) - $3), 0)::bigint FROM batch_lines
+    WHERE batch_id = (SELECT batch_id FROM files WHERE id = $1) AND state = $2 AND octet_length(sealed) >= $4
 """
 _FORGET_LINES: Final = """
     DELETE FROM batch_lines WHERE batch_id = (SELECT batch_id FROM files WHERE id = $1) AND state = $2

@@ -9,13 +9,14 @@ import aiohttp
 from billing.egress import checked_connector
 from billing.rules.egress import Network, mistake_in_url
 from providers.errors import UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
-from providers.predictions import OutputFile, PredictionProvider
+from providers.predictions import MOST_FETCH_S, OutputFile, PredictionProvider
 
 MAX_URL_LENGTH: Final = 16_000
 """Longer than of addresses that people give: signed ones hold whole tokens."""
 _PART_BYTES: Final = 256 * 1024
 _CONNECT_S: Final = 10.0
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=900, connect=_CONNECT_S, sock_read=60)
+_IDLE_S: Final = 60.0
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=MOST_FETCH_S, connect=_CONNECT_S, sock_read=_IDLE_S)
 STRANGERS_IDLE_S: Final = 15.0
 """A pause of this length ends the fetching of a file that a publisher's provider named."""
 

@@ -6,7 +6,7 @@ that leads elsewhere tomorrow leads nowhere.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -56,6 +56,15 @@ class CheckedTransport:
         return checked_connector(self._allowed, limit=MAX_CONNECTIONS, per_host=64)
 
 
+@dataclass(slots=True)
+class _Kept:
+    """An adapter, made of a model as it was changed last at `updated_at`; see Published for its `epoch`."""
+
+    epoch: int
+    updated_at: datetime
+    provider: Provider
+
+
 class Publishers:
     """Makes and keeps the adapters of publishers' providers, by model."""
 
@@ -63,20 +72,26 @@ class Publishers:
         """One per process."""
         self._sealer = sealer
         self._transport = CheckedTransport(allowed)
-        self._kept: OrderedDict[UUID, tuple[datetime, Provider]] = OrderedDict()
+        self._kept: OrderedDict[UUID, _Kept] = OrderedDict()
 
     def prepare(self, published: Published) -> None:
-        """Have the model's provider at hand for `get`, with its key as it is now; nothing for a chain."""
+        """Have the model's provider at hand for `get`, with its key as it is now; nothing for a chain.
+
+        One that was being read when it changed does not take the place of what was read after that.
+        """
         model_id = published.model.id
         kept = self._kept.get(model_id)
-        if published.base_url is None or (kept is not None and kept[0] == published.updated_at):
+        if published.base_url is None or (kept is not None and published.epoch < kept.epoch):
+            return
+        if kept is not None and kept.updated_at == published.updated_at:
+            kept.epoch = published.epoch
             return
         context = row_context("published_models", "api_key_encrypted", model_id)
         key = self._sealer.open(published.sealed_key, context).decode("ascii") if published.sealed_key else None
         provider = OpenAICompatibleProvider(
             published.slug, base_url=published.base_url, api_key=key, transport=self._transport, timeouts=TIMEOUTS
         )
-        self._kept[model_id] = (published.updated_at, provider)
+        self._kept[model_id] = _Kept(published.epoch, published.updated_at, provider)
         while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
@@ -85,7 +100,7 @@ class Publishers:
         if not name.startswith(ROUTE_PREFIX):
             return None
         kept = self._kept.get(UUID(hex=name.removeprefix(ROUTE_PREFIX)))
-        return None if kept is None else kept[1]
+        return None if kept is None else kept.provider
 
     async def aclose(self) -> None:
         """Close every connection; calls in flight fail."""

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 NONCE_BYTES: Final = 12
 KEY_BYTES: Final = 32
+SEAL_BYTES: Final = 1 + NONCE_BYTES + 16
+"""What a seal has more than its plaintext, under every key."""
 MIN_SECRET_CHARACTERS: Final = 32
 MAX_VERSION: Final = 255
 _VERSIONED: Final = re.compile(r"([0-9]{1,3}):(.+)", re.DOTALL)

@@ -17,6 +17,7 @@ from providers.prediction_answers import prediction_of
 from providers.prediction_terms import PredictionTerms
 from providers.prediction_webhooks import subject_of
 from providers.predictions import (
+    MOST_FETCH_S,
     OutputFile,
     Prediction,
     PredictionRequest,
@@ -102,9 +103,10 @@ class HttpPredictionProvider:
 
     async def fetch(self, url: str) -> AsyncGenerator[bytes]:
         """See PredictionProvider."""
-        idle = aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s, sock_read=self._timeouts.idle_s)
+        connect_s, idle_s = self._timeouts.connect_s, self._timeouts.idle_s
+        times = aiohttp.ClientTimeout(total=MOST_FETCH_S, connect=connect_s, sock_read=idle_s)
         try:
-            async with self._session.get(url, headers=self._headers, allow_redirects=False, timeout=idle) as answer:
+            async with self._session.get(url, headers=self._headers, allow_redirects=False, timeout=times) as answer:
                 if answer.status != 200:
                     raise error_of_status(answer.status, None, None)
                 async for part in answer.content.iter_chunked(_PART_BYTES):

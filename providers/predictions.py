@@ -13,6 +13,8 @@ from providers.errors import ProviderError
 
 MAX_OUTPUTS: Final = 100
 """More files of one prediction are not taken."""
+MOST_FETCH_S: Final = 900.0
+"""How long one file of an operator's provider may take that comes all the while: whoever fetches it has no time for others."""
 
 
 class PredictionState(StrEnum):

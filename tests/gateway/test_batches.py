@@ -1,18 +1,28 @@
 """Batches: files in, each line a call of its own under its own key, files out, everything forgotten in time."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import aiohttp
+import asyncpg
 import orjson
 import pytest
+import uvicorn
 
+from accounts.secret_rotation import rotate_secrets
 from app import batch_work
+from app.http_protocol import HttpProtocol
 from gateway import batches, files
 from gateway.batch_lines import LEASE
-from gateway.files import FILE_LIFE, purge_files
+from gateway.files import FILE_LIFE, Files, Owner, purge_files
 from kit import clock
 from kit.clock import now
-from tests.gateway.conftest import CREDITS_MICRO, Answer, Gate, chat
+from kit.ids import decode_id
+from kit.sealing import Sealer
+from tests.gateway.conftest import CREDITS_MICRO, SECRET_KEY, Answer, Gate, chat
 from tests.metering.invariants import assert_invariants
 from tests.seeding import seed_workspace
 
@@ -63,7 +73,7 @@ async def told(gate: Gate, batch_id: str) -> dict:
 async def content(gate: Gate, file_id: str) -> list[dict]:
     answer = await gate.ask(path=f"/v1/files/{file_id}/content")
     assert answer.status == 200
-    assert int(answer.headers.get("content-length", len(answer.raw))) == len(answer.raw)
+    assert int(answer.headers["content-length"]) == len(answer.raw)
     return [orjson.loads(text) for text in answer.raw.splitlines()]
 
 
@@ -321,6 +331,101 @@ async def test_an_ended_line_whose_seal_does_not_open_is_told_as_such_among_the_
         (None, None, "line_unreadable")
     ] * 2
     assert [each["error"]["message"][:11] for each in unread] == ["what line 2", "what line 3"]
+
+
+async def test_a_file_is_sent_with_its_length_also_where_its_lines_are_shorter_than_the_notice_of_one(
+    gate: Gate, pg
+) -> None:
+    lines = [line(f"{number}") for number in range(7)]
+    batch_id = await begun(gate, *lines)
+    await gate.services.batches.advance(now(), limit=20)
+    with clock.installed(clock.VirtualClock(now() + timedelta(hours=25))):
+        await work(gate)
+        errors = (await told(gate, batch_id))["error_file_id"]
+        assert [each["error"]["code"] for each in await content(gate, errors)] == ["batch_expired"] * 7
+        for number, bytes_left in ((1, 0), (2, 3), (3, 100), (4, 170), (5, 180)):
+            await pg.execute(
+                "UPDATE batch_lines SET sealed = substring(sealed from 1 for $2) WHERE number = $1", number, bytes_left
+            )
+        codes = [each["error"]["code"] for each in await content(gate, errors)]
+    assert codes == ["line_unreadable"] * 4 + ["batch_expired"] * 3
+
+
+async def test_an_input_that_can_no_longer_be_read_is_not_there(gate: Gate, pg) -> None:
+    file = (await upload(gate, line("a"))).body["id"]
+    sent = await gate.ask(path=f"/v1/files/{file}/content")
+    assert (sent.raw, sent.headers["content-length"]) == (line("a"), str(len(line("a"))))
+    await pg.execute("UPDATE files SET sealed = set_byte(sealed, 0, 200)")
+    lost = await gate.ask(path=f"/v1/files/{file}/content")
+    assert (lost.status, lost.code) == (404, "not_found")
+
+
+async def owner_of(gate: Gate, pg: asyncpg.Connection) -> Owner:
+    return Owner(gate.seeded.workspace_id, await pg.fetchval("SELECT api_key_id FROM batches"))
+
+
+async def test_a_length_stays_right_while_an_operator_rotates_the_secrets(gate: Gate, pg, monkeypatch) -> None:
+    monkeypatch.setattr(files, "_LINES_A_PAGE", 1)
+    batch_id = await begun(gate, line("a"), line("b"), line("c"))
+    await work(gate)
+    output = (await told(gate, batch_id))["output_file_id"]
+    whole = await gate.ask(path=f"/v1/files/{output}/content")
+    both = Sealer({1: SECRET_KEY.encode(), 2: b"another secret key of enough characters"}, 2)
+    database = gate.services.database
+    opened = Files(database, both)
+    file = await opened.get(await owner_of(gate, pg), decode_id("file", output), now())
+    sent = await opened.content(file)
+    parts = [await anext(sent.parts)]
+    assert {each.column: each.renewed for each in await rotate_secrets(database, both)}["batch_lines.sealed"] == 3
+    parts += [part async for part in sent.parts]
+    assert (b"".join(parts), sent.size_bytes) == (whole.raw, len(whole.raw))
+    assert (await opened.content(file)).size_bytes == len(whole.raw)
+
+
+@asynccontextmanager
+async def listening(gate: Gate) -> AsyncIterator[str]:
+    """The address of the files and batches, on a socket, by the protocol that serves them."""
+    config = uvicorn.Config(gate.services.batch_rest, port=0, http=HttpProtocol, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_a_file_that_goes_while_it_is_sent_is_broken_off(gate: Gate, pg, monkeypatch, kept: int) -> None:
+    monkeypatch.setattr(files, "_LINES_A_PAGE", 1)
+    batch_id = await begun(gate, line("a"), line("b"), line("c"))
+    await work(gate)
+    output = (await told(gate, batch_id))["output_file_id"]
+    read = Files._page
+
+    async def read_and_forgotten(
+        self: Files, file: files.FileView, state: str, after: int, lines: int, *, shorter_than: int | None
+    ) -> list[asyncpg.Record]:
+        if shorter_than is None and after >= kept:
+            await self.delete(await owner_of(gate, pg), file.id, now())
+        return await read(self, file, state, after, lines, shorter_than=shorter_than)
+
+    headers = {"authorization": f"Bearer {gate.seeded.api_key}"}
+    async with listening(gate) as url, aiohttp.ClientSession(url, headers=headers) as client:
+        path = f"/v1/files/{output}/content"
+        async with client.get(path) as answer:
+            body = await answer.read()
+        assert [orjson.loads(each)["custom_id"] for each in body.splitlines()] == ["a", "b", "c"]
+        assert (answer.content_length, "transfer-encoding" in answer.headers) == (len(body), False)
+        monkeypatch.setattr(Files, "_page", read_and_forgotten)
+        with pytest.raises(aiohttp.ClientError):
+            async with client.get(path) as answer:
+                await answer.read()
+        async with client.get(path) as answer:
+            assert answer.status == 404
 
 
 async def test_limits_put_a_line_off_and_do_not_fail_it(gate: Gate, pg) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -13,7 +14,10 @@ import pytest
 
 from accounts.secret_rotation import rotate_secrets
 from accounts.views import ANONYMOUS
+from billing.published import ROUTE_PREFIX
+from gateway.callers import WorkspaceFacts
 from gateway.errors import ApiNotInPlan, ModelDisabled, ModelNotForTestKeys, ModelNotFound, PublisherPlanTooSmall
+from gateway.publishers import Publishers
 from gateway.rules import storage
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
@@ -693,3 +697,82 @@ async def test_what_was_being_read_when_it_was_forgotten_is_not_kept(market: Mar
         facts.forget_all() if all_of_them else facts.forget(workspace_id)
     assert (await reading_facts).concurrent_calls != 7, "it had been read before the change"
     assert (await facts.facts(workspace_id)).concurrent_calls == 7
+
+
+def publishers_of(market: Market) -> Publishers:
+    return market.services.jobs.kept._providers.others.__self__
+
+
+def adapter_of(market: Market, made: dict) -> object:
+    """Whom calls of a published model ask now."""
+    return publishers_of(market).get(f"{ROUTE_PREFIX}{decode_id('pub', made['id']).hex}")
+
+
+async def test_a_call_that_read_a_model_before_its_key_was_replaced_does_not_put_the_old_key_back(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await market.publish()
+    slug = made["model"]["slug"]
+    await market.call(slug)
+    facts, read, go_on = market.services.workspaces.facts, asyncio.Event(), asyncio.Event()
+
+    async def first_of_all_waits(workspace_id: UUID) -> WorkspaceFacts:
+        if workspace_id == market.maker.workspace_id and not read.is_set():
+            read.set()
+            await go_on.wait()
+        return await facts(workspace_id)
+
+    monkeypatch.setattr(market.services.workspaces, "facts", first_of_all_waits)
+    async with asyncio.timeout(10):
+        early = asyncio.create_task(market.call(slug))
+        await read.wait()
+        provider = {"baseUrl": market.provider.upstream.url, "model": "up", "apiKey": "sk-the-new-one"}
+        await market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], provider=provider)
+        await market.call(slug)
+        newer = adapter_of(market, made)
+        go_on.set()
+        await early
+    assert adapter_of(market, made) is newer
+    keys = [
+        heard.head.partition("Authorization: Bearer ")[2].split("\r\n")[0]
+        for heard in market.provider.upstream.requests
+    ]
+    assert keys == ["sk-of-the-maker", "sk-the-new-one", "sk-the-new-one"]
+
+
+@pytest.mark.parametrize("told_late", [False, True])
+async def test_what_was_being_read_of_a_model_when_it_changed_is_not_asked_after_that(
+    market: Market, told_late: bool
+) -> None:
+    """`told_late`: this process hears of the change only after it was read."""
+    made = await market.publish()
+    slug, pool = made["model"]["slug"], market.services.database.pool
+    models, publishers = market.services.resolver_services.publishing.models, publishers_of(market)
+    models.forget_all()
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'model_prices'::regclass"
+    async with asyncio.timeout(10), locked(market, "model_prices", 1) as waiting:
+        before = asyncio.create_task(models.find(slug))
+        await waiting.wait()
+        await pool.execute(
+            "UPDATE published_models SET updated_at = updated_at - interval '1 s', upstream_model = 'new'"
+        )
+        if not told_late:
+            models.forget(market.maker.workspace_id)
+        after = asyncio.create_task(models.find(slug))
+        while await pool.fetchval(blocked) < 2:
+            await asyncio.sleep(0.005)
+    older, newer = await before, await after
+    assert older is not None
+    assert newer is not None
+    assert (older.upstream_model, newer.upstream_model) == ("up", "new"), (
+        "they had been read before the change and after"
+    )
+    publishers.prepare(newer)
+    asked = adapter_of(market, made)
+    if told_late:
+        models.forget(market.maker.workspace_id)
+        again = await models.find(slug)
+        assert again is not None
+        publishers.prepare(again)
+    publishers.prepare(older)
+    assert adapter_of(market, made) is asked
