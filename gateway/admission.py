@@ -24,6 +24,7 @@ from gateway.metrics import COUNTED_PUBLISHED
 from gateway.outputs import NO_TIME, REPEAT_LIFE, RETRY_LIFE
 from gateway.rules.account_state import check_account_state
 from gateway.rules.audio import check_priced, speech_shape, transcription_shape
+from gateway.rules.dearer import check_dearer
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.requests import RequestShape, read_shape
@@ -169,6 +170,7 @@ def admitted_as(
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
         check_tools(request.operation, body)
+        check_dearer(request.operation, body)
     shape = _counted(_shape(sent), sent, model)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)

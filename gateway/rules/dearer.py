@@ -1,0 +1,47 @@
+"""Refuses by name what makes a provider take more for a call than its model's prices show: a faster tier, a place, another model.
+
+A price is for a token, a second or a file of one model; a request that changes what those cost at the provider would be paid by
+the operator. Cheaper ways, and those that an operator's account chooses by itself, pass.
+"""
+
+from typing import Final
+
+from kit.errors import InvalidInput
+from kit.json_values import is_object
+from providers.base import JsonObject, Operation
+
+_OTHER_MODELS: Final = ("models", "fallbacks")
+"""OpenRouter's and Anthropic's lists of models that may answer instead."""
+_AS_LISTED: Final = {
+    "service_tier": frozenset({"auto", "default", "standard", "standard_only", "on_demand", "flex"}),
+    "speed": frozenset({"standard"}),
+    "inference_geo": frozenset({"global"}),
+}
+"""Fields by which a request asks for a dearer way of being computed, with the values that are none."""
+_HOSTS: Final = ("order", "only", "sort")
+"""By which a request of OpenRouter chooses among hosts of one model, each with prices of its own."""
+_OTHER_RECORDINGS: Final = ("url", "file_url")
+_UNPRICED: Final = "it changes what the provider takes, which the model's prices do not show"
+
+
+def check_dearer(operation: Operation, body: JsonObject) -> None:
+    """InvalidInput names the field."""
+    if operation is Operation.TRANSCRIPTION:
+        for name in _OTHER_RECORDINGS:
+            if body.get(name):
+                raise InvalidInput(f"{name} is not served here: send the recording as file", field=[name])
+        return
+    if operation not in (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES):
+        return
+    for name in _OTHER_MODELS:
+        if body.get(name):
+            raise InvalidInput(f"{name} is not served here: {_UNPRICED}. Name one model", field=[name])
+    for name, listed in _AS_LISTED.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, str) or value not in listed):
+            raise InvalidInput(f"{name} must be {' or '.join(sorted(listed))}: {_UNPRICED}", field=[name])
+    hosts = body.get("provider")
+    if is_object(hosts):
+        for name in _HOSTS:
+            if hosts.get(name):
+                raise InvalidInput(f"provider.{name} is not served here: {_UNPRICED}", field=["provider", name])
