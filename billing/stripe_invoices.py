@@ -29,7 +29,8 @@ from billing.services import Billing
 from billing.stripe_changes import intent_of, invoice_of_intent, keep_amount_due, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
-from billing.stripe_link import StripeLink, next_fetch, workspace_of
+from billing.stripe_customers import workspace_of
+from billing.stripe_link import StripeLink, next_fetch
 from billing.stripe_prices import RECURRING, our_price
 from billing.stripe_tell import OVER, cancel_at_stripe, tell_subscription
 from billing.subscribing import locked_subscription, start_trial

@@ -14,7 +14,7 @@ from billing.services import Billing
 from billing.stripe_charges import find_intent, result_of
 from billing.stripe_client import StripeAway, StripeRefused
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_link import StripeLink, known_customer
+from billing.stripe_link import StripeLink
 from billing.stripe_objects import intent_changed, session_changed
 from kit import clock
 from models.database import connection
@@ -58,8 +58,7 @@ async def _ask(billing: Billing, link: StripeLink, row: Record) -> None:
         return
     if row["purpose"] == PaymentPurpose.PLAN_CHANGE and await _asked_subscription(billing, link, row):
         return
-    customer = await known_customer(link, row["workspace_id"])
-    intent = None if customer is None else await find_intent(link, customer, payment_id)
+    intent = await find_intent(link, row["workspace_id"], payment_id)
     if intent is not None:
         await settle_charge(billing, payment_id, result_of(intent))
     elif clock.now() >= row["created_at"] + GIVE_UP_AFTER:

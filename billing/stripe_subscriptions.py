@@ -10,8 +10,9 @@ from billing.rules.subscription_states import ENDED
 from billing.rules.subscription_steps import with_cancel
 from billing.services import Billing
 from billing.stripe_client import StripeJson
+from billing.stripe_customers import workspace_of
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_link import StripeLink
 from billing.stripe_methods import sync_methods
 from billing.stripe_prices import RECURRING
 from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period, tell_subscription
@@ -36,7 +37,7 @@ async def session_of_subscription(billing: Billing, link: StripeLink, session: S
     """A hosted page was completed: its invoice first, which gives the plan; then the two subscriptions belong together.
 
     One that gave nothing, because another plan lives meanwhile, is ended at Stripe, so that it is not charged again; the
-    payment is told as unapplied, for the operator to give back.
+    payment is told as unapplied, for the operator to give back. One that somebody has ended at Stripe by then ends here.
     """
     subscription_id, stripe_id = our_id(session, "subscription_id"), id_of(session, "subscription")
     if subscription_id is None or stripe_id is None:
@@ -49,6 +50,8 @@ async def session_of_subscription(billing: Billing, link: StripeLink, session: S
         await invoice_changed(billing, link, invoice_id)
     if text(found, "status") in {"active", "trialing"}:
         await _belong(link, subscription_id, stripe_id, our_id(session, "payment_id"))
+    elif text(found, "status") in OVER and await _gave(link, subscription_id, our_id(session, "payment_id")):
+        await _ended(billing, subscription_id, found)  # before its page was heard of: as had it been heard of first
 
 
 async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: str) -> None:
@@ -101,6 +104,13 @@ async def _belong(link: StripeLink, subscription_id: UUID, stripe_id: str, payme
         await cancel_at_stripe(link, stripe_id)
     elif before is not None and before != stripe_id:
         await cancel_at_stripe(link, before)
+
+
+async def _gave(link: StripeLink, subscription_id: UUID, payment_id: UUID | None) -> bool:
+    """Whether this payment gave ours its plan, which no other of Stripe's subscriptions has taken over."""
+    async with transaction(link.database) as conn:
+        row = await conn.fetchrow(_LINKED, subscription_id, payment_id)
+    return payment_id is not None and row is not None and row["gave"] and row["stripe_subscription_id"] is None
 
 
 async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> None:
