@@ -5,6 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from billing.advance import advance, change
+from billing.errors import NoSubscription
 from billing.rules.stripe_values import flag, id_of, instant, our_id, part, required_id, text
 from billing.rules.subscription_states import ENDED
 from billing.rules.subscription_steps import with_cancel
@@ -16,10 +17,12 @@ from billing.stripe_link import StripeLink
 from billing.stripe_methods import sync_methods
 from billing.stripe_prices import RECURRING
 from billing.stripe_tell import OVER, cancel_at_stripe, ends_with_period, tell_subscription
-from billing.subscribing import locked_subscription, start_trial
+from billing.subscribing import find_locked, start_trial
+from billing.subscription_rows import Subscription
 from billing.subscriptions import end_now
 from kit import clock
 from models.database import connection, transaction
+from models.pool import PoolConnection
 
 _LINK: Final = "UPDATE subscriptions SET stripe_subscription_id = $2, updated_at = $3 WHERE id = $1"
 _OF_STRIPE: Final = "SELECT id, tell_due_at FROM subscriptions WHERE stripe_subscription_id = $1"
@@ -43,8 +46,10 @@ async def session_of_subscription(billing: Billing, link: StripeLink, session: S
     if subscription_id is None or stripe_id is None:
         return
     found = await link.stripe.call(lambda v1: v1.subscriptions.retrieve_async(stripe_id))
-    if text(found, "status") == "trialing":
-        await start_trial(billing, subscription_id, at=instant(found, "trial_start"))
+    if text(found, "status") == "trialing" and not await _trial_began(billing, subscription_id, found):
+        logger.warning("the trial %s at Stripe has no place here and is ended", stripe_id)
+        await cancel_at_stripe(link, stripe_id)
+        return
     invoice_id = id_of(session, "invoice") or id_of(found, "latest_invoice")
     if invoice_id is not None:
         await invoice_changed(billing, link, invoice_id)
@@ -67,7 +72,7 @@ async def subscription_changed(billing: Billing, link: StripeLink, stripe_id: st
     elif row["tell_due_at"] is None:
         cancel = flag(found, "cancel_at_period_end")
         if cancel != await ends_with_period(link, row["id"]):
-            await _adopt_cancel(billing, row["id"], cancel=cancel)
+            await _adopt_cancel(billing, link, row["id"], stripe_id, cancel=cancel)
             if await _waits(link, row["id"]):
                 # At once: while something waits to be told, what a person does next in the portal would not be heard.
                 await tell_subscription(link, row["id"])
@@ -106,6 +111,15 @@ async def _belong(link: StripeLink, subscription_id: UUID, stripe_id: str, payme
         await cancel_at_stripe(link, before)
 
 
+async def _trial_began(billing: Billing, subscription_id: UUID, found: StripeJson) -> bool:
+    """False where another price was chosen, or the page lapsed, before the card was given; or the workspace is gone."""
+    try:
+        await start_trial(billing, subscription_id, at=instant(found, "trial_start"))
+    except NoSubscription:
+        return False
+    return True
+
+
 async def _gave(link: StripeLink, subscription_id: UUID, payment_id: UUID | None) -> bool:
     """Whether this payment gave ours its plan, which no other of Stripe's subscriptions has taken over."""
     async with transaction(link.database) as conn:
@@ -117,10 +131,14 @@ async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> 
     """Over at Stripe: ours ends with its period where that is paid and was cancelled, at once where somebody ended it."""
     ended_at = instant(found, "ended_at") or clock.now()
     async with transaction(billing.database) as conn:
-        before = await locked_subscription(conn, billing, subscription_id)
-        current = await advance(conn, billing, billing.catalog.current, before, clock.now())
+        before = await find_locked(conn, billing, subscription_id)
+        current = None
+        if before is not None:
+            current = await advance(conn, billing, billing.catalog.current, before, clock.now())
         await conn.execute("UPDATE subscriptions SET stripe_subscription_id = NULL WHERE id = $1", subscription_id)
-        life = current.life
+    if current is None:  # its workspace was deleted: nothing is left to end
+        return
+    life = current.life
     unpaid = life.period_end is not None and life.period_end <= ended_at
     if life.status in ENDED or life.cancel_at_period_end or unpaid or life.price.period not in RECURRING:
         return  # the grace, or the period's end, ends it; or it has become a plan that Stripe does not charge
@@ -132,18 +150,30 @@ async def _waits(link: StripeLink, subscription_id: UUID) -> bool:
         return bool(await conn.fetchval(_WAITS, subscription_id))
 
 
-async def _adopt_cancel(billing: Billing, subscription_id: UUID, *, cancel: bool) -> None:
-    """As Stripe has it, so there is nothing to tell: told back, it would undo what is done in the portal meanwhile."""
+async def _adopt_cancel(
+    billing: Billing, link: StripeLink, subscription_id: UUID, stripe_id: str, *, cancel: bool
+) -> None:
+    """As Stripe has it, so there is nothing to tell: told back, it would undo what is done in the portal meanwhile.
+
+    That of a deleted workspace, which somebody resumed there, is ended.
+    """
     async with transaction(billing.database) as conn:
-        before = await locked_subscription(conn, billing, subscription_id)
-        snapshot = billing.catalog.current
-        current = await advance(conn, billing, snapshot, before, clock.now())
-        if current.life.status in ENDED or current.life.cancel_at_period_end == cancel:
-            return
-        if await conn.fetchval(_WAITS, subscription_id):  # ours changed meanwhile, and is told first
-            return
-        await change(
-            conn, billing, snapshot, current, current.with_life(with_cancel(current.life, clock.now(), cancel=cancel))
-        )
-        if current.life.scheduled is None:
-            await conn.execute(_NOTHING_TO_TELL, subscription_id)
+        before = await find_locked(conn, billing, subscription_id)
+        if before is not None:
+            await _adopted(conn, billing, before, cancel=cancel)
+    if before is None:
+        await cancel_at_stripe(link, stripe_id)
+
+
+async def _adopted(conn: PoolConnection, billing: Billing, before: Subscription, *, cancel: bool) -> None:
+    snapshot = billing.catalog.current
+    current = await advance(conn, billing, snapshot, before, clock.now())
+    if current.life.status in ENDED or current.life.cancel_at_period_end == cancel:
+        return
+    if await conn.fetchval(_WAITS, before.id):  # ours changed meanwhile, and is told first
+        return
+    await change(
+        conn, billing, snapshot, current, current.with_life(with_cancel(current.life, clock.now(), cancel=cancel))
+    )
+    if current.life.scheduled is None:
+        await conn.execute(_NOTHING_TO_TELL, before.id)
