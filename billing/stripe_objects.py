@@ -128,7 +128,7 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     payment_id = await _settled_payment_of(billing, link, charged)
     if payment_id is None:
         return
-    status, amount = text(found, "status"), usd_micro(found, "amount") or 0
+    status, amount = text(found, "status"), _disputed_usd_micro(found, charged)
     if status in OPEN:
         await dispute_payment(billing, payment_id, dispute_id, amount, fetch_number=fetch_number)
     elif status in {"won", "lost"}:
@@ -136,6 +136,12 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
         await close_dispute(
             billing, payment_id, dispute_id, disputed_usd_micro=amount, won=won, fetch_number=fetch_number
         )
+
+
+def _disputed_usd_micro(dispute: StripeJson, charged: StripeJson) -> int:
+    """Of the charge's own currency. In the cardholder's it is no sum of ours: then the charge counts as disputed whole."""
+    same = text(dispute, "currency") == text(charged, "currency")
+    return usd_micro(dispute if same else charged, "amount") or 0
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:
