@@ -24,7 +24,12 @@ from kit import clock
 from models.database import connection, transaction
 from models.pool import PoolConnection
 
-_LINK: Final = "UPDATE subscriptions SET stripe_subscription_id = $2, updated_at = $3 WHERE id = $1"
+# What was cancelled, scheduled or changed before it was known where could not be told: it is now.
+_LINK: Final = """UPDATE subscriptions s SET stripe_subscription_id = $2, updated_at = $3, tell_due_at = CASE
+    WHEN s.stripe_subscription_id IS DISTINCT FROM $2 AND (s.cancel_at_period_end OR s.scheduled_price_id IS NOT NULL
+        OR s.price_id <> (SELECT p.price_id FROM payments p WHERE p.id = $4)) THEN $3 ELSE s.tell_due_at END
+    WHERE s.id = $1"""
+_UNLINK: Final = "UPDATE subscriptions SET stripe_subscription_id = NULL, tell_due_at = NULL WHERE id = $1"
 _OF_STRIPE: Final = "SELECT id, tell_due_at FROM subscriptions WHERE stripe_subscription_id = $1"
 _LINKED: Final = """SELECT s.stripe_subscription_id, s.ended_at IS NULL AND s.status <> 'INCOMPLETE'
     AND ($2::uuid IS NULL OR EXISTS (SELECT FROM payments p WHERE p.id = $2 AND p.subscription_id = s.id
@@ -103,7 +108,7 @@ async def _belong(link: StripeLink, subscription_id: UUID, stripe_id: str, payme
         before: str | None = row["stripe_subscription_id"]
         belongs = row["gave"] and (payment_id is not None or before in {None, stripe_id})
         if belongs:
-            await conn.execute(_LINK, subscription_id, stripe_id, clock.now())
+            await conn.execute(_LINK, subscription_id, stripe_id, clock.now(), payment_id)
     if not belongs:
         logger.warning("subscription %s at Stripe has no place here and is ended", stripe_id)
         await cancel_at_stripe(link, stripe_id)
@@ -135,7 +140,7 @@ async def _ended(billing: Billing, subscription_id: UUID, found: StripeJson) -> 
         current = None
         if before is not None:
             current = await advance(conn, billing, billing.catalog.current, before, clock.now())
-        await conn.execute("UPDATE subscriptions SET stripe_subscription_id = NULL WHERE id = $1", subscription_id)
+        await conn.execute(_UNLINK, subscription_id)
     if current is None:  # its workspace was deleted: nothing is left to end
         return
     life = current.life
