@@ -41,6 +41,10 @@ from models.enums import PaymentPurpose
 from models.pool import PoolConnection
 
 REPLAY_AFTER: Final = timedelta(seconds=30)
+REPLAY_AT_LEAST_EVERY: Final = timedelta(hours=1)
+"""A charge that the provider has and is at work on, such as a bank debit of days, is asked about after 30 s, then after as long
+again as it is old, and so on up to this pause; a lost answer, which may be nothing but a network's fault, every 30 s."""
+
 REPLAY_UNTIL: Final = timedelta(hours=20)
 """Providers forget idempotency keys after a day; what is unknown for longer is the reconciler's to find out."""
 
@@ -75,7 +79,9 @@ _DUE: Final = """SELECT workspace_id FROM auto_recharges WHERE is_low AND enable
     AND (last_attempt_at IS NULL OR last_attempt_at <= $1) ORDER BY updated_at LIMIT $2"""
 _UNKNOWN: Final = """SELECT id, workspace_id, amount_usd_micro FROM payments WHERE purpose = 'AUTO_RECHARGE'
     AND status = 'PENDING' AND updated_at <= $1 AND created_at > $2 AND EXISTS (SELECT FROM auto_recharges a
-        WHERE a.workspace_id = payments.workspace_id AND a.enabled) ORDER BY updated_at LIMIT $3"""
+        WHERE a.workspace_id = payments.workspace_id AND a.enabled)
+    AND (stripe_object_id IS NULL OR updated_at + least(updated_at - created_at, $4::interval) <= $5)
+    ORDER BY updated_at LIMIT $3"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +184,7 @@ async def recharge_due(billing: Billing, *, limit: int = 50) -> int:
     now = clock.now()
     async with connection(billing.database) as conn:
         due = await conn.fetch(_DUE, now - REPLAY_AFTER, limit)
-        unknown = await conn.fetch(_UNKNOWN, now - REPLAY_AFTER, now - REPLAY_UNTIL, limit)
+        unknown = await conn.fetch(_UNKNOWN, now - REPLAY_AFTER, now - REPLAY_UNTIL, limit, REPLAY_AT_LEAST_EVERY, now)
     charges = [_charge(row["id"], row["workspace_id"], row["amount_usd_micro"]) for row in unknown]
     for row in due:
         charge = await _attempt(billing, row["workspace_id"])

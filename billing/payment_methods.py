@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -39,6 +40,12 @@ _PUT: Final = """INSERT INTO payment_methods (id, workspace_id, stripe_payment_m
 _RECHARGE_OFF: Final = """UPDATE auto_recharges SET enabled = false, is_low = false, updated_at = $2
     WHERE workspace_id = $1 AND enabled RETURNING true"""
 _UNWATCH: Final = "UPDATE wallets SET recharge_below_micro = NULL WHERE workspace_id = $1"
+
+
+_FORMER: Final = """INSERT INTO former_customers (id, workspace_id, stripe_customer_id, deleted_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (stripe_customer_id) DO NOTHING"""
+_FORGET: Final = """UPDATE workspaces SET stripe_customer_id = NULL, methods_fetch_number = nextval('stripe_fetches')
+    WHERE id = $1 AND stripe_customer_id = $2 RETURNING true"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +126,32 @@ async def write_methods(
             await _put(conn, workspace_id, method, is_default=method.object_id == default_id)
         if default_id is not None and default_id != before:
             await note_method_set(conn, workspace_id, now)
-        if default_id is None and await conn.fetchval(_RECHARGE_OFF, workspace_id, now):
-            await conn.execute(_UNWATCH, workspace_id)
-            await emit(
-                conn,
-                EventKind.AUTO_RECHARGE_SUSPENDED,
-                workspace_id,
-                {"reason": METHOD_REMOVED, "actionUrl": None},
-            )
+        if default_id is None:
+            await _stop_recharge(conn, workspace_id, now)
         return True
+
+
+async def forget_customer(database: Database, workspace_id: UUID, customer_id: str) -> None:
+    """The workspace's customer was deleted at the provider, and its methods with it: none is left. Repeatable.
+
+    What was fetched of it before is too late. What it paid for stays; the next purchase makes another customer.
+    """
+    async with transaction(database) as conn:
+        is_live = await lock_wallet(conn, workspace_id) is not None
+        now = clock.now()
+        await conn.execute(_FORMER, uuid7(), workspace_id, customer_id, now)
+        if await conn.fetchval(_FORGET, workspace_id, customer_id):
+            await conn.execute(_UNSET, workspace_id, [], now)
+            if is_live:
+                await _stop_recharge(conn, workspace_id, now)
+
+
+async def _stop_recharge(conn: PoolConnection, workspace_id: UUID, now: datetime) -> None:
+    """No method is left to charge: turned off, and told where it was on."""
+    if await conn.fetchval(_RECHARGE_OFF, workspace_id, now):
+        await conn.execute(_UNWATCH, workspace_id)
+        facts = {"reason": METHOD_REMOVED, "actionUrl": None}
+        await emit(conn, EventKind.AUTO_RECHARGE_SUSPENDED, workspace_id, facts)
 
 
 async def _put(conn: PoolConnection, workspace_id: UUID, method: HeldMethod, *, is_default: bool) -> None:

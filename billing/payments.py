@@ -186,6 +186,8 @@ async def renewal_payment(
 
 
 async def _effect(conn: PoolConnection, billing: Billing, payment: Payment, wallet_id: UUID, at: datetime) -> bool:
+    if await lock_wallet(conn, payment.workspace_id) is None:
+        return False  # the workspace was deleted, and a page or an invoice of it was paid all the same
     match payment.purpose:
         case PaymentPurpose.SUBSCRIPTION:
             return await pay_period(conn, billing, payment, at)

@@ -8,7 +8,8 @@ from billing.payment_port import ActionNeeded, Charge, Charged, ChargeResult, De
 from billing.rules.stripe_values import entries, id_of, instant, number, part, required_id, text, usd_micro
 from billing.stripe_charges import charge, failure_of, is_old, read_intent
 from billing.stripe_client import StripeAway, StripeDeclined, StripeJson, StripeRefused
-from billing.stripe_link import StripeLink, customer_of
+from billing.stripe_customers import customer_of, known_customer, was_deleted
+from billing.stripe_link import StripeLink
 from billing.stripe_prices import price_id_of
 from billing.stripe_tell import item_of, release_schedule, tell_subscription
 from kit import clock
@@ -45,6 +46,7 @@ async def change_price(link: StripeLink, order: PriceChange) -> ChargeResult:
     except StripeDeclined as declined:
         return Declined(declined.failure_code)
     except StripeRefused as refused:
+        await _note_customer(link, order.workspace_id, refused)
         return Declined(refused.code)
 
 
@@ -122,6 +124,14 @@ def intent_of(invoice: StripeJson) -> str | None:
         if found is not None:
             return found
     return None
+
+
+async def _note_customer(link: StripeLink, workspace_id: UUID, refused: StripeRefused) -> None:
+    """A subscription that is gone may have gone with its customer, of which nothing else may have told yet."""
+    try:
+        await was_deleted(link, workspace_id, await known_customer(link, workspace_id), refused)
+    except StripeAway:
+        return  # its event tells
 
 
 async def _raise(

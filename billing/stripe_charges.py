@@ -9,7 +9,8 @@ from billing.rules.auto_recharge import NEVER_SENT
 from billing.rules.stripe_values import cents_of, flag, id_of, instant, our_id, part, required_id, text
 from billing.stripe_client import ChargeParams, StripeAway, StripeDeclined, StripeJson, StripeRefused
 from billing.stripe_closing import close_others
-from billing.stripe_link import StripeLink, customer_of
+from billing.stripe_customers import GONE, customer_of, customers_of, was_deleted
+from billing.stripe_link import StripeLink
 from kit import clock
 from models.database import connection
 from models.enums import PaymentPurpose
@@ -23,6 +24,9 @@ KEY_LIFE: Final = timedelta(hours=20)
 _SEARCH_BACK: Final = timedelta(minutes=10)
 """Clocks differ: an intent is looked for from so long before its payment was written down."""
 
+NO_METHOD: Final = "no_payment_method"
+"""The failure code of a charge for which no saved method is left, as where the customer was deleted at Stripe."""
+
 PREPAID: Final = "prepaid_not_accepted"
 """The failure code of a payment that was made with a prepaid or gift card, and given back (D8)."""
 
@@ -31,19 +35,20 @@ async def charge(link: StripeLink, order: Charge) -> ChargeResult:
     """Charge the default method under the order's key; a lost answer is Pending, for the same request to tell."""
     async with connection(link.database) as conn:
         method = await conn.fetchrow(_METHOD, order.workspace_id)
+    if method is None:  # removed since: what the key has done already still counts
+        return await _already(link, order, NO_METHOD)
+    customer: str | None = None
     try:
-        customer = await customer_of(link, order.workspace_id)
-        if method is None:  # removed since: what the key has done already still counts
-            return await _already(link, customer, order, "no_payment_method")
         if await is_old(link, order.payment_id):
-            return await _already(link, customer, order, NEVER_SENT)
+            return await _already(link, order, NEVER_SENT)
+        customer = await customer_of(link, order.workspace_id)
         if order.purpose is PaymentPurpose.SUBSCRIPTION:
             await close_others(link, order.workspace_id, order.payment_id)
         intent = await _create(link, order, customer, method["stripe_payment_method_id"], method["kind"])
     except StripeDeclined as declined:
         return await _declined(link, order, declined)
-    except StripeRefused as refused:  # another method under the same key, or one that is gone
-        return await _already(link, await customer_of(link, order.workspace_id), order, refused.code)
+    except StripeRefused as refused:
+        return await _refused(link, order, customer, refused)
     except StripeAway:
         return Pending()
     return result_of(intent)
@@ -94,17 +99,19 @@ async def read_intent(link: StripeLink, intent_id: str) -> StripeJson:
     )
 
 
-async def find_intent(link: StripeLink, customer: str, payment_id: UUID) -> StripeJson | None:
-    """The intent that was made for a payment of ours, where its answer was lost. Raises StripeAway, StripeRefused."""
+async def find_intent(link: StripeLink, workspace_id: UUID, payment_id: UUID) -> StripeJson | None:
+    """The intent that was made for a payment of ours, where its answer was lost. Raises StripeAway, StripeRefused.
+
+    It may have been made with a customer that was deleted since.
+    """
     async with connection(link.database) as conn:
         opened = await conn.fetchval(_OPENED, payment_id)
     since = int((opened - _SEARCH_BACK).timestamp())
-    made = await link.stripe.pages(
-        lambda v1: v1.payment_intents.list_async(
-            {"customer": customer, "created": {"gte": since}, "limit": 100, "expand": ["data.latest_charge"]}
-        )
-    )
-    return next((intent for intent in made if our_id(intent, "payment_id") == payment_id), None)
+    for customer in await customers_of(link, workspace_id):
+        for intent in await _intents_of(link, customer, since):
+            if our_id(intent, "payment_id") == payment_id:
+                return intent
+    return None
 
 
 async def give_back(link: StripeLink, payment_id: UUID | None, intent: StripeJson) -> None:
@@ -167,10 +174,33 @@ async def _declined(link: StripeLink, order: Charge, declined: StripeDeclined) -
     return result if isinstance(result, ActionNeeded | Charged) else refused
 
 
-async def _already(link: StripeLink, customer: str, order: Charge, failure_code: str) -> ChargeResult:
+async def _intents_of(link: StripeLink, customer: str, since: int) -> list[StripeJson]:
+    """None where Stripe lists nothing of a customer that was deleted: what was paid is told by its event then."""
+    try:
+        return await link.stripe.pages(
+            lambda v1: v1.payment_intents.list_async(
+                {"customer": customer, "created": {"gte": since}, "limit": 100, "expand": ["data.latest_charge"]}
+            )
+        )
+    except StripeRefused as refused:
+        if refused.code != GONE:
+            raise
+        return []
+
+
+async def _refused(link: StripeLink, order: Charge, customer: str | None, refused: StripeRefused) -> ChargeResult:
+    """Another method under the same key, or one that is gone; or the customer is, and every method with it."""
+    try:
+        gone = await was_deleted(link, order.workspace_id, customer, refused)
+    except StripeAway:
+        return Pending()
+    return await _already(link, order, NO_METHOD if gone else refused.code)
+
+
+async def _already(link: StripeLink, order: Charge, failure_code: str) -> ChargeResult:
     """What was made under the key before, if anything was."""
     try:
-        intent = await find_intent(link, customer, order.payment_id)
+        intent = await find_intent(link, order.workspace_id, order.payment_id)
     except StripeAway:
         return Pending()
     return Declined(failure_code) if intent is None else result_of(intent)

@@ -5,16 +5,18 @@ from uuid import UUID
 
 from billing.errors import UnknownPack
 from billing.payment_port import Checkout
-from billing.rules.stripe_values import cents_of, required_id, text
-from billing.stripe_client import PageParams, StripeAway, StripeJson
+from billing.rules.stripe_values import cents_of, id_of, required_id, text
+from billing.stripe_client import PageParams, StripeAway, StripeJson, StripeRefused
 from billing.stripe_closing import close_others
-from billing.stripe_link import StripeLink, customer_of
+from billing.stripe_customers import customers_of, with_customer
+from billing.stripe_link import StripeLink
 from billing.stripe_prices import RECURRING, pack_price_id_of, price_id_of
 from kit import clock
-from models.database import transaction
+from models.database import connection, transaction
 from models.enums import PaymentPurpose
 
 _SAVE_PAGE: Final = "UPDATE payments SET stripe_checkout_id = $2, updated_at = $3 WHERE id = $1"
+_PAGE: Final = "SELECT stripe_checkout_id FROM payments WHERE id = $1"
 
 
 async def open_checkout(link: StripeLink, order: Checkout) -> str:
@@ -22,17 +24,9 @@ async def open_checkout(link: StripeLink, order: Checkout) -> str:
 
     Raises StripeAway; StripeRefused where the request is wrong.
     """
-    customer = await customer_of(link, order.workspace_id)
     if order.purpose is PaymentPurpose.SUBSCRIPTION:
         await close_others(link, order.workspace_id, order.payment_id)
-    params = _common(link, order, customer)
-    if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
-        params |= await _of_subscription(link, order)
-    else:
-        params |= await _of_payment(link, order)
-    session = await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(params, {"idempotency_key": order.key})
-    )
+    session = await with_customer(link, order.workspace_id, lambda customer: _page_of(link, order, customer))
     if order.payment_id is not None:
         async with transaction(link.database) as conn:
             await conn.execute(_SAVE_PAGE, order.payment_id, required_id(session), clock.now())
@@ -41,32 +35,67 @@ async def open_checkout(link: StripeLink, order: Checkout) -> str:
 
 async def open_setup(link: StripeLink, workspace_id: UUID, return_url: str) -> str:
     """The page on which a payment method is saved. Raises StripeAway, UnknownWorkspace."""
-    customer = await customer_of(link, workspace_id)
     metadata = {"workspace_id": str(workspace_id)}
-    session = await link.stripe.call(
-        lambda v1: v1.checkout.sessions.create_async(
-            {
-                "mode": "setup",
-                "currency": "usd",
-                "customer": customer,
-                "success_url": return_url,
-                "cancel_url": return_url,
-                "ui_mode": "hosted_page",
-                "metadata": metadata,
-                "setup_intent_data": {"metadata": metadata},
-            }
-        )
+    session = await with_customer(
+        link,
+        workspace_id,
+        lambda customer: link.stripe.call(
+            lambda v1: v1.checkout.sessions.create_async(
+                {
+                    "mode": "setup",
+                    "currency": "usd",
+                    "customer": customer,
+                    "success_url": return_url,
+                    "cancel_url": return_url,
+                    "ui_mode": "hosted_page",
+                    "metadata": metadata,
+                    "setup_intent_data": {"metadata": metadata},
+                }
+            )
+        ),
     )
     return _url(session)
 
 
 async def open_portal(link: StripeLink, workspace_id: UUID, return_url: str) -> str:
     """The portal with invoices, methods and tax ids (D7). Raises StripeAway, UnknownWorkspace."""
-    customer = await customer_of(link, workspace_id)
-    session = await link.stripe.call(
-        lambda v1: v1.billing_portal.sessions.create_async({"customer": customer, "return_url": return_url})
+    session = await with_customer(
+        link,
+        workspace_id,
+        lambda customer: link.stripe.call(
+            lambda v1: v1.billing_portal.sessions.create_async({"customer": customer, "return_url": return_url})
+        ),
     )
     return _url(session)
+
+
+async def _page_of(link: StripeLink, order: Checkout, customer: str) -> StripeJson:
+    """The session of this customer; the order's key may have been used for one that was deleted since."""
+    key = order.key
+    if [customer] != list(await customers_of(link, order.workspace_id)):
+        key = f"{key}:{customer}"
+        await _close_former(link, order.payment_id, customer)
+    params = _common(link, order, customer)
+    if order.purpose is PaymentPurpose.SUBSCRIPTION and await _recurs(link, order.price_id):
+        params |= await _of_subscription(link, order)
+    else:
+        params |= await _of_payment(link, order)
+    return await link.stripe.call(lambda v1: v1.checkout.sessions.create_async(params, {"idempotency_key": key}))
+
+
+async def _close_former(link: StripeLink, payment_id: UUID | None, customer: str) -> None:
+    """The page that a deleted customer had for the same payment: one of the two is paid. Raises StripeAway where it is."""
+    async with connection(link.database) as conn:
+        page: str | None = await conn.fetchval(_PAGE, payment_id)
+    if page is None:
+        return
+    session = await link.stripe.call(lambda v1: v1.checkout.sessions.retrieve_async(page))
+    if id_of(session, "customer") == customer or text(session, "status") == "expired":
+        return
+    try:
+        await link.stripe.call(lambda v1: v1.checkout.sessions.expire_async(page))
+    except StripeRefused as refused:
+        raise StripeAway(f"session {page} cannot be closed: {refused.code}") from refused
 
 
 def _common(link: StripeLink, order: Checkout, customer: str) -> PageParams:

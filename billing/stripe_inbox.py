@@ -38,6 +38,7 @@ HANDLED: Final = (
     "checkout.session.async_payment_failed",
     "checkout.session.expired",
     "customer.updated",
+    "customer.deleted",
     "customer.subscription.created",
     "customer.subscription.updated",
     "customer.subscription.deleted",

@@ -1,11 +1,13 @@
 """Invoices: kept for the list of a workspace's invoices (D7), and what a paid or failed one means for a subscription."""
 
 import logging
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from billing.advance import change
+from billing.errors import NoSubscription
 from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_port import Charged, Declined
@@ -29,10 +31,11 @@ from billing.services import Billing
 from billing.stripe_changes import intent_of, invoice_of_intent, keep_amount_due, result_of_change
 from billing.stripe_charges import PREPAID, failure_of, give_back, is_prepaid, read_intent
 from billing.stripe_client import StripeJson
-from billing.stripe_link import StripeLink, next_fetch, workspace_of
+from billing.stripe_customers import workspace_of
+from billing.stripe_link import StripeLink, next_fetch
 from billing.stripe_prices import RECURRING, our_price
 from billing.stripe_tell import OVER, cancel_at_stripe, tell_subscription
-from billing.subscribing import locked_subscription, start_trial
+from billing.subscribing import find_locked, start_trial
 from kit import clock
 from kit.ids import encode_id, uuid7
 from kit.money import usd_micro_text
@@ -103,7 +106,8 @@ async def _first_period(billing: Billing, link: StripeLink, subscription_id: UUI
     payment_id = our_id(part(invoice, "parent", "subscription_details"), "payment_id")
     if payment_id is None:
         if not usd_micro(invoice, "total"):
-            await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
+            with suppress(NoSubscription):  # what has no place is ended by the news of its subscription
+                await start_trial(billing, subscription_id, at=instant(invoice, "period_start"))
         return
     if text(invoice, "status") != "paid":
         return
@@ -179,7 +183,9 @@ async def _end_with_period(billing: Billing, link: StripeLink, subscription_id: 
     if text(found, "status") not in OVER:
         return  # its page has not been heard of yet
     async with transaction(billing.database) as conn:
-        current = await locked_subscription(conn, billing, subscription_id)
+        current = await find_locked(conn, billing, subscription_id)
+        if current is None:  # its workspace was deleted
+            return
         life = current.life
         if life.status is ACTIVE and not life.cancel_at_period_end and life.price.period in RECURRING:
             after = current.with_life(with_cancel(life, clock.now(), cancel=True))

@@ -12,13 +12,14 @@ from uuid import UUID
 from asyncpg import Record
 
 from billing.payment_rows import INVOICE_DUE
-from billing.rules.stripe_values import cents_of, entries, number, our_id, required_id, text
+from billing.rules.stripe_values import cents_of, entries, id_of, number, our_id, required_id, text
 from billing.services import Billing
 from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import read_intent
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
+from billing.stripe_customers import customers_of, known_customer, was_deleted
 from billing.stripe_invoices import invoice_changed, keep_receipt
-from billing.stripe_link import StripeLink, customer_of
+from billing.stripe_link import StripeLink
 from kit import clock
 from models.database import connection
 from models.enums import PaymentPurpose
@@ -57,7 +58,7 @@ async def _write(billing: Billing, link: StripeLink, due: Record) -> bool:
             payment = await conn.fetchrow(_PAYMENT, UUID(due["dedupe_key"]))
         assert payment is not None, "payments are never deleted"
         if _wants_invoice(payment):
-            await _invoice(billing, link, payment, again=due["attempts"] > 1)
+            await _invoice_or_receipt(billing, link, payment, again=due["attempts"] > 1)
     except (StripeAway, StripeRefused) as problem:
         tries: int = due["attempts"]
         pause = PAUSES[min(tries, len(PAUSES)) - 1] if isinstance(problem, StripeRefused) else LEASE
@@ -77,19 +78,45 @@ def _wants_invoice(payment: Record) -> bool:
     return by_itself and not payment["refunded_usd_micro"]
 
 
+async def _invoice_or_receipt(billing: Billing, link: StripeLink, payment: Record, *, again: bool) -> None:
+    customer = await known_customer(link, payment["workspace_id"])
+    try:
+        await _invoice(billing, link, payment, again=again)
+    except StripeRefused as refused:
+        if not await was_deleted(link, payment["workspace_id"], customer, refused):
+            raise
+        await _receipt(link, payment)
+
+
 async def _invoice(billing: Billing, link: StripeLink, payment: Record, *, again: bool) -> None:
     intent_id: str = payment["stripe_object_id"]
     written = await invoice_of_intent(link, intent_id) if again else None
     if written is None:
-        customer = await customer_of(link, payment["workspace_id"])
+        customer = await _customer_of(link, payment)
+        if customer is None:
+            await _receipt(link, payment)
+            return
         draft = await _begun(link, customer, payment) if again else None
         if draft is None:
             draft = await _begin(link, customer, payment)
         written = required_id(draft)
         if not await _credited(link, customer, payment, written):
-            await keep_receipt(link, payment["workspace_id"], await read_intent(link, intent_id))
+            await _receipt(link, payment)
             return
     await invoice_changed(billing, link, written)
+
+
+async def _customer_of(link: StripeLink, payment: Record) -> str | None:
+    """Who paid; None where that customer was deleted since: an invoice of another one cannot be credited with it."""
+    current = await known_customer(link, payment["workspace_id"])
+    if await customers_of(link, payment["workspace_id"]) == [current]:
+        return current
+    payer = id_of(await read_intent(link, payment["stripe_object_id"]), "customer")
+    return current if payer == current else None
+
+
+async def _receipt(link: StripeLink, payment: Record) -> None:
+    await keep_receipt(link, payment["workspace_id"], await read_intent(link, payment["stripe_object_id"]))
 
 
 async def _begun(link: StripeLink, customer: str, payment: Record) -> StripeJson | None:

@@ -7,9 +7,10 @@ from billing.event_kinds import EventKind
 from billing.events import emit
 from billing.payment_methods import HeldMethod, PaymentMethodView, write_methods
 from billing.rules.free_credits import fingerprint_digest
-from billing.rules.stripe_values import id_of, number, part, required_id, text
+from billing.rules.stripe_values import flag, id_of, number, part, required_id, text
 from billing.stripe_client import StripeJson, StripeRefused
-from billing.stripe_link import StripeLink, known_customer, next_fetch
+from billing.stripe_customers import known_customer, note_deleted
+from billing.stripe_link import StripeLink, next_fetch
 from models.database import connection, transaction
 
 _WAITING: Final = """SELECT stripe_object_id FROM payments WHERE workspace_id = $1 AND purpose = 'AUTO_RECHARGE'
@@ -25,16 +26,17 @@ async def sync_methods(link: StripeLink, workspace_id: UUID) -> None:
 
     What is held without a default gets one, the method that was saved last. Prepaid and gift cards are detached, and
     the workspace is told. Where another method becomes the default, a recharge that waits to be confirmed is given up.
+    A customer that was deleted there is forgotten, and holds nothing.
     """
     customer = await known_customer(link, workspace_id)
     if customer is None:
         return
     fetch_number = await next_fetch(link)
-    wanted = id_of(
-        await link.stripe.call(lambda v1: v1.customers.retrieve_async(customer)),
-        "invoice_settings",
-        "default_payment_method",
-    )
+    of = await link.stripe.call(lambda v1: v1.customers.retrieve_async(customer))
+    if flag(of, "deleted"):
+        await note_deleted(link, workspace_id, customer)
+        return
+    wanted = id_of(of, "invoice_settings", "default_payment_method")
     found = await link.stripe.pages(lambda v1: v1.customers.payment_methods.list_async(customer, {"limit": 100}))
     refused = [method for method in found if _is_prepaid(method)]
     kept = [method for method in found if not _is_prepaid(method)]

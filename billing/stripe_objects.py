@@ -14,8 +14,9 @@ from billing.services import Billing
 from billing.stripe_changes import invoice_of_intent
 from billing.stripe_charges import PREPAID, give_back, is_prepaid, read_intent, result_of
 from billing.stripe_client import StripeAway, StripeJson, StripeRefused
+from billing.stripe_customers import workspace_of
 from billing.stripe_invoices import invoice_changed, payment_of_invoice
-from billing.stripe_link import StripeLink, next_fetch, workspace_of
+from billing.stripe_link import StripeLink, next_fetch
 from billing.stripe_methods import sync_methods
 from billing.stripe_refunds import FAILED
 from billing.stripe_subscriptions import session_of_subscription, subscription_changed
@@ -28,6 +29,7 @@ OPEN: Final = frozenset({"needs_response", "under_review"})
 _OF_INTENT: Final = "SELECT id FROM payments WHERE stripe_object_id = $1"
 _SETTLED: Final = "SELECT true FROM payments WHERE id = $1 AND (applied_at IS NOT NULL OR status = ANY ($2))"
 _OF_PAGE: Final = "SELECT id FROM payments WHERE stripe_checkout_id = $1"
+_WITHOUT_PAGE: Final = "SELECT id FROM payments WHERE id = $1 AND stripe_checkout_id IS NULL"
 _PAGE: Final = "SELECT stripe_checkout_id FROM payments WHERE id = $1"
 logger = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
     payment_id = await _settled_payment_of(billing, link, charged)
     if payment_id is None:
         return
-    status, amount = text(found, "status"), usd_micro(found, "amount") or 0
+    status, amount = text(found, "status"), _disputed_usd_micro(found, charged)
     if status in OPEN:
         await dispute_payment(billing, payment_id, dispute_id, amount, fetch_number=fetch_number)
     elif status in {"won", "lost"}:
@@ -134,6 +136,12 @@ async def dispute_changed(billing: Billing, link: StripeLink, dispute_id: str) -
         await close_dispute(
             billing, payment_id, dispute_id, disputed_usd_micro=amount, won=won, fetch_number=fetch_number
         )
+
+
+def _disputed_usd_micro(dispute: StripeJson, charged: StripeJson) -> int:
+    """Of the charge's own currency. In the cardholder's it is no sum of ours: then the charge counts as disputed whole."""
+    same = text(dispute, "currency") == text(charged, "currency")
+    return usd_micro(dispute if same else charged, "amount") or 0
 
 
 async def method_changed(link: StripeLink, method_id: str) -> None:
@@ -156,7 +164,7 @@ async def setup_changed(link: StripeLink, setup_id: str) -> None:
 
 
 async def customer_changed(link: StripeLink, customer_id: str) -> None:
-    """Another default method, perhaps, chosen in the portal."""
+    """Another default method, perhaps, chosen in the portal; or it was deleted."""
     workspace_id = await workspace_of(link, customer_id)
     if workspace_id is not None:
         await sync_methods(link, workspace_id)
@@ -208,12 +216,13 @@ async def _is_settled(link: StripeLink, payment_id: UUID | None) -> bool:
 
 
 async def _payment_of_page(link: StripeLink, session_id: str, session: StripeJson) -> UUID | None:
+    """The payment whose page it is; None where another page has taken its place."""
     async with connection(link.database) as conn:
         payment_id: UUID | None = await conn.fetchval(_OF_PAGE, session_id)
     if payment_id is not None:
         return payment_id
-    named = our_id(session, "payment_id")
-    return named if named is not None and await _is_ours(link, named) else None
+    async with connection(link.database) as conn:
+        return await conn.fetchval(_WITHOUT_PAGE, our_id(session, "payment_id"))
 
 
 async def _is_ours(link: StripeLink, payment_id: UUID) -> bool:

@@ -14,7 +14,7 @@ from billing.services import Billing
 from billing.stripe_charges import find_intent, result_of
 from billing.stripe_client import StripeAway, StripeRefused
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_link import StripeLink, known_customer
+from billing.stripe_link import StripeLink
 from billing.stripe_objects import intent_changed, session_changed
 from kit import clock
 from models.database import connection
@@ -22,11 +22,15 @@ from models.enums import PaymentPurpose
 
 ASK_AFTER: Final = timedelta(minutes=5)
 ASK_EVERY: Final = timedelta(minutes=30)
+ASK_AT_LEAST_EVERY: Final = timedelta(hours=1)
+"""The pause grows with what is asked about, a bank debit of days say, up to this."""
+
 GIVE_UP_AFTER: Final = timedelta(hours=25)
 """Later than Stripe forgets a key and a page lapses: what is not found then was never made, and never will be."""
 
 _CLAIM: Final = """UPDATE payments p SET asked_at = $1 FROM (SELECT id FROM payments
-        WHERE status IN ('PENDING', 'ACTION_REQUIRED') AND updated_at <= $2 AND (asked_at IS NULL OR asked_at <= $3)
+        WHERE status IN ('PENDING', 'ACTION_REQUIRED') AND updated_at <= $2 AND (asked_at IS NULL
+            OR (asked_at <= $3 AND asked_at + least(asked_at - created_at, $5::interval) <= $1))
         ORDER BY updated_at LIMIT $4 FOR UPDATE SKIP LOCKED) AS due
     WHERE p.id = due.id RETURNING p.*"""
 _STRIPE_ID: Final = "SELECT stripe_subscription_id FROM subscriptions WHERE id = $1"
@@ -34,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 
 async def ask_for_payments(billing: Billing, link: StripeLink, *, limit: int = 20) -> int:
-    """Look at payments that are open for minutes, each every half hour; how many were looked at."""
+    """Look at payments that are open for minutes, each every half hour, later every hour; how many were looked at."""
     now = clock.now()
     async with connection(link.database) as conn:
-        rows = await conn.fetch(_CLAIM, now, now - ASK_AFTER, now - ASK_EVERY, limit)
+        rows = await conn.fetch(_CLAIM, now, now - ASK_AFTER, now - ASK_EVERY, limit, ASK_AT_LEAST_EVERY)
     for row in rows:
         try:
             await _ask(billing, link, row)
@@ -58,8 +62,7 @@ async def _ask(billing: Billing, link: StripeLink, row: Record) -> None:
         return
     if row["purpose"] == PaymentPurpose.PLAN_CHANGE and await _asked_subscription(billing, link, row):
         return
-    customer = await known_customer(link, row["workspace_id"])
-    intent = None if customer is None else await find_intent(link, customer, payment_id)
+    intent = await find_intent(link, row["workspace_id"], payment_id)
     if intent is not None:
         await settle_charge(billing, payment_id, result_of(intent))
     elif clock.now() >= row["created_at"] + GIVE_UP_AFTER:

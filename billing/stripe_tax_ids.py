@@ -6,7 +6,8 @@ from uuid import UUID
 from billing.payment_port import TaxId
 from billing.rules.stripe_values import required_id, text
 from billing.stripe_client import StripeJson, StripeRefused
-from billing.stripe_link import StripeLink, customer_of, known_customer
+from billing.stripe_customers import known_customer, was_deleted, with_customer
+from billing.stripe_link import StripeLink
 from kit.errors import InvalidInput
 
 
@@ -17,7 +18,8 @@ async def tax_ids_of(link: StripeLink, workspace_id: UUID) -> Sequence[TaxId]:
         return ()
     try:
         found = await link.stripe.pages(lambda v1: v1.customers.tax_ids.list_async(customer, {"limit": 100}))
-    except StripeRefused:  # the customer was deleted at Stripe
+    except StripeRefused as refused:
+        await was_deleted(link, workspace_id, customer, refused)
         return ()
     return [_view(entry) for entry in found]
 
@@ -27,10 +29,13 @@ async def add_tax_id(link: StripeLink, workspace_id: UUID, kind: str, value: str
     for known in await tax_ids_of(link, workspace_id):
         if (known.kind, known.value) == (kind, value):
             return known
-    customer = await customer_of(link, workspace_id)
     try:
-        made = await link.stripe.call(
-            lambda v1: v1.customers.tax_ids.create_async(customer, {"type": kind, "value": value})
+        made = await with_customer(
+            link,
+            workspace_id,
+            lambda customer: link.stripe.call(
+                lambda v1: v1.customers.tax_ids.create_async(customer, {"type": kind, "value": value})
+            ),
         )
     except StripeRefused as refused:
         raise InvalidInput(f"this is no tax id of the kind {kind} ({refused.code})", field=["value"]) from refused

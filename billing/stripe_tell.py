@@ -25,6 +25,8 @@ _READ: Final = """SELECT s.stripe_subscription_id, s.price_id, s.scheduled_price
     FROM subscriptions s WHERE s.id = $1"""
 _DUE: Final = "SELECT id FROM subscriptions WHERE tell_due_at <= $1 ORDER BY tell_due_at LIMIT $2"
 _TOLD: Final = "UPDATE subscriptions SET tell_due_at = NULL WHERE id = $1 AND tell_due_at IS NOT DISTINCT FROM $2"
+_NOBODY_TO_TELL: Final = """UPDATE subscriptions SET tell_due_at = NULL
+    WHERE id = $1 AND stripe_subscription_id IS NULL AND tell_due_at IS NOT NULL"""
 _FORGET: Final = "UPDATE subscriptions SET stripe_subscription_id = NULL WHERE id = $1 AND stripe_subscription_id = $2"
 _POSTPONE: Final = "UPDATE subscriptions SET tell_due_at = $3 WHERE id = $1 AND tell_due_at IS NOT DISTINCT FROM $2"
 _RENEWALS: Final = """UPDATE subscriptions s SET tell_due_at = $1 FROM prices p WHERE p.id = s.price_id
@@ -50,6 +52,8 @@ async def tell_subscription(link: StripeLink, subscription_id: UUID) -> None:
     """Tell Stripe how a subscription stands now. Raises StripeAway; it stays due then."""
     wanted = await _wanted(link, subscription_id)
     if wanted is None:
+        async with connection(link.database) as conn:
+            await conn.execute(_NOBODY_TO_TELL, subscription_id)
         return
     try:
         found = await _found(link, wanted.stripe_id)

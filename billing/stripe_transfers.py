@@ -41,6 +41,7 @@ _SENT: Final = "UPDATE transfers SET stripe_transfer_id = $2, status = 'SENT', u
 _PAYOUT: Final = "UPDATE transfers SET stripe_payout_id = $2, due_at = $3, updated_at = $4 WHERE id = $1"
 _REFUSED: Final = """UPDATE transfers SET refusals = refusals + 1, failure_code = $2, due_at = $3, updated_at = $4
     WHERE id = $1"""
+_NEXT_KEY: Final = "UPDATE transfers SET refusals = refusals + 1 WHERE id = $1"
 _OF_PAYOUT: Final = "UPDATE transfers SET due_at = $2 WHERE stripe_payout_id = $1 AND completed_at IS NULL"
 _PAID_BY: Final = """SELECT t.*, a.stripe_account_id FROM transfers t JOIN payout_accounts a USING (workspace_id)
     WHERE t.stripe_payout_id = $1 AND t.status = 'PAID'"""
@@ -237,12 +238,14 @@ async def _take_back(link: StripeLink, row: Record) -> None:
     try:
         await link.stripe.call(
             lambda v1: v1.transfers.reversals.create_async(
-                row["stripe_transfer_id"], {}, {"idempotency_key": f"xferrev:{row['id']}"}
+                row["stripe_transfer_id"], {}, {"idempotency_key": _key("xferrev", row)}
             )
         )
     except StripeRefused as refused:
         found = await link.stripe.call(lambda v1: v1.transfers.retrieve_async(row["stripe_transfer_id"]))
         if not flag(found, "reversed"):
+            async with connection(link.database) as conn:
+                await conn.execute(_NEXT_KEY, row["id"])
             raise refused from refused
 
 

@@ -160,12 +160,18 @@ async def require_on_offer(conn: PoolConnection, price: PriceView) -> None:
 
 async def locked_subscription(conn: PoolConnection, billing: Billing, subscription_id: UUID) -> Subscription:
     """A subscription by id, read under its wallet's lock; NoSubscription where there is none."""
+    locked = await find_locked(conn, billing, subscription_id)
+    if locked is None:
+        raise NoSubscription
+    return locked
+
+
+async def find_locked(conn: PoolConnection, billing: Billing, subscription_id: UUID) -> Subscription | None:
+    """The same; None where there is none, or its workspace was deleted."""
     found = await subscription_by_id(conn, billing, subscription_id)
     if found is None or await lock_wallet(conn, found.workspace_id) is None:
-        raise NoSubscription
-    locked = await subscription_by_id(conn, billing, subscription_id)
-    assert locked is not None
-    return locked
+        return None
+    return await subscription_by_id(conn, billing, subscription_id)
 
 
 async def view_of(billing: Billing, subscription_id: UUID) -> SubscriptionView:

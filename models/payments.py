@@ -17,6 +17,22 @@ from models.subscriptions import Subscription
 from models.workspaces import Workspace
 
 
+class FormerCustomer(Model):
+    """A customer of a workspace that was deleted at Stripe."""
+
+    id: fields.Field[UUID] = fields.UUIDField(primary_key=True, default=uuid7)
+    workspace: fields.ForeignKeyRelation[Workspace] = fields.ForeignKeyField(
+        "models.Workspace", related_name=False, on_delete=fields.RESTRICT
+    )
+    workspace_id: UUID
+    stripe_customer_id: fields.Field[str] = fields.TextField()
+    deleted_at: fields.Field[datetime] = fields.DatetimeField()
+
+    class Meta(Model.Meta):
+        table = "former_customers"
+        table_description = "A customer that was deleted at Stripe"
+
+
 class PaymentMethod(Model):
     """A card or account at Stripe."""
 

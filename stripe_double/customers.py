@@ -1,7 +1,7 @@
 """Customers, their tax ids and the balance that invoices draw on."""
 
 from stripe_double.endpoint import PAGE, Call, Endpoint, copied, matching, page
-from stripe_double.errors import invalid, require_email
+from stripe_double.errors import invalid, missing, require_email
 from stripe_double.values import LIVEMODE, Json, listed, part
 from stripe_double.world import World
 
@@ -24,7 +24,7 @@ def get_customer(world: World, key: str, *, param: str | None = "customer") -> J
     """A customer that is not deleted."""
     customer = world.get("customer", key, param=param)
     if customer.get("deleted"):
-        raise invalid(f"No such customer: '{key}'", code="resource_missing", param=param)
+        raise missing("customer", key, param=param or "id", status=404 if param is None else 400)
     return customer
 
 

@@ -14,9 +14,10 @@ from billing.buying import Purchase
 from billing.giving_back import give_back_unapplied
 from billing.money_gone import take_gone_released
 from billing.stripe_client import Stripe
+from billing.stripe_customers import workspace_of
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoicing import write_invoices
-from billing.stripe_link import StripeLink, workspace_of
+from billing.stripe_link import StripeLink
 from billing.stripe_payments import StripePayments
 from billing.stripe_reconcile import ask_for_payments
 from billing.stripe_tell import tell_due
@@ -110,11 +111,16 @@ class House:
 
         Money for which there was no place, such as of a page that was replaced, counts as known: the operator was told.
         """
+        sums: dict = {}
         for customer_id, customer in (await self.customers()).items():
             workspace_id = await workspace_of(self.link, customer_id)
             if workspace_id is None:
                 assert not customer["charged"], customer
                 continue
+            of = sums.setdefault(workspace_id, {"charged": 0, "refunded": 0})  # of those that were deleted too
+            for name in of:
+                of[name] += customer[name]
+        for workspace_id, customer in sums.items():
             row = await self.pg.fetchrow(
                 "SELECT coalesce(sum(amount_usd_micro) FILTER (WHERE known), 0) AS paid,"
                 " coalesce(sum(refunded_usd_micro) FILTER (WHERE known), 0) AS refunded"

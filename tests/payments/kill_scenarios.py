@@ -69,6 +69,11 @@ async def invoice(billing: Billing, link: StripeLink, workspace_id: UUID, key: s
     await write_invoices(billing, link)
 
 
+async def anew(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
+    """The customer was deleted at Stripe, and nobody has told."""
+    await page(billing, link, workspace_id, key)
+
+
 async def transfer(billing: Billing, link: StripeLink, workspace_id: UUID, key: str) -> None:
     await request_transfer(billing, workspace_id, 40 * MICRO, requested_by=None, idempotency_key=key)
     await move_transfers(billing, link)
@@ -89,5 +94,6 @@ ACTS: Mapping[str, Act] = {
     "inbox": inbox,
     "give_back": give_back,
     "invoice": invoice,
+    "anew": anew,
     "transfer": transfer,
 }

@@ -16,8 +16,9 @@ import stripe
 
 from accounts.audit import noting_for_system
 from billing.stripe_client import Stripe
+from billing.stripe_customers import customer_of
 from billing.stripe_inbox import sweep
-from billing.stripe_link import StripeLink, customer_of
+from billing.stripe_link import StripeLink
 from billing.stripe_payments import StripePayments
 from tests.billing.shop import open_shop
 from tests.payments.house import Guest, House, open_house, session_of

@@ -11,14 +11,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
+import stripe
 
 from app.embedded import EmbeddedServers
 from billing.auto_recharge import update_auto_recharge
 from billing.payment_methods import methods_of
+from billing.stripe_customers import known_customer
 from billing.subscriptions import cancel, change_plan, resume
 from billing.top_ups import add_credits
 from kit.errors import Refusal
@@ -66,7 +69,8 @@ class Soak:
     async def _act(self, guest: Guest) -> None:
         act = self.chance.choice(
             (self._card, self._mood, self._top_up, self._top_up, self._plan, self._plan, self._end, self._spend,
-             self._spend, self._recharge, self._money_back, self._bank_decides, self._forget, self._killed)
+             self._spend, self._recharge, self._money_back, self._bank_decides, self._forget, self._killed, self._late,
+             self._deleted)
         )  # fmt: skip
         try:
             await act(guest)
@@ -163,6 +167,25 @@ class Soak:
     async def _forget(self, guest: Guest) -> None:
         for method in (await methods_of(self.house.link.database, [guest.id]))[guest.id][:1]:
             await self.house.billing.payments.remove_method(method.id)
+
+    async def _late(self, guest: Guest) -> None:
+        """The invoice of a renewal that was not paid, by its link, whatever has become of the plan."""
+        customer = await known_customer(self.house.link, guest.id)
+        if customer is None:
+            return
+        unpaid = await self.house.double.v1.invoices.list_async({"customer": customer, "status": "open"})
+        for invoice in unpaid.data[:1]:
+            with suppress(stripe.InvalidRequestError):  # a page that is open has it
+                await self.house.double.v1.invoices.pay_async(invoice.id, {"payment_method": "pm_card_visa"})
+                self.done["paid late"] += 1
+
+    async def _deleted(self, guest: Guest) -> None:
+        """The customer, by the operator in the dashboard; not often."""
+        customer = await known_customer(self.house.link, guest.id)
+        if customer is not None and self.chance.random() < 0.3:
+            with suppress(stripe.InvalidRequestError):  # deleted since the last round of the worker
+                await self.house.double.v1.customers.delete_async(customer)
+                self.done["customers deleted"] += 1
 
     async def _killed(self, guest: Guest) -> None:
         act = self.chance.choice(("top_up", "upgrade", "end", "recharge", "inbox"))

@@ -18,8 +18,8 @@ from billing.previews import preview_change
 from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
 from billing.stripe_charges import PREPAID
+from billing.stripe_customers import customer_of
 from billing.stripe_inbox import sweep
-from billing.stripe_link import customer_of
 from billing.stripe_prices import difference, tell_catalog
 from billing.subscribing import subscribe
 from billing.subscriptions import cancel, change_plan, resume

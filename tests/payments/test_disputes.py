@@ -11,11 +11,12 @@ from billing.previews import preview_change
 from billing.refunds import refund_failed, refund_payment, seen_at
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
-from billing.stripe_objects import charge_changed, dispute_changed, intent_changed
+from billing.stripe_objects import charge_changed, dispute_changed, intent_changed, object_changed
 from billing.stripe_subscriptions import subscription_changed
-from billing.subscriptions import change_plan
+from billing.subscriptions import cancel, change_plan
 from billing.transfers import request_transfer
 from kit.ids import uuid7
+from metering.operations import Freeze
 from metering.reconcile import reconcile
 from tests.billing.catalog_samples import ROOT, small
 from tests.billing.shop import MICRO
@@ -534,3 +535,61 @@ async def told(house: House, payment_id, act: str, name: str, refunded: int, sta
     else:
         dollars = standing[name][1] * MICRO
         await close_dispute(house.billing, payment_id, name, disputed_usd_micro=dollars, won=act == "won")
+
+
+@pytest.mark.parametrize("outcome", ["won", "lost"])
+async def test_a_dispute_in_the_cardholders_currency_is_of_the_whole_charge(database, pg, double, monkeypatch, outcome):
+    """Banks may give the sum in theirs: 3,100 yen are not 31 dollars, nor 31 % of 100."""
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest, intent = await topped_up(house, 100)
+        dispute = await opened(house, intent, 100)
+        asked = Stripe.call
+
+        async def in_yen(stripe, ask):
+            found = await asked(stripe, ask)
+            return {**found, "amount": 3_100, "currency": "jpy"} if found["object"] == "dispute" else found
+
+        monkeypatch.setattr(Stripe, "call", in_yen)
+        await heard(house, dispute)
+        assert (await status_of(guest), await guest.available()) == ("DISPUTED", 0)
+        assert await pg.fetchval("SELECT amount_usd_micro FROM payment_disputes") == 100 * MICRO
+        await closed(house, dispute, outcome)
+        await heard(house, dispute)
+        won = outcome == "won"
+        assert (await status_of(guest), await guest.available()) == (("SUCCEEDED", 100) if won else ("DISPUTED", 0))
+        await house.agree()
+
+
+async def deleted(house: House, guest: Guest) -> None:
+    """The workspace, as accounts.workspace_deletion does it to its money."""
+    await house.pg.execute("UPDATE workspaces SET deleted_at = $2 WHERE id = $1", guest.id, house.now)
+    await house.billing.ledger.submit(Freeze(wallet_id=guest.wallet_id, reason="WORKSPACE_DELETED"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_told_of_a_deleted_workspaces_payments_ends_and_thaws_nothing(database, pg, double, seed):
+    """A purchase refunded in part and its rest disputed, a running period's money lost: in any order, each twice."""
+    chance = random.Random(seed)
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest, intent = await topped_up(house, 100)
+        await guest.subscribe_and_pay("pro")
+        await cancel(house.billing, guest.id, idempotency_key=uuid7().hex)
+        await house.work()
+        await deleted(house, guest)
+        await double.v1.refunds.create_async({"payment_intent": intent, "amount": 3_000})
+        charge = (await double.v1.payment_intents.retrieve_async(intent)).latest_charge
+        disputes = [await opened(house, intent, 70), await opened(house, await last_intent(guest), 20)]
+        if chance.random() < 0.5:
+            await closed(house, disputes[0], chance.choice(["won", "lost"]))
+        await closed(house, disputes[1], "lost")
+        news = [(charge, "charge"), *((dispute, "dispute") for dispute in disputes)] * 2
+        for object_id, kind in chance.sample(news, len(news)):
+            await object_changed(house.billing, house.link, object_id, kind, None)
+        await house.work()
+        await house.go(days=40)
+        assert await pg.fetchval("SELECT count(*) FROM inbox_events WHERE completed_at IS NULL") == 0
+        frozen = await pg.fetch("SELECT frozen_reason FROM credit_grants WHERE remaining_micro > 0")
+        assert {row["frozen_reason"] for row in frozen} <= {"WORKSPACE_DELETED"}
+        assert await guest.available() == 0
+        assert (await reconcile(database)).shown == []
+        assert (await double.books())["charged"] == 12_000

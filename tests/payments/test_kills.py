@@ -10,6 +10,7 @@ import signal
 import pytest
 
 from billing.auto_recharge import update_auto_recharge
+from billing.stripe_customers import known_customer
 from kit.ids import uuid7
 from tests.billing.shop import MICRO
 from tests.payments.house import Guest, House, open_house, session_of
@@ -41,6 +42,8 @@ async def ready_for(act: str, house: House) -> Guest:
         await guest.pay_twice("pro")
     else:
         await guest.save_card()
+    if act == "anew":
+        await house.double.v1.customers.delete_async(await known_customer(house.link, guest.id))
     if act in {"recharge", "invoice"}:
         await guest.top_up(25)
     if act == "recharge":
@@ -55,7 +58,7 @@ async def recovered(act: str, house: House, guest: Guest, key: str) -> None:
     """The client or the worker does it again, and time passes."""
     if act != "recharge":
         await ACTS[act](house.billing, house.link, guest.id, key)
-    if act == "page":
+    if act in {"page", "anew"}:
         [payment] = await guest.payments()
         await house.double.pay(session_of(payment["action_url"]))
     await house.go(hours=1)
@@ -66,9 +69,11 @@ async def as_it_should_be(act: str, house: House, guest: Guest) -> None:
     payments = [(row["purpose"], row["status"]) for row in await guest.payments()]
     row = await guest.subscription()
     match act:
-        case "top_up" | "page":
+        case "top_up" | "page" | "anew":
             assert payments == [("TOP_UP", "SUCCEEDED")]
             assert await guest.available() == 25
+            living = (await house.double.v1.customers.list_async({"limit": 100})).data
+            assert [one.metadata["workspace_id"] for one in living].count(str(guest.id)) == 1
         case "lifetime" | "lifetime_over":
             before = [("SUBSCRIPTION", "SUCCEEDED")] if act == "lifetime_over" else []
             assert payments == [*before, ("SUBSCRIPTION", "SUCCEEDED")]

@@ -8,7 +8,7 @@ import pytest
 from billing.errors import ChangeRefused
 from billing.previews import PREVIEW_LIFE, ChangePreview, preview_change
 from billing.refunds import refund_payment
-from billing.stripe_link import customer_of
+from billing.stripe_customers import customer_of
 from billing.subscriptions import cancel, change_plan, resume
 from kit.ids import uuid7
 from tests.billing.catalog_samples import small

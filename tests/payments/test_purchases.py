@@ -7,8 +7,8 @@ from billing.errors import PaymentMethodRequired, UnknownPaymentMethod
 from billing.payments import apply_payment
 from billing.refunds import refund_payment
 from billing.rules.auto_recharge import RechargeState
+from billing.stripe_customers import customer_of
 from billing.stripe_inbox import list_inbox, replay, sweep, work_inbox
-from billing.stripe_link import customer_of
 from billing.top_ups import add_credits
 from kit.errors import InvalidInput
 from kit.ids import uuid7

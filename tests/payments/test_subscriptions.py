@@ -10,9 +10,9 @@ from billing.previews import preview_change
 from billing.refunds import refund_payment
 from billing.stripe_charges import PREPAID
 from billing.stripe_client import Stripe
+from billing.stripe_customers import customer_of
 from billing.stripe_inbox import sweep, work_inbox
 from billing.stripe_invoices import invoice_changed
-from billing.stripe_link import customer_of
 from billing.stripe_objects import charge_changed, dispute_changed, intent_changed, session_changed
 from billing.stripe_prices import price_id_of
 from billing.subscribing import subscribe

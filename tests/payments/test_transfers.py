@@ -339,3 +339,30 @@ async def test_B6_a_transfer_that_nobody_reviews_within_72_hours_gives_the_credi
         assert sorted(await statuses(house, guest)) == ["FAILED", "PAID"]
         assert [one["amount"] for one in (await double.books())["payouts"]] == [150_000]
         await house.agree()
+
+
+async def test_money_that_could_not_be_taken_back_is_asked_for_anew_within_hours(database, pg, double):
+    """Stripe gives a refusal again under its key for a day; the next try has another key, and takes it back once."""
+    async with open_house(database, pg, double, CATALOG) as house:
+        guest = await publisher(house)
+        await ask(house, guest, 40)
+        await house.work()
+        await house.go(days=3)
+        assert await statuses(house, guest) == ["PAID"]
+        payout = await pg.fetchval("SELECT stripe_payout_id FROM transfers")
+        account = await pg.fetchval("SELECT stripe_account_id FROM payout_accounts")
+        await double.ask("POST", f"payouts/{payout}/come_back")
+        own = {"stripe_account": account}  # by hand, in the account: nothing is left to be taken back
+        await double.v1.payouts.create_async({"amount": 4000, "currency": "usd"}, own)
+        await house.work()
+        assert (await statuses(house, guest), await guest.available()) == (["PAID"], 60)
+        await house.go(hours=2, work=False)
+        await double.v1.transfers.create_async({"amount": 4000, "currency": "usd", "destination": account})
+        refused = len(await double.calls("/reversals"))
+        await house.work()
+        await house.work()
+        assert len(await double.calls("/reversals")) == refused + 1
+        assert (await statuses(house, guest), await guest.available()) == (["FAILED"], 100)
+        [sent] = [one for one in (await double.books())["transfers"] if one["metadata"]]
+        assert (sent["amount"], sent["amount_reversed"]) == (4000, 4000)
+        await house.agree()

@@ -174,9 +174,48 @@ async def test_what_is_not_there_is_404_and_400_where_a_parameter_names_it(shop:
 async def test_deleted_customers_stay_known_as_deleted(shop: Shop) -> None:
     customer, price = await shop.customer(), await shop.price(2000)
     subscription = await shop.subscription(customer, price)
-    await shop.v1.customers.delete_async(customer.id)
-    assert (await shop.v1.customers.retrieve_async(customer.id)).deleted
+    answer = await shop.v1.customers.delete_async(customer.id)
+    assert answer.to_dict() == {"id": customer.id, "object": "customer", "deleted": True}
+    assert (await shop.v1.customers.retrieve_async(customer.id)).to_dict() == answer.to_dict()
     assert (await shop.v1.subscriptions.retrieve_async(subscription.id)).status == "canceled"
+    told = await shop.events("customer.deleted", "customer.subscription.deleted")
+    assert told == ["customer.subscription.deleted", "customer.deleted"]
+    assert (await shop.v1.customers.list_async({})).data == []
+
+
+async def test_nothing_is_written_for_a_deleted_customer(shop: Shop) -> None:
+    customer, price = await shop.customer(), await shop.price(2000)
+    method, back = customer.invoice_settings.default_payment_method, {"success_url": "https://app.example/back"}
+    page = {"mode": "setup", "currency": "usd", **back}
+    opened = await shop.v1.checkout.sessions.create_async({"customer": customer.id, **page})
+    await shop.v1.customers.delete_async(customer.id)
+    named, v1 = {"customer": customer.id}, shop.v1
+    of_it = [
+        v1.customers.update_async(customer.id, {"name": "Ada"}),
+        v1.customers.delete_async(customer.id),
+        v1.customers.payment_methods.list_async(customer.id),
+        v1.customers.tax_ids.create_async(customer.id, {"type": "eu_vat", "value": "DE123456789"}),
+    ]
+    naming = [
+        v1.payment_intents.create_async({**named, "amount": 500, "currency": "usd"}),
+        v1.payment_intents.create_async(
+            {**named, "amount": 500, "currency": "usd", "payment_method": method, "confirm": True, "off_session": True}
+        ),
+        v1.setup_intents.create_async(named),
+        v1.checkout.sessions.create_async({**named, **page}),
+        v1.billing_portal.sessions.create_async(named),
+        v1.subscriptions.create_async({**named, "items": [{"price": price.id}]}),
+        v1.invoices.create_async(named),
+        v1.invoice_items.create_async({**named, "amount": 500, "currency": "usd"}),
+        v1.payment_methods.attach_async("pm_card_visa", named),
+    ]
+    for status, asked in ((404, of_it), (400, naming)):
+        for answer in asked:
+            with pytest.raises(stripe.InvalidRequestError) as refused:
+                await answer
+            assert (refused.value.http_status, refused.value.code) == (status, "resource_missing")
+    status, _ = await shop.try_ask("POST", f"checkout/{opened.id}/pay", card="pm_card_visa")
+    assert status == 400
 
 
 async def test_tax_ids_and_lookup_keys(shop: Shop) -> None:

@@ -106,3 +106,6 @@ async def _live(shop: Shop) -> None:
     await shop.v1.webhook_endpoints.create_async({"url": "http://127.0.0.1:9/none", "enabled_events": ["*"]})
     await shop.pass_time(days=6)
     await shop.pass_time(days=20)
+    gone = await shop.customer()
+    await shop.subscription(gone, pro)
+    await shop.v1.customers.delete_async(gone.id)
