@@ -174,7 +174,7 @@ async def refuses_the_same_data_directory(directory: Path) -> None:
     second = await start(
         *(sys.executable, "-m", "app", "run", "--port", str(free_port())), env={"TOLLGATE_DATA_DIR": str(directory)}
     )
-    assert await asyncio.wait_for(second.process.wait(), 20) == 1
+    assert await asyncio.wait_for(second.process.wait(), 30) == 1
     await asyncio.gather(*second.reading)
     assert "another tollgate run" in second.lines[-1]
     assert "TOLLGATE_DATA_DIR" in second.lines[-1]
@@ -186,7 +186,7 @@ async def refuses_a_taken_port(first: Running, directory: Path) -> None:
     second = await start(
         *(sys.executable, "-m", "app", "run", "--port", port), env={"TOLLGATE_DATA_DIR": str(directory)}
     )
-    assert await asyncio.wait_for(second.process.wait(), 20) == 1
+    assert await asyncio.wait_for(second.process.wait(), 30) == 1
     await asyncio.gather(*second.reading)
     assert f"cannot listen on 127.0.0.1:{port}" in second.lines[-1]
     assert "--port" in second.lines[-1]

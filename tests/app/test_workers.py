@@ -44,7 +44,7 @@ async def test_a_stop_tells_sockets_finishes_calls_and_ends_every_worker(databas
 
 
 async def until(pg: asyncpg.Connection, question: str) -> None:
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 30
     while not await pg.fetchval(question):
         assert time.monotonic() < give_up_at
         await asyncio.sleep(0.02)
