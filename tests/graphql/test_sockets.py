@@ -205,6 +205,35 @@ async def test_a_slow_reader_slows_its_source_and_nothing_piles_up(edge):
     await until(lambda: edge.happenings.closed == 1)
 
 
+async def test_a_source_without_end_gives_way_to_the_news_that_its_client_is_gone(edge):
+    """What is written to a client that is gone is taken at once, as a server takes it."""
+    given = [
+        {"type": "connection_init", "payload": {"Authorization": "Bearer key"}},
+        {"id": "1", "type": "subscribe", "payload": {"query": "subscription { large }"}},
+    ]
+    told = iter([{"type": "websocket.connect"}, *({"type": "websocket.receive", "text": json.dumps(x)} for x in given)])
+    came, written = asyncio.Event(), 0
+
+    async def receive() -> dict:
+        for message in told:
+            return message
+        await came.wait()
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: dict) -> None:
+        nonlocal written
+        if '"next"' in message.get("text", ""):
+            came.set()
+            written += 1
+            if written > 1_000:
+                raise ConnectionResetError("so that the test ends")
+
+    scope = {"type": "websocket", "path": "/graphql", "client": ("127.0.0.1", 1), "headers": [(b"host", b"x")]}
+    await edge.edge.websocket({**scope, "subprotocols": PROTOCOL, "query_string": b"", "scheme": "ws"}, receive, send)
+    await until(lambda: edge.happenings.closed == 1)
+    assert 1 <= written < 100
+
+
 async def test_one_socket_runs_so_many_operations_at_a_time(serve):
     async with serve(operations_per_socket=2) as edge, speaking(edge) as client:
         for number in range(3):
