@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 import redis.asyncio
+from hypothesis import HealthCheck, settings
 
 from app.collector import calm_collector
 from app.embedded import EmbeddedServers
 
 if TYPE_CHECKING:
     from tests.stripe_shop import Shop
+
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tollgate", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("tollgate")
+"""The same examples in every run, however slow the machine; others with `pytest --hypothesis-profile explore`."""
 
 _PREFIX = "tollgate-test-"
 _MEMORY = Path("/dev/shm")
@@ -89,6 +95,15 @@ async def pg(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_links() -> None:
+    """What runs in this process waits for a Valkey that a busy machine made slow; tests of one that is away say how long."""
+    from metering.redis_link import script_link
+
+    assert script_link.__kwdefaults__ is not None
+    script_link.__kwdefaults__["timeout_s"] = 10.0
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ class Running:
         self.process.send_signal(signal.SIGKILL)
         return await self._ended()
 
-    async def _ended(self, within_s: float = 30) -> int:
+    async def _ended(self, within_s: float = 60) -> int:
         code = await asyncio.wait_for(self.process.wait(), within_s)
         await asyncio.gather(*self.reading)
         return code
@@ -100,7 +100,7 @@ async def start(*command: str, env: Mapping[str, str] | None = None) -> Running:
 async def start_sandbox(*options: str) -> Running:
     """The stand-alone sandbox provider on a free port."""
     running = await start(sys.executable, "-m", "providers.sandbox_server", "--port", "0", *options)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not running.url:
             await asyncio.sleep(0.01)
             assert running.process.returncode is None, running.lines
@@ -122,6 +122,16 @@ def gateway_env(database_url: str, redis_url: str, data_dir: Path, **more: str) 
     }
 
 
+async def start_worker(env: Mapping[str, str], *options: str) -> Running:
+    """`tollgate worker`, once it says that it runs."""
+    running = await start(sys.executable, "-m", "app", "worker", *options, env=env)
+    async with asyncio.timeout(60):
+        while not running.lines:
+            assert running.process.returncode is None
+            await asyncio.sleep(0.01)
+    return running
+
+
 async def start_gateway(env: Mapping[str, str], *command: str, entry: str = "app") -> Running:
     """`tollgate serve` (or another command) on the port of `env` or a free one, once /readyz says so."""
     port = int(env.get("TOLLGATE_PORT") or free_port())
@@ -129,7 +139,7 @@ async def start_gateway(env: Mapping[str, str], *command: str, entry: str = "app
         sys.executable, "-m", entry, *(command or ("serve",)), env={**env, "TOLLGATE_PORT": str(port)}
     )
     running.url = f"http://127.0.0.1:{port}"
-    async with asyncio.timeout(40), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
         while True:
             assert running.process.returncode is None, running.lines
             try:

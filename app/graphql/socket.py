@@ -188,6 +188,9 @@ class Socket:
                 async with contextlib.aclosing(self._pipeline.events(admitted)) as events:
                     async for event in events:
                         await self._write_next(operation_id, event)
+                        # Neither a source that always has more nor a write to a client that is gone gives way, and who
+                        # gives way to nobody never hears that the client is gone: the whole process would stand still.
+                        await asyncio.sleep(0)
             else:
                 await self._write_next(operation_id, await self._answer(admitted))
             await self._write({"id": operation_id, "type": "complete"})

@@ -121,7 +121,7 @@ async def served(market: Market) -> list[str]:
 
 
 async def until_listed(market: Market, told: list[str]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await slugs(market) != told:
             await asyncio.sleep(0.02)
 

@@ -17,8 +17,10 @@ import pytest
 
 from tests.processes import ROOT, Running, free_port, start
 
-EVERYTHING_STARTS_WITHIN_S = 60
-EVERYTHING_ENDS_WITHIN_S = 30
+EVERYTHING_STARTS_WITHIN_S = 120
+EVERYTHING_ENDS_WITHIN_S = 60
+pytestmark = pytest.mark.timeout(600)
+"""Each start takes several seconds of two processors, which it shares."""
 
 
 async def start_run(directory: Path, port: int | None = None, **environment: str) -> Running:
@@ -163,7 +165,7 @@ async def test_the_documented_variables_lead_commands_to_a_running_demo(first: R
     (short_directory / ".tollgate").symlink_to(short_directory / "data")
     commands = block.replace(".venv/bin/tollgate", f"{shlex.quote(sys.executable)} -m app")
     shell = await start("sh", "-e", "-c", f"cd {short_directory}\n{commands}", env={"PYTHONPATH": str(ROOT)})
-    assert await asyncio.wait_for(shell.process.wait(), EVERYTHING_STARTS_WITHIN_S) == 0, shell.lines
+    assert await asyncio.wait_for(shell.process.wait(), 2 * EVERYTHING_STARTS_WITHIN_S) == 0, shell.lines
     await asyncio.gather(*shell.reading)
     assert "every promise holds" in shell.lines
     assert any("Pay as you go" in line for line in shell.lines)
@@ -174,7 +176,7 @@ async def refuses_the_same_data_directory(directory: Path) -> None:
     second = await start(
         *(sys.executable, "-m", "app", "run", "--port", str(free_port())), env={"TOLLGATE_DATA_DIR": str(directory)}
     )
-    assert await asyncio.wait_for(second.process.wait(), 20) == 1
+    assert await asyncio.wait_for(second.process.wait(), EVERYTHING_STARTS_WITHIN_S) == 1
     await asyncio.gather(*second.reading)
     assert "another tollgate run" in second.lines[-1]
     assert "TOLLGATE_DATA_DIR" in second.lines[-1]
@@ -186,7 +188,7 @@ async def refuses_a_taken_port(first: Running, directory: Path) -> None:
     second = await start(
         *(sys.executable, "-m", "app", "run", "--port", port), env={"TOLLGATE_DATA_DIR": str(directory)}
     )
-    assert await asyncio.wait_for(second.process.wait(), 20) == 1
+    assert await asyncio.wait_for(second.process.wait(), EVERYTHING_STARTS_WITHIN_S) == 1
     await asyncio.gather(*second.reading)
     assert f"cannot listen on 127.0.0.1:{port}" in second.lines[-1]
     assert "--port" in second.lines[-1]

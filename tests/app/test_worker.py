@@ -88,7 +88,7 @@ async def test_a_worker_serves_its_own_figures_and_stops_in_good_order(database,
 
 async def answered(client):
     """The figures, once every task has had its first round."""
-    for _ in range(300):
+    for _ in range(600):
         try:
             async with client.get("/metrics") as response:
                 text = await response.text()

@@ -21,12 +21,13 @@ async def test_a_stop_tells_sockets_finishes_calls_and_ends_every_worker(databas
     await apply_catalog(database)
     seeded = await seed_workspace(database, 10**13)
     await database.close()
+    await pg.execute("UPDATE api_keys SET requests_per_hour = 100")  # which refills once in 36 s
     gateway = await start_gateway(gateway_env(database_url, redis_url, tmp_path, TOLLGATE_WORKERS="2"))
     async with aiohttp.ClientSession() as client:
         answers = await asyncio.gather(*(call(seeded, client, gateway.url) for _ in range(20)))
         assert [answer.status for answer in answers] == [200] * 20
         left = {int(answer.headers["ratelimit"].split("r=")[1].split(";")[0]) for answer in answers}
-        assert min(left) <= 18_000 - 20 + 1  # one bucket for both processes, refilling five a second
+        assert min(left) in {80, 81}, "one bucket for both processes"
         async with client.ws_connect(f"{gateway.url}/graphql", protocols=["graphql-transport-ws"]) as socket:
             await socket.send_json(
                 {"type": "connection_init", "payload": {"Authorization": f"Bearer {seeded.api_key}"}}
@@ -44,7 +45,7 @@ async def test_a_stop_tells_sockets_finishes_calls_and_ends_every_worker(databas
 
 
 async def until(pg: asyncpg.Connection, question: str) -> None:
-    give_up_at = time.monotonic() + 10
+    give_up_at = time.monotonic() + 30
     while not await pg.fetchval(question):
         assert time.monotonic() < give_up_at
         await asyncio.sleep(0.02)

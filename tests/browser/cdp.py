@@ -25,7 +25,7 @@ FLAGS = (
     "--window-size=1600,2400",
 )
 START_TIMEOUT_S = 30
-WAIT_TIMEOUT_S = 20
+WAIT_TIMEOUT_S = 40
 _WATCH = """
 window.__violations = [];
 document.addEventListener('securitypolicyviolation',
@@ -118,6 +118,12 @@ class Page:
         )
         for kind in ("mousePressed", "mouseReleased"):
             await self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    async def leave_by(self, selector: str) -> None:
+        """Click on what leads to another page, until that is all there: what is clicked on a page that goes is lost."""
+        await self.evaluate("window.__stillHere = true")
+        await self.click(selector)
+        await self.until("!window.__stillHere && document.readyState === 'complete'")
 
     async def type_into(self, selector: str, text: str) -> None:
         await self.click(selector)

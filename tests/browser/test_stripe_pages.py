@@ -47,12 +47,12 @@ async def give(page: Page, card: str) -> None:
     """Choose the card, and press the button that pays."""
     await page.until("!!document.querySelector('select[name=card]')")
     await page.choose("select[name=card]", card)
-    await page.click("#submit")
+    await page.leave_by("#submit")
 
 
 async def press(page: Page, deed: str) -> None:
     """A button of the portal, by what its form does."""
-    await page.click(f"form:has(input[name=do][value={deed}]) button")
+    await page.leave_by(f"form:has(input[name=do][value={deed}]) button")
 
 
 async def dollars(visitor: Visitor) -> float:
@@ -118,11 +118,11 @@ async def test_the_holder_confirms_on_the_banks_page(page: Page, visitor: Visito
     await give(page, ASKS_ITS_HOLDER)
     await page.until(TEXT, lambda text: "3-D Secure" in str(text))
     assert await dollars(visitor) == before
-    await page.click("form:has(input[value=failed]) button")
+    await page.leave_by("form:has(input[value=failed]) button")
     assert "authenticate" in str(await page.until("document.querySelector('.error')?.innerText"))
     await give(page, ASKS_ITS_HOLDER)
     await page.until(TEXT, lambda text: "3-D Secure" in str(text))
-    await page.click("#submit")
+    await page.leave_by("#submit")
     await page.until(RETURNED, lambda path: path == "/billing/return")
     await visitor.until("wallet { available }", lambda node: float(node["wallet"]["available"]) == before + 25)
 
@@ -161,7 +161,7 @@ async def test_what_is_done_in_the_portal_is_so_in_the_product(page: Page, visit
         return lambda node: [one["last4"] for one in node["paymentMethods"] if one["isDefault"]] == [last4]
 
     await page.choose("select[name=card]", "card_amex")
-    await page.click("#add")
+    await page.leave_by("#add")
     await visitor.until(METHODS, default_is("0005"))
     await page.until(TEXT, lambda text: "0005" in str(text))
     await press(page, "default")
@@ -172,5 +172,5 @@ async def test_what_is_done_in_the_portal_is_so_in_the_product(page: Page, visit
     await page.type_into("input[name=tax_value]", "DE123456789")
     await press(page, "tax")
     await visitor.until("taxIds { value }", lambda node: node["taxIds"] == [{"value": "DE123456789"}])
-    await page.click("#return")
+    await page.leave_by("#return")
     await page.until(RETURNED, lambda path: path == "/billing/return")

@@ -40,7 +40,7 @@ class Collector:
 
     async def until(self, found: Callable[[Seen], bool]) -> None:
         """A span is there."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not any(map(found, self.spans)):
                 await asyncio.sleep(0.05)
 

@@ -282,7 +282,7 @@ async def test_a_repeat_follows_a_stream_that_still_runs_and_outlives_its_first_
 ) -> None:
     ask = {
         "model": SANDBOX, "max_tokens": 64, "messages": HELLO,
-        "metadata": {"sandbox_chunk_delay_ms": "400" if tools else "150", "sandbox_output_tokens": "16"},
+        "metadata": {"sandbox_chunk_delay_ms": "800" if tools else "300", "sandbox_output_tokens": "16"},
         "extra_headers": {"Idempotency-Key": f"followed {tools}"},
         **({"tools": [CLAUDE_TOOL], "tool_choice": {"type": "any"}} if tools else {}),
     }  # fmt: skip
@@ -320,7 +320,7 @@ def _said(events: list) -> str:
 async def test_who_leaves_a_stream_pays_for_what_came(vendors: Line) -> None:
     async with vendors.anthropic() as client:
         stream = await client.messages.create(
-            model=SANDBOX, max_tokens=64, messages=HELLO, stream=True, metadata={"sandbox_chunk_delay_ms": "100"}
+            model=SANDBOX, max_tokens=64, messages=HELLO, stream=True, metadata={"sandbox_chunk_delay_ms": "1000"}
         )
         async for event in stream:
             if event.type == "content_block_delta":

@@ -21,7 +21,7 @@ def behaving(**how: object) -> dict:
 
 
 async def settled(vendors: Line) -> dict:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             row = await vendors.pg.fetchrow(
                 "SELECT c.status, u.characters, u.seconds, u.estimated, u.charged_micro FROM calls c LEFT JOIN usage_events u"
@@ -117,7 +117,8 @@ async def test_the_first_words_arrive_while_the_provider_holds_back_the_rest(ven
         stream = await client.audio.transcriptions.create(
             model=HEARING, file=("a.wav", RECORDING), stream=True, extra_body=form
         )
-        first = await anext(aiter(stream))
+        words = aiter(stream)
+        first = await anext(words)
         assert first.type == "transcript.text.delta"
         await stream.close()
         ended = await settled(vendors)

@@ -1,7 +1,6 @@
 """A batch by the official SDK, with gateway and workers as processes, of which one is killed in the middle."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from models.database import Database
 from tests.e2e.echo import Echo, echo_provider
 from tests.metering.invariants import assert_invariants
-from tests.processes import Running, gateway_env, start, start_gateway
+from tests.processes import Running, gateway_env, start_gateway, start_worker
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
 LINES = 12
@@ -30,9 +29,7 @@ async def served(
     await database.close()
     async with echo_provider() as echo:
         env = gateway_env(database_url, redis_url, tmp_path, TOLLGATE_SANDBOX_URL=echo.url, TOLLGATE_HOLD_TTL_S="5")
-        gateway, worker = await asyncio.gather(
-            start_gateway(env), start(sys.executable, "-m", "app", "worker", env=env)
-        )
+        gateway, worker = await asyncio.gather(start_gateway(env), start_worker(env))
         yield gateway, worker, env, echo, seeded
         assert await gateway.stop() == 0
 
@@ -49,6 +46,7 @@ def asked() -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_a_batch_outlives_a_killed_worker_and_every_line_is_charged_once(served, pg: asyncpg.Connection) -> None:
     gateway, killed, env, echo, seeded = served
     async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=seeded.api_key, max_retries=0) as client:
@@ -63,13 +61,16 @@ async def test_a_batch_outlives_a_killed_worker_and_every_line_is_charged_once(s
         await killed.kill()
         # The killed worker's claims would lapse after a minute.
         await pg.execute("UPDATE batch_lines SET claimed_until = now()")
-        worker = await start(sys.executable, "-m", "app", "worker", env=env)
-        async with asyncio.timeout(100):
+        worker = await start_worker(env)
+        async with asyncio.timeout(60):
             while (batch := await client.batches.retrieve(batch.id)).status != "completed":
                 await asyncio.sleep(0.3)
         assert (batch.request_counts.total, batch.request_counts.completed) == (LINES, LINES)
         text = (await client.files.content(batch.output_file_id)).text
         assert [listed.id async for listed in client.batches.list()] == [batch.id]
+    async with asyncio.timeout(30):  # what the killed worker held lapses
+        while await pg.fetchval("SELECT count(*) FROM holds"):
+            await asyncio.sleep(0.1)
     await worker.stop()
     lines = {line["custom_id"]: line for line in map(orjson.loads, text.splitlines())}
     assert len(lines) == LINES

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from models.database import Database
-from tests.processes import gateway_env, start, start_gateway
+from tests.processes import gateway_env, start, start_gateway, start_worker
 from tests.seeding import ROOT, apply_catalog, seed_workspace
+
+pytestmark = pytest.mark.timeout(400)
+"""Each program takes seconds of two processors, which it shares."""
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ async def env(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterato
     await database.close()
     settings = gateway_env(database_url, redis_url, tmp_path)
     gateway = await start_gateway(settings)
-    worker = await start(sys.executable, "-m", "app", "worker", env=settings)
+    worker = await start_worker(settings)
     yield {"TOLLGATE_URL": gateway.url, "TOLLGATE_KEY": seeded.api_key}
     assert await worker.stop() == 0
     assert await gateway.stop() == 0
@@ -33,7 +36,7 @@ async def printed_by_programs(page: str, env: Mapping[str, str], directory: Path
     for program in programs:
         there = f"__import__('os').chdir({str(directory)!r})\n{program}"
         client = await start(sys.executable, "-W", "error", "-c", there, env=env)
-        assert await client._ended() == 0, client.lines
+        assert await client._ended(100) == 0, client.lines
         printed.append(client.lines)
     return printed
 

@@ -4,7 +4,6 @@ import asyncio
 import email
 import email.policy
 import re
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from aiosmtpd.controller import Controller
 
 from kit.ids import decode_id
 from models.database import Database
-from tests.processes import Running, free_port, gateway_env, start, start_gateway
+from tests.processes import Running, free_port, gateway_env, start_gateway, start_worker
 from tests.seeding import apply_catalog, grant
 
 PASSWORD = "correct horse battery"
-WITHIN_S = 1.0
+WITHIN_S = 10.0
+"""Long before what a process knows of a key is read again by itself, which is after 30 s."""
 ATTEMPTS = 200
 
 
@@ -37,7 +37,7 @@ class PostOffice:
 
     async def token(self, to: str, path: str) -> str:
         """The token in the last mail to someone that links to a path, once it is there."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 for mail in reversed(self.mails):
                     if mail["To"] == to:
@@ -106,8 +106,7 @@ async def town(database_clones, valkey_server, tmp_path_factory) -> AsyncIterato
             TOLLGATE_TRUSTED_PROXIES="127.0.0.1",
         )
 
-    first, second = await asyncio.gather(start_gateway(env()), start_gateway(env()))
-    worker = await start(sys.executable, "-m", "app", "worker", env=env())
+    first, second, worker = await asyncio.gather(start_gateway(env()), start_gateway(env()), start_worker(env()))
     pg = await asyncpg.connect(database_url)
     async with aiohttp.ClientSession() as http:
         yield Town(first, second, worker, post, http, pg, database)
@@ -121,7 +120,7 @@ async def town(database_clones, valkey_server, tmp_path_factory) -> AsyncIterato
 
 
 async def within(bound_s: float, check) -> None:
-    """The check comes true, and no later than the promise; polled by what a client would send."""
+    """The check comes true within the bound; polled by what a client would send."""
     began = time.monotonic()
     while not await check():
         assert time.monotonic() - began < bound_s
@@ -232,5 +231,10 @@ async def test_guessing_a_password_is_refused_after_a_few_attempts_and_not_even_
 
 
 async def test_the_last_use_of_a_key_is_written_when_a_gateway_stops(town: Town) -> None:
+    ada = await town.person("last@example.com")
+    made = await town.do(town.first, "createWorkspace", "workspace { id }", ada, name="Last")
+    terms = {"workspaceId": made["workspace"]["id"], "name": "used last", "scopes": ["CALLS_WRITE"]}
+    made = await town.do(town.first, "createApiKey", "secret", ada, **terms)
+    assert await town.call(town.second, made["secret"]) == 402
     assert await town.second.stop() == 0
-    assert await town.pg.fetchval("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL") == 1
+    assert await town.pg.fetchval("SELECT last_used_at FROM api_keys WHERE name = 'used last'") is not None

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from kit.ids import encode_id, uuid7
 from models.database import Database
 from tests.e2e.collector import Collector, Seen, collector_double
 from tests.gateway.job_shop import EXTRA, WEBHOOK_SECRET
-from tests.processes import Running, free_port, gateway_env, start, start_gateway, start_sandbox
+from tests.processes import Running, free_port, gateway_env, start_gateway, start_sandbox, start_worker
 from tests.seeding import CATALOG, Seeded, apply_catalog, seed_workspace
 
 PARENT = "00f067aa0ba902b7"
@@ -101,7 +100,7 @@ async def seeing(database_clones, valkey_server, tmp_path_factory) -> AsyncItera
         )
         gateway, worker = await asyncio.gather(
             start_gateway({**env, "TOLLGATE_PORT": str(port)}),
-            start(sys.executable, "-m", "app", "worker", "--metrics-port", str(figures_port), env=env),
+            start_worker(env, "--metrics-port", str(figures_port)),
         )
         yield Seeing(gateway, f"http://127.0.0.1:{figures_port}", collector, seeded, log)
         assert await worker.stop() == 0
@@ -153,7 +152,7 @@ async def test_a_job_that_fails_somewhere_says_so_by_a_word_of_ours_and_none_of_
 async def test_a_fallbacks_webhook_is_verified_and_ends_the_job(seeing: Seeing) -> None:
     before = len(seeing.webhooks())
     assert await seeing.ended(await seeing.start("clip-elsewhere", "", sandbox_webhooks="2")) == "SUCCEEDED"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while len(seeing.webhooks()) < before + 2:
             await asyncio.sleep(0.05)
     assert seeing.webhooks()[before:] == [204, 204]
@@ -168,9 +167,12 @@ async def test_the_worker_counts_the_jobs_that_it_ends_and_the_tries_that_it_mak
     )
     before = [await seeing.figure(seeing.worker_url, name) for name in names]
     assert await seeing.ended(await seeing.start("clip-elsewhere", "")) == "SUCCEEDED"
+    async with asyncio.timeout(30):  # it counts a job a moment after that has ended for all
+        while await seeing.figure(seeing.worker_url, names[1]) == before[1]:
+            await asyncio.sleep(0.05)
     after = [await seeing.figure(seeing.worker_url, name) for name in names]
     grown = [now - was for now, was in zip(after, before, strict=True)]
     assert grown[:2] == [1, 6]
-    assert grown[2] in {0, 3}  # its circuit may be open by now
+    assert grown[2] in {0, 1, 3}  # its circuit may be open by now, or so long that it is tried once
     assert grown[3] == 1
     assert await seeing.figure(seeing.gateway.url, names[0]) == 0

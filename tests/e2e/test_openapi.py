@@ -73,6 +73,7 @@ def test_every_path_below_v1_that_the_code_serves_is_in_the_document() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_running_gateway_answers_as_its_document_says(served: tuple[Running, Seeded], tmp_path: Path) -> None:
     gateway, seeded = served
     async with aiohttp.ClientSession() as session, session.get(f"{gateway.url}/openapi.json") as answer:
@@ -83,6 +84,7 @@ async def test_a_running_gateway_answers_as_its_document_says(served: tuple[Runn
         str(Path(sys.executable).parent / "schemathesis"), "run", f"{gateway.url}/openapi.json",
         "--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "15",
         "--generation-deterministic", "--no-color", "--continue-on-failure",
+        "--request-timeout", "60", "--suppress-health-check", "all",
         "--header", f"Authorization: Bearer {seeded.api_key}",
         "--report", "json", "--report-json-path", str(report), "--warnings", "off",
     )  # fmt: skip

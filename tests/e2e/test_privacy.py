@@ -1,6 +1,7 @@
 """Rule D12: what is said to a model, and what it answers, is nowhere but in the answer, unless it is encrypted."""
 
 import asyncio
+import contextlib
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -94,7 +95,7 @@ class Place:
 
     def files(self) -> Iterator[tuple[str, object]]:
         for path in self.directory.rglob("*"):
-            if path.is_file():
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # it may be gone since
                 yield str(path), path.read_bytes()
 
     async def leaks(self, marker: str = MARKER) -> set[str]:
@@ -132,6 +133,9 @@ async def place(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
                     heard.append(repr(message).encode())
 
         listening = asyncio.create_task(listen())
+        async with asyncio.timeout(30):
+            while not heard:  # that it listens
+                await asyncio.sleep(0.01)
         yield Place(gateway, env, tmp_path, pg, client, seeded, heard, collector)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
@@ -312,7 +316,7 @@ async def test_the_search_for_the_marker_finds_what_is_there(place: Place) -> No
     (place.directory / "journal" / "planted").write_text(MARKER)
     place.collector.raw.append(MARKER.encode())
     place.gateway.lines.append(f"INFO {MARKER}")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not any(MARKER.encode() in message for message in place.heard):
             await asyncio.sleep(0.01)
     where = {name.split("(")[0] for name in await place.leaks()}

@@ -142,14 +142,14 @@ async def test_B14_a_gateway_killed_in_the_middle_of_a_chain_charges_its_finishe
         call = asyncio.create_task(
             client.chat.completions.create(model=chain, messages=[{"role": "user", "content": "hi"}])
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while await town.pg.fetchval("SELECT checkpoint_micro FROM holds") != EACH:
                 await asyncio.sleep(0.02)
         await town.gateway.kill()
         with pytest.raises(openai.APIConnectionError):
             await call
     ledger = await Ledger.open(town.database)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while await reap_holds(town.database, ledger) == 0:
             await asyncio.sleep(0.1)
     await ledger.close()

@@ -160,7 +160,7 @@ async def test_a_response_that_is_cut_short_or_refused_says_so(vendors: Line) ->
 async def test_a_repeat_follows_a_native_stream_that_still_runs(vendors: Line) -> None:
     ask = {
         "model": SANDBOX, "input": "Hello there", "stream": True,
-        "metadata": {"sandbox_chunk_delay_ms": "80", "sandbox_output_tokens": "12"},
+        "metadata": {"sandbox_chunk_delay_ms": "250", "sandbox_output_tokens": "12"},
         "extra_headers": {"Idempotency-Key": "followed"},
     }  # fmt: skip
     async with vendors.openai() as client:
@@ -183,7 +183,7 @@ async def test_a_repeat_follows_a_native_stream_that_still_runs(vendors: Line) -
 async def test_who_leaves_a_native_stream_pays_for_what_came(vendors: Line) -> None:
     async with vendors.openai() as client:
         stream = await client.responses.create(
-            model=SANDBOX, input="Hello there", stream=True, metadata={"sandbox_chunk_delay_ms": "100"}
+            model=SANDBOX, input="Hello there", stream=True, metadata={"sandbox_chunk_delay_ms": "1000"}
         )
         async for event in stream:
             if event.type == "response.output_text.delta":

@@ -46,10 +46,10 @@ class TwoGateways(openai.AsyncOpenAI):
 @pytest.mark.slow
 async def test_a_retry_after_a_time_out_at_another_gateway_is_charged_once(served, pg: asyncpg.Connection) -> None:
     gateways, echo, seeded = served
-    client = TwoGateways(base_url=f"{gateways[0].url}/v1", api_key=seeded.api_key, max_retries=3, timeout=1.0)
+    client = TwoGateways(base_url=f"{gateways[0].url}/v1", api_key=seeded.api_key, max_retries=10, timeout=2.0)
     client.bases = [gateway.url for gateway in gateways]
     async with client:
-        answer = await client.chat.completions.create(**ASKED, metadata={"wait": "2.5"})
+        answer = await client.chat.completions.create(**ASKED, metadata={"wait": "3.5"})
     assert answer.choices[0].message.content == "you said hello"
     assert len(echo.headers) == 1
     assert await pg.fetchval("SELECT count(*) FROM usage_events") == 1
@@ -59,7 +59,10 @@ async def test_a_retry_after_a_time_out_at_another_gateway_is_charged_once(serve
 async def test_without_it_each_attempt_would_be_a_call(served, pg: asyncpg.Connection) -> None:
     gateways, echo, seeded = served
     switched_off = {"X-Tollgate-Dedupe": "off"}
-    async with openai.AsyncOpenAI(base_url=f"{gateways[0].url}/v1", api_key=seeded.api_key, max_retries=1, timeout=1.0) as client:  # fmt: skip
+    async with openai.AsyncOpenAI(base_url=f"{gateways[0].url}/v1", api_key=seeded.api_key, max_retries=1, timeout=2.0) as client:  # fmt: skip
         with pytest.raises(openai.APITimeoutError):
-            await client.chat.completions.create(**ASKED, metadata={"wait": "1.5"}, extra_headers=switched_off)
+            await client.chat.completions.create(**ASKED, metadata={"wait": "2.5"}, extra_headers=switched_off)
+    async with asyncio.timeout(30):
+        while len(echo.headers) < 2:
+            await asyncio.sleep(0.02)
     assert len(echo.headers) == 2

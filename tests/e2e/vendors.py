@@ -86,7 +86,7 @@ class Line:
 
     async def left_and_paid_for_what_came(self) -> None:
         """The end of the one call of the workspace, whose reader went in the middle."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (event := await self.event()) is None:
                 await asyncio.sleep(0.05)
         assert event["estimated"] is True
@@ -97,7 +97,7 @@ class Line:
     async def event(self) -> asyncpg.Record:
         """The last usage event."""
         return await self.pg.fetchrow(
-            "SELECT * FROM usage_events WHERE workspace_id = $1 ORDER BY created_at DESC LIMIT 1",
+            "SELECT * FROM usage_events WHERE workspace_id = $1 ORDER BY created_at DESC, call_id DESC LIMIT 1",
             self.seeded.workspace_id,
         )
 

@@ -25,7 +25,7 @@ RICH_MICRO, POOR_MICRO = 10**12, 30_000_000
 GROWTH = 0.10
 MORE_FILES = 4
 """The pool of connections to PostgreSQL grows with the load, up to its bound."""
-HOLD_PATIENCE_S = 15.0
+HOLD_PATIENCE_S = 60.0
 IDLE_PATIENCE_S = 40.0
 """Connections to providers are kept for 15 s; sessions of Redis and PostgreSQL stay."""
 _PROVIDER = """
@@ -202,7 +202,7 @@ async def _start_providers(servers: Servers, options: Options, ports: list[int])
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
     servers.sandbox = Process("providers", command, env, servers.directory / "provider.log")
     servers.sandbox.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "ready" not in servers.sandbox.log.read_text():
         assert time.monotonic() < deadline, servers.sandbox.log.read_text()
         await asyncio.sleep(0.05)

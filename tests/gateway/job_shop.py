@@ -211,7 +211,7 @@ async def later(by: timedelta) -> AsyncIterator[None]:
         yield
 
 
-async def until(holds: Callable[[], bool], within_s: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
     async with asyncio.timeout(within_s):
         while not holds():
             await asyncio.sleep(0.01)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
 
@@ -123,9 +123,11 @@ async def test_the_signature_of_one_asset_does_not_open_another(files: Files) ->
 
 
 async def test_an_address_works_for_a_short_while_only(files: Files) -> None:
-    url = await files.url(await files.keep())
-    expires = int(parse_qs(urlsplit(url).query)["expires"][0])
-    assert abs(expires - (now() + URL_LIFE).timestamp()) < 5
+    key, before = await files.keep(), now()
+    url = await files.url(key)
+    expires = datetime.fromtimestamp(int(parse_qs(urlsplit(url).query)["expires"][0]), UTC)
+    second = timedelta(seconds=1)
+    assert before - second <= expires - URL_LIFE <= now() + second
     async with later(URL_LIFE - timedelta(seconds=10)):
         assert (await files.get(url)).status == 200
     async with later(URL_LIFE + timedelta(seconds=1)):

@@ -7,11 +7,19 @@ import redis.asyncio
 from accounts.views import Environment
 from tests.gateway.conftest import Gate
 
+FOLLOWING = "max(number) FROM catalog_versions"
+"""How a process follows the catalog, every other second: no part of a request."""
 
-async def scripts_run(client: redis.asyncio.Redis) -> int:
-    """Scripts since the last reset: all that the product asks of Redis but its publish/subscribe heartbeats."""
-    stats = await client.info("commandstats")
-    counted = {name.removeprefix("cmdstat_"): figures["calls"] for name, figures in stats.items()}
+
+async def scripts_run(gate: Gate, client: redis.asyncio.Redis, key: str) -> int:
+    """Scripts of a request, which asks Redis for nothing else: the fewest of five, as the process asks by itself too."""
+    readings = []
+    for _ in range(5):
+        await client.config_resetstat()
+        assert (await gate.ask(path="/v1/models", key=key)).status == 200
+        stats = await client.info("commandstats")
+        readings.append({name.removeprefix("cmdstat_"): figures["calls"] for name, figures in stats.items()})
+    counted = min(readings, key=lambda reading: sum(reading.values()))
     quiet = {"info", "config|resetstat", "ping", "subscribe", "client|setinfo", "hello", "select"}
     assert set(counted) <= quiet | {
         "evalsha",
@@ -42,11 +50,9 @@ async def test_a_warm_request_takes_one_round_trip_of_redis_and_no_query(gate: G
         await pool.release(connection)
     async with redis.asyncio.from_url(redis_url) as client:
         for key in keys:
-            await client.config_resetstat()
-            assert (await gate.ask(path="/v1/models", key=key)).status == 200
-            assert await scripts_run(client) == 1
+            assert await scripts_run(gate, client, key) == 1
     await asyncio.sleep(0.05)  # query loggers are told a turn later
-    assert queries == []
+    assert [query for query in queries if FOLLOWING not in query] == []
 
 
 async def test_guessed_keys_are_told_by_their_checksum_without_a_query(gate: Gate) -> None:
@@ -59,4 +65,4 @@ async def test_guessed_keys_are_told_by_their_checksum_without_a_query(gate: Gat
     for number in range(20):
         assert (await gate.ask(path="/v1/models", key=f"tg_live_{number:038d}")).status == 401
     await asyncio.sleep(0.05)
-    assert queries == []
+    assert [query for query in queries if FOLLOWING not in query] == []

@@ -38,7 +38,7 @@ def step(name: str, model: str, prompt: str = "{{ input.text }}", **more: Any) -
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await condition() if asyncio.iscoroutinefunction(condition) else condition()):
             await asyncio.sleep(0.01)
 

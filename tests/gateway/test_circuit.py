@@ -22,7 +22,7 @@ START_MS = 1_700_000_000_000
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[ScriptLink]:
     client = connect(redis_url)
-    made = script_link(client)
+    made = script_link(client, timeout_s=30)
     yield made
     await made.aclose()
     await client.aclose()
@@ -72,7 +72,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 async def test_the_script_in_redis_takes_the_same_steps(link: ScriptLink, steps: list) -> None:
     script = Script.named("circuit")
     key = f"tg:{{providers}}:{uuid4()}".encode()
@@ -165,7 +165,7 @@ async def test_a_sandbox_never_opens_and_an_unknown_provider_neither(link: Scrip
 async def test_while_redis_is_away_each_process_decides_by_what_it_sees_itself() -> None:
     server = Server().start()
     client = connect(server.url)
-    link = script_link(client, pause_s=0.05)
+    link = script_link(client, timeout_s=5, pause_s=0.05)
     clock = Clock()
     one, other = two(link, clock)
     try:
@@ -215,7 +215,7 @@ async def test_a_circuit_that_was_open_when_redis_went_away_stays_open(link: Scr
 
 
 async def until_back(link: ScriptLink) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await link.run(Script.named("circuit"), [b"tg:{providers}:x"], [b"look", 0])

@@ -17,6 +17,7 @@ from metering.reaper import reap_holds
 from providers.base import Operation
 from tests.gateway.job_shop import Shop, later, settings_of, until
 from tests.metering.invariants import assert_invariants
+from tests.metering.money import waiting_for_lock
 
 
 async def test_a_job_is_held_for_queued_worked_on_and_settled_by_what_the_provider_reports(shop: Shop) -> None:
@@ -256,14 +257,14 @@ async def test_a_cancelled_film_is_charged_the_seconds_that_were_made(shop: Shop
 
 
 async def test_a_cancelled_job_is_charged_what_it_had_made(shop: Shop) -> None:
-    call_id = await shop.start("print", n=10, sandbox_delay_ms=3_000)
+    call_id = await shop.start("print", n=10, sandbox_delay_ms=10_000)
     await shop.round()
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.1)
     await shop.services.jobs.jobs.cancel(call_id)
     ended = await shop.ended(call_id)
     made = ended.usage.images
     assert ended.status == "CANCELED"
-    assert 2 <= made <= 9
+    assert 1 <= made <= 9
     assert await shop.spent() == 3 * made
     assert await shop.pg.fetchval("SELECT count(*) FROM assets") == made
 
@@ -331,7 +332,7 @@ async def test_two_workers_that_look_at_one_ended_job_together_settle_it_once(
     async with AsyncExitStack() as stack:
         second = await stack.enter_async_context(open_services(settings_of(database_url, redis_url, tmp_path / "b")))
         for _ in range(6):
-            call_id = await shop.start(sandbox_delay_ms=400, sandbox_file_delay_ms=150)
+            call_id = await shop.start(sandbox_delay_ms=400, sandbox_file_delay_ms=400)
             while (await shop.row(call_id))["prediction_id"] is None:
                 await shop.hurry()
                 await shop.round()
@@ -391,7 +392,7 @@ async def test_a_settlement_that_cannot_be_written_is_tried_again_and_written_on
     await shop.hurry()
     stuck = asyncio.create_task(shop.round())
     await until(lambda: len(shop.served("fetched")) == 1)
-    await asyncio.sleep(0.3)
+    await waiting_for_lock(database_url)
     # Its connection is cut in the middle of the settling transaction.
     await shop.pg.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -39,8 +39,8 @@ async def test_the_balance_is_told_in_credits_and_dollars(gate: Gate, pg) -> Non
 
 
 async def test_what_a_running_call_holds_is_told_apart(gate: Gate) -> None:
-    call = asyncio.create_task(gate.ask(chat(metadata={"sandbox_delay_ms": "1500"})))
-    async with asyncio.timeout(5):
+    call = asyncio.create_task(gate.ask(chat(metadata={"sandbox_delay_ms": "3000"})))
+    async with asyncio.timeout(30):
         while (told := (await asked(gate, "/v1/balance")).body)["held"]["credits"] == "0":
             await asyncio.sleep(0.02)
     balance, held, available = (Decimal(told[name]["credits"]) for name in ("balance", "held", "available"))
@@ -79,8 +79,8 @@ async def test_a_failed_call_tells_its_code_and_no_words_of_the_provider(gate: G
 
 
 async def test_a_running_call_is_found_by_its_request_id(gate: Gate) -> None:
-    call = asyncio.create_task(gate.ask(chat(metadata={"sandbox_delay_ms": "1500"}), x_request_id="running-one"))
-    async with asyncio.timeout(5):
+    call = asyncio.create_task(gate.ask(chat(metadata={"sandbox_delay_ms": "3000"}), x_request_id="running-one"))
+    async with asyncio.timeout(30):
         while (answer := await asked(gate, "/v1/calls/running-one")).status == 404:
             await asyncio.sleep(0.02)
     assert (answer.body["status"], answer.body["completed_at"], answer.body["usage"]) == ("running", None, None)

@@ -1,6 +1,7 @@
 """Pauses that providers ask for: kept to by every process, shared through Redis, and by each alone while that is away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from app.lifespan import open_services
 from app.settings import Settings
+from gateway.breakers import POLL_S
 from gateway.pauses import MAX_SHARED, Pauses
 from metering.redis_link import connect, script_link
 from metering.redis_pipeline import LinkDown, Script, ScriptLink
@@ -23,7 +25,7 @@ GOOD = whole(usage=used(10, 5))
 @pytest.fixture
 async def link(redis_url: str) -> AsyncIterator[ScriptLink]:
     client = connect(redis_url)
-    made = script_link(client)
+    made = script_link(client, timeout_s=30)
     yield made
     await made.aclose()
     await client.aclose()
@@ -32,15 +34,15 @@ async def link(redis_url: str) -> AsyncIterator[ScriptLink]:
 async def test_what_one_process_is_asked_for_the_others_hear_with_what_is_left_of_it(link: ScriptLink) -> None:
     one, other = Pauses(link, Clock()), Pauses(link, Clock())
     one.ask("groq", "openai/gpt-oss", 30.0)
-    one.ask("other", "m", 0.2)
+    one.ask("other", "m", 2.0)
     await one.close()
     await asyncio.sleep(0.05)
     await other.look()
     left = {key: until - Clock()() for key, until in other.until.items()}
     assert left.keys() == {("groq", "openai/gpt-oss"), ("other", "m")}
-    assert 29.0 < left["groq", "openai/gpt-oss"] <= 30.0
-    assert 0.0 < left["other", "m"] <= 0.16
-    await asyncio.sleep(0.2)
+    assert 20.0 < left["groq", "openai/gpt-oss"] <= 30.0
+    assert 0.0 < left["other", "m"] <= 1.96
+    await asyncio.sleep(2.0)
     third = Pauses(link, Clock())
     await third.look()
     assert third.until.keys() == {("groq", "openai/gpt-oss")}
@@ -57,7 +59,7 @@ async def test_a_longer_pause_stays_and_one_that_is_over_is_forgotten(link: Scri
     await other.close()
     for pauses in (one, other):
         await pauses.look()
-        assert 29.0 < pauses.until["up", "m"] - start <= 30.1
+        assert 20.0 < pauses.until["up", "m"] - start <= 30.1
     fresh = Pauses(link, clock)
     fresh.ask("brief", "m", 2.0)
     clock.seconds += 31
@@ -79,7 +81,7 @@ async def test_an_answer_is_bounded(link: ScriptLink) -> None:
 async def test_while_redis_is_away_each_process_keeps_to_its_own_and_tells_them_afterwards() -> None:
     server = Server().start()
     client = connect(server.url)
-    link = script_link(client, pause_s=0.05)
+    link = script_link(client, timeout_s=5, pause_s=0.05)
     one, other = Pauses(link), Pauses(link)
     try:
         server.kill()
@@ -89,7 +91,7 @@ async def test_while_redis_is_away_each_process_keeps_to_its_own_and_tells_them_
         assert one.until.keys() == {("up", "m")}
         assert other.until == {}
         server.start()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not other.until:
                 await asyncio.sleep(0.06)
                 await one.look()
@@ -104,10 +106,10 @@ async def test_while_redis_is_away_each_process_keeps_to_its_own_and_tells_them_
 async def test_pauses_cross_a_cluster() -> None:
     cluster = Cluster().start()
     client = connect(cluster.url)
-    link = script_link(client)
+    link = script_link(client, timeout_s=5)
     one, other = Pauses(link), Pauses(link)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not other.until:
                 one.ask("up", "m", 30.0 + len(one.until))
                 await one.close()
@@ -146,7 +148,7 @@ async def test_a_provider_that_asked_one_gateway_for_a_pause_gets_no_call_from_a
 ) -> None:
     stage, second = two
     assert (await stage.gate.ask(asked())).status == 502
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not second.services.calls._router._paused:
             await asyncio.sleep(0.02)
     assert (await second.ask(asked())).status == 502
@@ -169,7 +171,8 @@ async def test_a_call_that_is_answered_asks_redis_nothing_about_pauses(two: tupl
             return
 
     pauses._link = Noting()
+    began = time.monotonic()
     for _ in range(5):
         assert (await stage.gate.ask(asked("duo"))).status == 200
     assert set(runs) <= {"pauses"}, "only what is asked once a second"
-    assert len(runs) <= 2
+    assert len(runs) <= 1 + (time.monotonic() - began) / POLL_S

@@ -15,6 +15,23 @@ LIMIT = 4 * SPARE_PART
 """Of which four places may wait."""
 
 
+class Time:
+    """Stands still until moved: a slow machine makes nothing wait too long."""
+
+    def __init__(self) -> None:
+        self.at_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+@pytest.fixture(autouse=True)
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr("gateway.places.monotonic", made)
+    return made
+
+
 class CountingLink:
     """The real link, with how often it was used."""
 
@@ -30,7 +47,7 @@ class CountingLink:
 @pytest.fixture
 async def link(redis_url: str):
     client = connect(redis_url)
-    link = script_link(client)
+    link = script_link(client, timeout_s=30)
     yield CountingLink(link)
     await link.aclose()
     await client.aclose()
@@ -55,6 +72,12 @@ async def elsewhere(link: CountingLink):
     places = Places(Leases(link), 30)
     yield places
     await places.close()
+
+
+async def released(places: Places) -> None:
+    """What was given back, and waits for no other call, is free for all."""
+    while releasing := places._releasing:
+        await asyncio.wait(releasing)
 
 
 async def take(places: Places, caller: Caller, count: int) -> list:
@@ -82,27 +105,34 @@ async def test_calls_one_after_another_ask_once(places: Places, link: CountingLi
     assert link.runs == 1
 
 
-async def test_redis_is_asked_again_after_a_second(places: Places, link: CountingLink, caller: Caller) -> None:
+async def test_redis_is_asked_again_after_a_second(
+    places: Places, link: CountingLink, caller: Caller, time: Time
+) -> None:
     for _ in range(int(REUSE_S / 0.05) + 4):
         async with places.taken(caller):
-            await asyncio.sleep(0.05)
+            time.at_s += 0.05
+    await released(places)
     assert link.runs == 3, "acquired, released after a second of use, acquired anew"
 
 
-async def test_only_a_few_places_wait_and_not_for_long(places: Places, elsewhere: Places, caller: Caller) -> None:
+async def test_only_a_few_places_wait_and_not_for_long(
+    places: Places, elsewhere: Places, caller: Caller, time: Time
+) -> None:
     for place in await take(places, caller, 20):
         places.give_back(place)
-    await asyncio.sleep(0.05)
+    await released(places)
     assert await free(elsewhere, caller) == LIMIT - LIMIT // SPARE_PART
-    await asyncio.sleep(2 * SPARE_S + 0.1)
-    assert await free(elsewhere, caller) == LIMIT
+    time.at_s += SPARE_S
+    async with asyncio.timeout(30):
+        while await free(elsewhere, caller) < LIMIT:
+            await asyncio.sleep(0.05)
 
 
 async def test_no_place_waits_while_more_than_half_are_taken(places: Places, elsewhere: Places, caller: Caller) -> None:
     others = await take(elsewhere, caller, LIMIT // 2)
     for place in await take(places, caller, 4):
         places.give_back(place)
-    await asyncio.sleep(0.05)
+    await released(places)
     rest = await take(elsewhere, caller, LIMIT - LIMIT // 2)
     for place in [*others, *rest]:
         elsewhere.give_back(place)
@@ -114,13 +144,14 @@ async def test_where_there_are_few_places_none_waits(places: Places, elsewhere: 
         for each in (places, elsewhere):
             place = await each.take(single)
             each.give_back(place)
-            await asyncio.sleep(0.02)
+            await released(each)
 
 
 async def test_never_more_than_the_limit_however_they_come_and_go(
     places: Places, elsewhere: Places, caller: Caller
 ) -> None:
     running = most = refused = 0
+    all_have_come = asyncio.Event()
 
     async def call(each: Places, pause_s: float) -> None:
         nonlocal running, most, refused
@@ -128,10 +159,15 @@ async def test_never_more_than_the_limit_however_they_come_and_go(
             async with each.taken(caller):
                 running += 1
                 most = max(most, running)
+                if running + refused == LIMIT * 2:
+                    all_have_come.set()
+                await all_have_come.wait()  # of the first wave
                 await asyncio.sleep(pause_s)
                 running -= 1
         except TooManyCalls:
             refused += 1
+            if running + refused == LIMIT * 2:
+                all_have_come.set()
 
     for wave in range(12):
         calls = [

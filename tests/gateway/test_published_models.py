@@ -27,6 +27,7 @@ from metering.operations import Clawback
 from models.enums import Visibility
 from providers.base import Operation
 from tests.gateway.market import CREDITS_MICRO, MILLION, SECRET_KEY, Market, key_of
+from tests.metering.money import waiting_for_lock
 from tests.providers.upstreams import scripted
 
 PRICES = [
@@ -116,7 +117,7 @@ async def test_a_publishers_file_that_does_not_come_in_time_is_not_kept_and_the_
         made = await market.publish(modality="IMAGE", maxOutputTokens=None, provider=provider, prices=[price])
         request = CallRequest(made["model"]["slug"], Operation.IMAGE, {"prompt": "a cat"}, keeps_assets=True)
         caller = await market.caller(market.buyer, user_id=None)
-        async with asyncio.timeout(20):  # 900 s before
+        async with asyncio.timeout(30):  # 900 s before
             result = await market.services.calls.call(caller, request)
     assert (result.body["data"], result.charged_micro) == ([{"url": url}], 2 * MILLION)
     assert await market.services.database.pool.fetchval("SELECT count(*) FROM assets") == 0
@@ -572,7 +573,7 @@ async def test_a_publisher_sees_what_it_earned_and_not_whose_call_it_was(market:
 
 
 async def test_a_new_key_and_address_and_being_private_are_not_undone_by_a_rename_sent_at_once(
-    market: Market, pg: asyncpg.Connection
+    market: Market, pg: asyncpg.Connection, database_url: str
 ) -> None:
     """All of them read the model before any has written: the lock is held until each of them waits for it."""
     made = await market.publish(prices=PRICES)
@@ -591,10 +592,7 @@ async def test_a_new_key_and_address_and_being_private_are_not_undone_by_a_renam
                 for change in changes
             )
         )
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        async with asyncio.timeout(10):
-            while await pg.fetchval(waiting) < len(changes):
-                await asyncio.sleep(0.01)
+        await waiting_for_lock(database_url, len(changes))
     assert [answer["userErrors"] for answer in await sent] == [[]] * len(changes)
     found = await market.house.resolver_services.publishing.models.get(decode_id("pub", model_id))
     assert found is not None
@@ -605,7 +603,7 @@ async def test_a_new_key_and_address_and_being_private_are_not_undone_by_a_renam
 
 
 async def test_a_key_given_meanwhile_goes_to_no_other_address_by_a_change_that_knew_of_none(
-    market: Market, pg: asyncpg.Connection
+    market: Market, pg: asyncpg.Connection, database_url: str
 ) -> None:
     url = market.provider.upstream.url
     elsewhere = url.replace("127.0.0.1", "127.0.0.9")
@@ -618,9 +616,7 @@ async def test_a_key_given_meanwhile_goes_to_no_other_address_by_a_change_that_k
         for number, change in enumerate((given, moved), 1):
             update = market.do("updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], **change)
             sent.append(asyncio.create_task(update))
-            async with asyncio.timeout(10):
-                while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < number:
-                    await asyncio.sleep(0.01)
+            await waiting_for_lock(database_url, number)
     first, second = await asyncio.gather(*sent)
     assert first["userErrors"] == []
     assert second["userErrors"][0]["field"] == ["provider", "apiKey"]
@@ -677,7 +673,7 @@ async def test_what_was_being_read_when_it_was_forgotten_is_not_kept(market: Mar
     facts, pool = market.services.workspaces, market.services.database.pool
     models.forget_all()
     facts.forget_all()
-    async with locked(market, "model_prices", 2) as waiting, asyncio.timeout(10):
+    async with locked(market, "model_prices", 2) as waiting, asyncio.timeout(30):
         reading = asyncio.gather(models.find(slug), models.own(workspace_id))
         await waiting.wait()
         await pool.execute("UPDATE published_models SET visibility = 'PRIVATE'")
@@ -690,7 +686,7 @@ async def test_what_was_being_read_when_it_was_forgotten_is_not_kept(market: Mar
     assert again.visibility is Visibility.PRIVATE
     assert [each.visibility for each in await models.own(workspace_id)] == [Visibility.PRIVATE]
 
-    async with locked(market, "subscriptions", 1) as waiting, asyncio.timeout(10):
+    async with locked(market, "subscriptions", 1) as waiting, asyncio.timeout(30):
         reading_facts = asyncio.create_task(facts.facts(workspace_id))
         await waiting.wait()
         await pool.execute("UPDATE workspaces SET concurrent_calls_limit = 7")

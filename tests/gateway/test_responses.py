@@ -10,6 +10,7 @@ import pytest
 from gateway.rules.truth import ROWS
 from tests.gateway.test_truth_table import COUNTED, OF_PREDICTIONS, TEXT, Told, until
 from tests.gateway.upstream import (
+    ENDED_WITHIN_S,
     INPUT_BYTES,
     PROMPT,
     Play,
@@ -17,7 +18,9 @@ from tests.gateway.upstream import (
     closing,
     event,
     failing,
+    patience_s,
     price_micro,
+    read_by_now,
     saying,
     silent,
     streaming,
@@ -48,8 +51,11 @@ TRUE = usage(100, 30)
 
 
 @pytest.fixture
-async def stage(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Theatre]:
-    async with theatre(database_url, redis_url, tmp_path, "retries = 1", alpha_more="responses = true") as made:
+async def stage(
+    request: pytest.FixtureRequest, database_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[Theatre]:
+    more, patience = {"more": "retries = 1", "alpha_more": "responses = true"}, patience_s(request)
+    async with theatre(database_url, redis_url, tmp_path, **more, patience_s=patience) as made:
         yield made
 
 
@@ -259,10 +265,10 @@ async def leaves(stage: Theatre, play: Play) -> None:
     stage.plays.plays = [play]
     asking = asyncio.create_task(stage.gate.ask(asked(stream=True), path=PATH, leave=gone))
     await until(lambda: stage.alpha.requests)
-    await asyncio.sleep(0.1)
+    await read_by_now()
     gone.set()
     await asyncio.wait({asking})
-    await asyncio.wait_for(stage.alpha.ended.wait(), 0.9)  # before its time is out: the provider is stopped
+    await asyncio.wait_for(stage.alpha.ended.wait(), ENDED_WITHIN_S)
 
 
 async def client_gone_before(stage: Theatre) -> Told:

@@ -20,6 +20,13 @@ async def charged(pg) -> int:
     return await pg.fetchval("SELECT count(*) FROM usage_events")
 
 
+async def held(pg) -> None:
+    """The first attempt is under way, and known to be."""
+    async with asyncio.timeout(30):
+        while not await pg.fetchval("SELECT count(*) FROM holds"):
+            await asyncio.sleep(0.01)
+
+
 def slow(ms: int = 700, **metadata: str) -> dict:
     return chat(metadata={"sandbox_delay_ms": str(ms), **metadata})
 
@@ -53,7 +60,7 @@ async def test_a_retry_of_an_answered_call_gives_its_answer_and_is_not_charged(
 
 async def test_a_retry_waits_for_the_first_attempt_that_still_runs(gate: Gate, pg) -> None:
     first = asyncio.create_task(sent(gate, 0, slow()))
-    await asyncio.sleep(0.2)
+    await held(pg)
     retries = [await sent(gate, 1, slow()), await sent(gate, 2, slow())]
     assert {retry.headers["x-tollgate-call-id"] for retry in retries} == {(await first).headers["x-tollgate-call-id"]}
     assert await charged(pg) == 1
@@ -77,7 +84,7 @@ async def test_a_retry_of_a_failed_call_is_a_new_try(gate: Gate, pg) -> None:
 async def test_a_retry_that_waited_for_a_call_that_fails_is_a_new_try(gate: Gate, pg) -> None:
     failing = slow(sandbox_status="500")
     first = asyncio.create_task(sent(gate, 0, failing))
-    await asyncio.sleep(0.2)
+    await held(pg)
     second = await sent(gate, 1, failing)
     assert [(await first).status, second.status] == [502, 502]
     assert await pg.fetchval("SELECT count(*) FROM calls") == 2

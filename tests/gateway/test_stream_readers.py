@@ -56,7 +56,7 @@ async def test_who_leaves_while_it_waits_to_follow_a_call_stays_nowhere_and_the_
 async def test_who_leaves_before_a_refusal_comes_is_told_nothing_and_nothing_is_logged(stage: Theatre, caplog) -> None:
     stage.plays.plays = [silent]
     opening = asyncio.create_task(stage.gate.services.streams.open(await caller_of(stage), request()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not stage.alpha.requests:
             await asyncio.sleep(0.01)
     opening.cancel()
@@ -183,7 +183,7 @@ async def test_a_slow_reader_holds_up_the_provider_by_what_waits_for_it_and_one_
         assert sent == most + read
         await stream.__anext__()
     stream.leave()
-    await asyncio.wait_for(producing, 5)
+    await asyncio.wait_for(producing, 30)
 
 
 async def test_a_client_that_disconnects_later_leaves_the_stream() -> None:

@@ -14,7 +14,20 @@ from kit.clock import now
 from providers.base import Upload
 from providers.multipart import write_form
 from tests.gateway.conftest import Answer
-from tests.gateway.upstream import AUDIO_PRICES, Play, Theatre, closing, failing, saying, silent, streaming, theatre
+from tests.gateway.upstream import (
+    AUDIO_PRICES,
+    ENDED_WITHIN_S,
+    Play,
+    Theatre,
+    closing,
+    failing,
+    patience_s,
+    read_by_now,
+    saying,
+    silent,
+    streaming,
+    theatre,
+)
 from tests.metering.invariants import assert_invariants
 from tests.providers.upstreams import answer, chunk
 
@@ -103,8 +116,11 @@ TRUE = {
 
 
 @pytest.fixture
-async def stage(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Theatre]:
-    async with theatre(database_url, redis_url, tmp_path, more="retries = 1\ncircuit_failures = 0") as made:
+async def stage(
+    request: pytest.FixtureRequest, database_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[Theatre]:
+    more, patience = "retries = 1\ncircuit_failures = 0", patience_s(request)
+    async with theatre(database_url, redis_url, tmp_path, more, patience_s=patience) as made:
         yield made
 
 
@@ -212,14 +228,14 @@ async def leave(stage: Theatre, kind: Kind, play: Play) -> None:
     stage.plays.plays = [play]
     asking = asyncio.create_task(ask(stage, kind, leave=gone))
     await until(lambda: stage.alpha.requests)
-    await asyncio.sleep(0.1)
+    await read_by_now()
     gone.set()
     await asking
-    await asyncio.wait_for(stage.alpha.ended.wait(), 0.9)  # before its time is out: the provider is stopped
+    await asyncio.wait_for(stage.alpha.ended.wait(), ENDED_WITHIN_S)
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.005)
 
@@ -297,7 +313,7 @@ async def test_the_first_piece_arrives_while_the_provider_holds_back_the_rest(st
     stage.plays.plays = [kind.begin(held)]
     arrived: asyncio.Queue[dict] = asyncio.Queue()
     asking = asyncio.create_task(ask(stage, kind, hear=arrived.put_nowait))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await arrived.get())["type"] == "http.response.start"
         first = (await arrived.get())["body"]
     assert not rest.is_set()

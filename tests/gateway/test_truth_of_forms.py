@@ -17,6 +17,7 @@ from tests.gateway.upstream import (
     closing,
     event,
     price_micro,
+    read_by_now,
     saying,
     silent,
     streaming,
@@ -134,7 +135,7 @@ async def test_a_client_that_leaves_another_form_pays_what_it_would_of_a_chat(
     gone = asyncio.Event()
     asking = asyncio.create_task(stage.gate.ask(asked(form), path=PATHS[form], leave=gone))
     await until(lambda: stage.alpha.requests)
-    await asyncio.sleep(0.1)
+    await read_by_now()
     gone.set()
     await asking
     await check(stage, row_name, tokens, pg)
@@ -208,7 +209,7 @@ async def test_a_client_that_leaves_a_message_pays_what_came(
     gone = asyncio.Event()
     asking = asyncio.create_task(claude.gate.ask(asked(form), path=PATHS.get(form, "/v1/chat/completions"), leave=gone))
     await until(lambda: claude.alpha.requests)
-    await asyncio.sleep(0.1)
+    await read_by_now()
     gone.set()
     await asking
     await check(claude, row_name, (90, 13 if last == BEFORE_ITS_END else 30), pg, unreported=())

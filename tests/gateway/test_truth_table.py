@@ -12,6 +12,7 @@ from gateway.rules.truth import ROWS, End, Ground, Seen, verdict
 from metering.operations import UsageFacts
 from providers.base import Usage
 from tests.gateway.upstream import (
+    ENDED_WITHIN_S,
     INPUT_BYTES,
     Theatre,
     asked,
@@ -19,7 +20,9 @@ from tests.gateway.upstream import (
     closing,
     event,
     failing,
+    patience_s,
     price_micro,
+    read_by_now,
     saying,
     silent,
     streaming,
@@ -40,8 +43,11 @@ Told = tuple[int, int, int, int] | None
 
 
 @pytest.fixture
-async def stage(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Theatre]:
-    async with theatre(database_url, redis_url, tmp_path, more="retries = 1") as made:
+async def stage(
+    request: pytest.FixtureRequest, database_url: str, redis_url: str, tmp_path: Path
+) -> AsyncIterator[Theatre]:
+    more, patience = "retries = 1", patience_s(request)
+    async with theatre(database_url, redis_url, tmp_path, more, patience_s=patience) as made:
         yield made
 
 
@@ -250,7 +256,7 @@ async def client_gone_before(stage: Theatre) -> Told:
     await until(lambda: stage.alpha.requests)
     gone.set()
     await asyncio.wait({asking})
-    await asyncio.wait_for(stage.alpha.ended.wait(), 0.9)  # before its time is out: the provider is stopped
+    await asyncio.wait_for(stage.alpha.ended.wait(), ENDED_WITHIN_S)
     return None
 
 
@@ -274,14 +280,14 @@ async def leave(stage: Theatre, play) -> None:
     stage.plays.plays = [play]
     asking = asyncio.create_task(stage.gate.ask(asked(stream=True), leave=gone))
     await until(lambda: stage.alpha.requests)
-    await asyncio.sleep(0.1)
+    await read_by_now()
     gone.set()
     await asking
-    await asyncio.wait_for(stage.alpha.ended.wait(), 0.9)
+    await asyncio.wait_for(stage.alpha.ended.wait(), ENDED_WITHIN_S)
 
 
 async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.005)
 

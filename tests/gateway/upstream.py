@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+import pytest
 
 from app.lifespan import open_services
 from app.settings import Settings
@@ -19,6 +20,12 @@ PROMPT = "x" * 400
 INPUT_BYTES = len("role") + 2 + len("user") + len("content") + 2 + len(PROMPT)
 PRICES = {"INPUT_TOKENS": 4, "CACHED_INPUT_TOKENS": 1, "OUTPUT_TOKENS": 10, "REASONING_TOKENS": 20}
 """Credits a token."""
+PATIENCE_S = 30
+"""How long a provider that says nothing is waited for: so long that a slow machine does not make it one."""
+SILENCE_S = 1
+"""The same, where a test waits for its end."""
+ENDED_WITHIN_S = 20
+"""Within this a provider that is told to stop has heard of it: before its patience is over."""
 CATALOG = """
 name = "Scripted"
 credits_per_usd = "1000"
@@ -40,16 +47,16 @@ max = "10000"
 [providers.alpha]
 kind = "openai_compatible"
 base_url = "{alpha}"
-first_byte_timeout_s = 1
-idle_timeout_s = 1
+first_byte_timeout_s = {patience_s}
+idle_timeout_s = {patience_s}
 {more}
 {alpha_more}
 
 [providers.beta]
 kind = "openai_compatible"
 base_url = "{beta}"
-first_byte_timeout_s = 1
-idle_timeout_s = 1
+first_byte_timeout_s = {patience_s}
+idle_timeout_s = {patience_s}
 {more}
 """
 AUDIO = """
@@ -104,7 +111,7 @@ class Theatre:
 
     async def settled(self) -> dict:
         """The only call's usage event with how it ended, once it has ended and nothing is held."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 row = await self.database.pool.fetchrow(_ENDED)
                 if row is not None:
@@ -125,14 +132,22 @@ FROM calls c LEFT JOIN usage_events u ON u.call_id = c.id ORDER BY c.id DESC LIM
 """
 
 
-def catalog(alpha: str, beta: str, factor: int = 1, more: str = "", alpha_more: str = "") -> str:
+def patience_s(request: pytest.FixtureRequest) -> int:
+    """Of the catalog for this test: short where a provider plays silence to its end, as the test's name says."""
+    is_waited_for = any(each in request.node.name for each in ("timed_out", "silent"))
+    return SILENCE_S if is_waited_for else PATIENCE_S
+
+
+def catalog(
+    alpha: str, beta: str, factor: int = 1, more: str = "", alpha_more: str = "", patience_s: int = PATIENCE_S
+) -> str:
     def prices_of(prices: dict[str, int]) -> str:
         return ", ".join(f'{{ meter = "{meter}", credits = "{each * factor}" }}' for meter, each in prices.items())
 
     prices = prices_of(PRICES)
     route = '{{ provider = "{}", upstream_model = "up", order = {} }}'.format
     return (
-        CATALOG.format(alpha=alpha, beta=beta, more=more, alpha_more=alpha_more)
+        CATALOG.format(alpha=alpha, beta=beta, patience_s=patience_s, more=more, alpha_more=alpha_more)
         + MODEL.format(name="solo", routes=route("alpha", 0), prices=prices)
         + MODEL.format(name="duo", routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices)
         + "".join(
@@ -150,6 +165,7 @@ async def theatre(
     more: str = "",
     credits_micro: int = CREDITS_MICRO,
     alpha_more: str = "",
+    patience_s: int = PATIENCE_S,
 ) -> AsyncIterator[Theatre]:
     async with AsyncExitStack() as stack:
         plays, beta_plays = Stage(), Stage()
@@ -158,7 +174,7 @@ async def theatre(
         database = await Database.open(database_url, max_size=2)
         stack.push_async_callback(database.close)
         path = tmp_path / "catalog.toml"
-        path.write_text(catalog(alpha.url, beta.url, more=more, alpha_more=alpha_more))
+        path.write_text(catalog(alpha.url, beta.url, more=more, alpha_more=alpha_more, patience_s=patience_s))
         await apply_catalog(database, path)
         seeded = await seed_workspace(database, credits_micro)
         settings = Settings.from_environment(
@@ -196,6 +212,12 @@ def saying(text: bytes) -> Play:
 
 def failing(status: str = "500 Oops", headers: str = "", body: bytes = b'{"error": {"message": "no"}}') -> Play:
     return saying(answer(body, status, f"Content-Type: application/json\r\n{headers}"))
+
+
+async def read_by_now() -> None:
+    """Wait until this process has read what stands in its sockets: some turns of the loop, not a time."""
+    for _ in range(20):
+        await asyncio.sleep(0.005)
 
 
 async def closing(reader, writer):

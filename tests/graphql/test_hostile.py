@@ -8,14 +8,14 @@ import orjson
 import pytest
 
 GENEROUS_S = 2.0
-"""A bound that only quadratic or worse work in the size of a document would break, on a busy machine too."""
+"""Of this process's own work, which only one quadratic or worse in the size of a document would exceed."""
 
 
 async def refused(edge, query, variables=None, token=None) -> str:
     """The message of a refusal; the refusal must be BAD_REQUEST, without data, and quick."""
-    start = time.perf_counter()
+    start = time.process_time()
     answer = await edge.ask(query, variables, token)
-    assert time.perf_counter() - start < GENEROUS_S
+    assert time.process_time() - start < GENEROUS_S
     assert (answer.status, answer.code, "data" in answer.body) == (400, "BAD_REQUEST", False)
     return answer.errors[0]["message"]
 

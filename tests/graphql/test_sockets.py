@@ -23,7 +23,7 @@ class Speaker:
         await self.socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
     async def hear(self) -> dict:
-        return json.loads(await asyncio.wait_for(self.socket.recv(), 5))
+        return json.loads(await asyncio.wait_for(self.socket.recv(), 30))
 
     async def init(self, token: str | None = "key") -> dict:
         await self.say({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"} if token else None})
@@ -36,7 +36,7 @@ class Speaker:
         """The code, once everything before it is read."""
         with contextlib.suppress(websockets.ConnectionClosed):
             while True:
-                await asyncio.wait_for(self.socket.recv(), 5)
+                await asyncio.wait_for(self.socket.recv(), 30)
         return self.socket.close_code
 
 
@@ -198,14 +198,40 @@ async def test_a_slow_reader_slows_its_source_and_nothing_piles_up(edge):
     async with speaking(edge, max_queue=1, compression=None, close_timeout=0.1) as client:
         await client.subscribe("subscription { large }")
         await client.hear()
-        await asyncio.sleep(0.3)
-        produced = edge.happenings.produced
-        await asyncio.sleep(0.2)
-        assert edge.happenings.produced == produced
+        await stands_still(edge)
         for _ in range(20):
             await client.hear()
         client.socket.transport.abort()
     await until(lambda: edge.happenings.closed == 1)
+
+
+async def test_a_source_without_end_gives_way_to_the_news_that_its_client_is_gone(edge):
+    """What is written to a client that is gone is taken at once, as a server takes it."""
+    given = [
+        {"type": "connection_init", "payload": {"Authorization": "Bearer key"}},
+        {"id": "1", "type": "subscribe", "payload": {"query": "subscription { large }"}},
+    ]
+    told = iter([{"type": "websocket.connect"}, *({"type": "websocket.receive", "text": json.dumps(x)} for x in given)])
+    came, written = asyncio.Event(), 0
+
+    async def receive() -> dict:
+        for message in told:
+            return message
+        await came.wait()
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    async def send(message: dict) -> None:
+        nonlocal written
+        if '"next"' in message.get("text", ""):
+            came.set()
+            written += 1
+            if written > 1_000:
+                raise ConnectionResetError("so that the test ends")
+
+    scope = {"type": "websocket", "path": "/graphql", "client": ("127.0.0.1", 1), "headers": [(b"host", b"x")]}
+    await edge.edge.websocket({**scope, "subprotocols": PROTOCOL, "query_string": b"", "scheme": "ws"}, receive, send)
+    await until(lambda: edge.happenings.closed == 1)
+    assert 1 <= written < 100
 
 
 async def test_one_socket_runs_so_many_operations_at_a_time(serve):
@@ -280,7 +306,16 @@ async def test_shutdown_closes_sockets_with_1001_and_ends_their_sources(serve):
             await connect(edge.socket_url, subprotocols=PROTOCOL)
 
 
+async def stands_still(edge) -> None:
+    """The source, which would go on for ever, has stopped: what is between it and its reader is full."""
+    produced = -1
+    async with asyncio.timeout(30):
+        while produced != edge.happenings.produced:
+            produced = edge.happenings.produced
+            await asyncio.sleep(0.3)
+
+
 async def until(holds) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.005)

@@ -100,7 +100,8 @@ async def waiting_for_lock(url: str, backends: int = 1) -> None:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        while await conn.fetchval(waiting) < backends:
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(30):
+            while await conn.fetchval(waiting) < backends:
+                await asyncio.sleep(0.005)
     finally:
         await conn.close()

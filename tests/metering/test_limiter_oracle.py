@@ -54,7 +54,7 @@ def sequences(draw):
 
 
 @given(steps=sequences())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_script_equals_its_oracle(server, steps):
     asyncio.run(compare(server.url, steps))
 

@@ -50,7 +50,7 @@ async def two(redis_url: str) -> AsyncIterator[tuple[Process, Process]]:
 
 
 async def woken(watch: Watch) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await watch.changed()
 
 
@@ -63,16 +63,20 @@ async def is_quiet(watch: Watch) -> bool:
     return False
 
 
-async def settled(watch: Watch) -> None:
+async def settled(watch: Watch, *heard_by: Process) -> None:
     """The wake that comes when listening begins, where it has not come yet."""
-    await is_quiet(watch)
+    async with asyncio.timeout(30):
+        while not all(each.hub.is_following for each in heard_by):
+            await asyncio.sleep(0.01)
+    while not await is_quiet(watch):
+        pass
 
 
 async def test_an_announcement_wakes_those_who_watch_that_id_in_every_process(two) -> None:
     here, there = two
     async with here.hub.watch(WALLET) as mine, there.hub.watch(WALLET) as theirs, there.hub.watch(uuid7()) as another:
         for watch in (mine, theirs, another):
-            await settled(watch)
+            await settled(watch, here, there)
         here.announcer.announce([WALLET])
         await woken(mine)
         await woken(theirs)
@@ -86,15 +90,16 @@ async def test_many_ids_travel_in_few_messages(two, redis_url: str) -> None:
     async with connect_node(redis_url) as redis, redis.pubsub() as pubsub:
         await pubsub.subscribe(CHANNEL)
         async with there.hub.watch(ids[0]) as first, there.hub.watch(ids[-1]) as last:
-            await settled(first)
-            await settled(last)
+            await settled(first, there)
+            await settled(last, there)
             here.announcer.announce(ids)
             await woken(first)
             await woken(last)
-        messages = []
-        while message := await pubsub.get_message(timeout=0.3):
-            if message["type"] == "message":
-                messages.append(message["data"])
+        messages: list[bytes] = []
+        async with asyncio.timeout(30):
+            while (message := await pubsub.get_message(timeout=0.3)) or len(messages) < 2:
+                if message and message["type"] == "message":
+                    messages.append(message["data"])
     assert len(messages) == 2
     assert frozenset().union(*(ids_of(data[8:]) for data in messages)) == frozenset(ids)
 
@@ -113,7 +118,7 @@ async def test_listening_begins_with_the_first_watch_and_ends_some_time_after_th
         async with here.hub.watch(WALLET):
             assert here.hub.is_following
             assert await listeners() == 1
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while await listeners():
                 await asyncio.sleep(0.02)
         async with here.hub.watch(WALLET):
@@ -123,7 +128,7 @@ async def test_listening_begins_with_the_first_watch_and_ends_some_time_after_th
 async def test_an_unreadable_message_makes_everybody_look(two, redis_url: str) -> None:
     here, _ = two
     async with connect_node(redis_url) as redis, here.hub.watch(WALLET) as watch:
-        await settled(watch)
+        await settled(watch, here)
         await redis.publish(CHANNEL, b"nonsense of no length")
         await woken(watch)
 
@@ -145,7 +150,7 @@ async def test_without_redis_it_is_heard_within_the_process_and_by_looking_and_a
             assert there.hub.is_following
             server.kill()
             with caplog.at_level(logging.WARNING):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(30):
                     while there.hub.is_following or here.hub.is_following:
                         await asyncio.sleep(0.01)
                 await woken(theirs)  # by looking
@@ -153,11 +158,11 @@ async def test_without_redis_it_is_heard_within_the_process_and_by_looking_and_a
                 await woken(mine)
             assert "Watching wallets by looking" in caplog.text
             server.start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while not (there.hub.is_following and here.hub.is_following):
                     await asyncio.sleep(0.01)
             monkeypatch.setattr(live_hub, "POLL_S", 1_000)
-            await settled(theirs)
+            await settled(theirs, there)
             here.announcer.announce([WALLET])
             await woken(theirs)
     finally:
@@ -176,10 +181,10 @@ async def test_too_much_to_keep_for_a_redis_that_is_away_becomes_everything(monk
             async with there.hub.watch(WALLET) as theirs:
                 here.announcer._retry_at = float("inf")  # not yet: first the other must hear again
                 server.start()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(30):
                     while not there.hub.is_following:
                         await asyncio.sleep(0.01)
-                await settled(theirs)
+                await settled(theirs, there)
                 here.announcer._retry_at = float("-inf")
                 here.announcer.announce([uuid7()])
                 await woken(theirs)

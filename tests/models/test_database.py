@@ -89,10 +89,11 @@ async def test_hundreds_of_cancelled_transactions_leak_nothing_and_tear_nothing(
 ) -> None:
     chance = random.Random(7)
     outcomes = {"finished": 0, "cancelled": 0}
+    longest_s = 0.02
 
     async def client(number: int) -> None:
         task = asyncio.create_task(write(database, f"{number}@example.com"))
-        await asyncio.sleep(chance.random() * 0.02)
+        await asyncio.sleep(chance.random() * longest_s)
         task.cancel()
         try:
             await task
@@ -100,16 +101,20 @@ async def test_hundreds_of_cancelled_transactions_leak_nothing_and_tear_nothing(
         except asyncio.CancelledError:
             outcomes["cancelled"] += 1
 
-    for start in range(0, 400, 10):
+    start = 0
+    while start < 400 or outcomes["cancelled"] <= 50 or outcomes["finished"] <= 10:
+        finished = outcomes["finished"]
         await asyncio.gather(*(client(number) for number in range(start, start + 10)))
+        start += 10
+        longest_s *= {0: 1.5, 10: 0.7}.get(outcomes["finished"] - finished, 1.0)  # as fast as this machine is now
 
-    assert outcomes["cancelled"] > 50, outcomes
-    assert outcomes["finished"] > 10, outcomes
     pairs = await pg.fetch("SELECT email_key, count(*) AS rows FROM mail_preferences GROUP BY email_key")
     assert {row["rows"] for row in pairs} == {2}
     assert len(pairs) >= outcomes["finished"]
     held_open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
-    assert await pg.fetchval(held_open) == 0
+    async with asyncio.timeout(30):  # the server hears of a connection that was cut a moment later
+        while await pg.fetchval(held_open):
+            await asyncio.sleep(0.01)
     await assert_all_connections_are_free(database)
     assert await MailPreference.all().count() == 2 * len(pairs)
 
@@ -129,7 +134,7 @@ async def all_answer(database: Database) -> bool:
 
 
 async def assert_all_connections_are_free(database: Database) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await all_answer(database):  # a connection that was cut off is noticed, and replaced, at its next use
             await asyncio.sleep(0.01)
 
@@ -156,7 +161,7 @@ async def test_a_cancelled_commit_is_finished_and_the_cancellation_still_arrives
             at_the_end.set()
 
     await pg.execute(
-        "CREATE FUNCTION sleep_a_bit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END'"
+        "CREATE FUNCTION sleep_a_bit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END'"
     )
     task = asyncio.create_task(work())
     await at_the_end.wait()
@@ -185,7 +190,7 @@ async def test_opening_without_a_server_is_unavailable(tmp_path) -> None:
 
 async def cut_off_everyone_else(pg: asyncpg.Connection) -> None:
     await pg.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
 

@@ -144,7 +144,7 @@ class Place(House):
 class OfTheDouble(Place):
     """With the double's own pages and clock; everything is told at once."""
 
-    patience_s: float = 5
+    patience_s: float = 30
     pause_s: float = 0.01
 
     async def pay_page(self, url: str, card: str = "pm_card_visa") -> None:

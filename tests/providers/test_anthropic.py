@@ -120,11 +120,11 @@ async def test_each_event_is_given_before_the_next_one_is_written(claude_at):
         may_write.release()
         opened = await claude_at(upstream.url).stream(ask())
         for event in told[:-2]:
-            got = await asyncio.wait_for(anext(opened), 5)
+            got = await asyncio.wait_for(anext(opened), 30)
             assert got.parsed["type"] == event["type"]
             may_write.release()
         may_write.release()
-        assert (await asyncio.wait_for(anext(opened), 5)).done
+        assert (await asyncio.wait_for(anext(opened), 30)).done
 
 
 async def test_a_chat_is_translated_and_so_is_its_answer(claude_at):
@@ -242,7 +242,7 @@ async def test_a_stream_left_early_closes_the_connection(claude_at):
         opened = await claude_at(upstream.url).stream(ask())
         await anext(opened)
         await opened.aclose()
-        await asyncio.wait_for(upstream.ended.wait(), 5)
+        await asyncio.wait_for(upstream.ended.wait(), 30)
 
 
 async def test_silence_times_out(claude_at):

@@ -99,7 +99,7 @@ async def test_pipelined_requests_are_answered_in_order(sandbox_url):
             + body
         )
     for number in range(50):
-        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode()
         length = int(next(line for line in head.split("\r\n") if line.startswith("Content-Length")).split(":")[1])
         assert orjson.loads(await reader.readexactly(length))["model"] == f"m{number}"
     writer.close()
@@ -120,7 +120,7 @@ async def test_nonsense_is_answered_with_an_error(open_sandbox_url, text, status
     host, port = open_sandbox_url.split("/")[2].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(text)
-    assert (await asyncio.wait_for(reader.readline(), 10)).split()[1] == status
+    assert (await asyncio.wait_for(reader.readline(), 30)).split()[1] == status
     writer.close()
     await writer.wait_closed()
 

@@ -50,7 +50,7 @@ async def test_each_chunk_is_given_before_the_next_one_is_written(provider_at):
         stream = await provider_at(upstream.url).stream(call())
         for number in range(5):
             may_write.release()
-            each = await asyncio.wait_for(anext(stream), 5)
+            each = await asyncio.wait_for(anext(stream), 30)
             assert each.parsed["choices"][0]["delta"]["content"] == str(number)
         assert (await anext(stream)).done
         with pytest.raises(StopAsyncIteration):
@@ -85,7 +85,7 @@ async def test_a_stream_closed_early_closes_the_connection_so_that_the_provider_
         assert (await anext(stream)).content_bytes == 5
         await stream.aclose()
         await stream.aclose()
-        await asyncio.wait_for(upstream.ended.wait(), 5)
+        await asyncio.wait_for(upstream.ended.wait(), 30)
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
 
@@ -160,7 +160,7 @@ async def test_an_answer_that_is_no_stream_is_an_error(provider_at, text, kind):
         (b"", Timeouts(first_byte_s=0.1, idle_s=0.1), "first_byte"),
         (STREAM_HEAD, Timeouts(first_byte_s=0.1, idle_s=0.1), "first_byte"),
         (STREAM_HEAD + chunk(word("a")), Timeouts(idle_s=0.1), "idle"),
-        (STREAM_HEAD + chunk(word("a")), Timeouts(total_s=0.1), "total"),
+        (STREAM_HEAD + chunk(word("a")), Timeouts(total_s=1), "total"),
     ],
 )
 async def test_a_stream_that_stalls_times_out(provider_at, before, timeouts, phase):
@@ -173,7 +173,7 @@ async def test_a_stream_that_stalls_times_out(provider_at, before, timeouts, pha
             await read(await provider_at(upstream.url).stream(call(timeouts=timeouts)))
         assert caught.value.phase == phase
         assert caught.value.produced is (phase in ("idle", "total"))
-        await asyncio.wait_for(upstream.ended.wait(), 5)
+        await asyncio.wait_for(upstream.ended.wait(), 30)
 
 
 async def test_a_slow_reader_holds_the_provider_back_and_loses_nothing(provider_at):
@@ -192,9 +192,9 @@ async def test_a_slow_reader_holds_the_provider_back_and_loses_nothing(provider_
         writer.write(chunk(word("", "stop") + DONE) + END)
 
     async with scripted(flood) as upstream:
-        stream = await provider_at(upstream.url).stream(call(timeouts=Timeouts(idle_s=0.15)))
+        stream = await provider_at(upstream.url).stream(call(timeouts=Timeouts(idle_s=1)))
         await anext(stream)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.3)
         assert written < 2000
         rest = await read(stream)
     assert sum(each.content_bytes for each in rest) == 1999 * 10_000
@@ -217,4 +217,4 @@ async def test_a_provider_that_hangs_up_on_cancel_is_seen_by_it(provider_at):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(upstream.ended.wait(), 5)
+        await asyncio.wait_for(upstream.ended.wait(), 30)

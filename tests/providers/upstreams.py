@@ -126,6 +126,6 @@ def sandbox_process(*arguments: str) -> Iterator[str]:
         yield line.split()[-1]
     finally:
         process.terminate()
-        code = process.wait(10)
+        code = process.wait(60)
         process.stdout.close()
     assert code == 0

@@ -31,7 +31,7 @@ async def stream(house: House, given: dict):
 
 
 async def following(source) -> dict:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         result = await anext(source)
     assert result.errors is None, result.errors
     return result.data["streamModel"]
@@ -79,7 +79,7 @@ async def test_when_the_last_reader_leaves_the_call_ends_and_what_was_produced_i
         async with stream(house, slow("both", sandbox_chunk_delay_ms="300")) as second:
             await following(second)
             await first.aclose()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not await calls_made(house):
             await asyncio.sleep(0.01)
     assert await house.services.database.pool.fetchval("SELECT status FROM calls") == "CANCELED"

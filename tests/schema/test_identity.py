@@ -8,6 +8,7 @@ import pytest
 from accounts.rules.roles import ApiScope, Role
 from accounts.views import Principal
 from kit.ids import encode_id, uuid7
+from tests.metering.money import waiting_for_lock
 from tests.schema.conftest import House
 
 ERRORS = "userErrors { code message field }"
@@ -157,7 +158,9 @@ async def test_a_key_is_made_changed_rotated_and_revoked(house: House) -> None:
     assert {entry["actorId"] for entry in entries[:4]} == {encode_id("user", owner.user_id)}
 
 
-async def test_changes_of_a_key_sent_at_once_do_not_undo_each_other(house: House, pg: asyncpg.Connection) -> None:
+async def test_changes_of_a_key_sent_at_once_do_not_undo_each_other(
+    house: House, pg: asyncpg.Connection, database_url: str
+) -> None:
     """All of them read the key before any has written: the lock is held until each of them waits for it."""
     owner = await house.person(Role.OWNER)
     create = "mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) { apiKey { id } } }"
@@ -176,9 +179,7 @@ async def test_changes_of_a_key_sent_at_once_do_not_undo_each_other(house: House
         sent = asyncio.gather(
             *(house.read(update, owner, input={"apiKeyId": key_id, field: value}) for field, value in changes.items())
         )
-        async with asyncio.timeout(10):
-            while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < len(changes):
-                await asyncio.sleep(0.01)
+        await waiting_for_lock(database_url, len(changes))
     assert [answer["updateApiKey"]["userErrors"] for answer in await sent] == [[]] * len(changes)
     document = f"query($id: ID!) {{ node(id: $id) {{ ... on ApiKey {{ {' '.join(changes)} }} }} }}"
     assert (await house.read(document, owner, id=key_id))["node"] == changes

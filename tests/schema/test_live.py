@@ -48,7 +48,7 @@ class Reader:
         self.source = source
 
     async def next(self) -> dict:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             result = await anext(self.source)
         assert result.errors is None, result.errors
         (shown,) = result.data.values()
@@ -91,7 +91,9 @@ async def test_a_wallet_is_shown_at_once_then_with_the_hold_then_settled_in_anot
 ) -> None:
     async with watching(other, WALLET, other.key(), other.workspace_id) as reader:
         assert await reader.next() == {"available": "1000000", "held": "0", "balance": "1000000"}
-        assert other.services.resolver_services.live.watch.__self__.is_following
+        async with asyncio.timeout(30):
+            while not other.services.resolver_services.live.watch.__self__.is_following:
+                await asyncio.sleep(0.005)
         placed = hold(house)
         await house.services.ledger.submit(placed)
         assert await reader.next() == {"available": "999995", "held": "5", "balance": "1000000"}
@@ -160,7 +162,7 @@ async def test_a_removed_member_sees_no_further_event_and_is_told_why(house: Hou
         await reader.next()
         removed = "mutation($id: ID!) { removeMember(input: {memberId: $id}) { userErrors { code } } }"
         assert (await house.read(removed, owner, id=encode_id("mem", member_id)))["removeMember"]["userErrors"] == []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             result = await anext(reader.source)
         assert "There is nothing of this id" in result.errors[0].message
 

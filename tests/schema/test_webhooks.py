@@ -6,6 +6,7 @@ import asyncpg
 
 from accounts.rules.roles import Role
 from kit import clock
+from tests.metering.money import waiting_for_lock
 from tests.schema.conftest import House
 from tests.schema.test_access import CALL
 
@@ -144,7 +145,9 @@ async def test_alert_settings_change_by_part(house: House) -> None:
         assert refused["userErrors"][0]["field"] == list(wrong)
 
 
-async def test_alert_settings_changed_at_once_do_not_undo_each_other(house: House, pg: asyncpg.Connection) -> None:
+async def test_alert_settings_changed_at_once_do_not_undo_each_other(
+    house: House, pg: asyncpg.Connection, database_url: str
+) -> None:
     """All of them are under way before any has written: the lock is held until each of them waits for it."""
     changes = {"byMail": False, "lowBalance": "5", "cyclePercents": [90], "expiryDays": [3]}
     await pg.execute("INSERT INTO workspace_alerts (workspace_id) SELECT id FROM workspaces ON CONFLICT DO NOTHING")
@@ -156,9 +159,7 @@ async def test_alert_settings_changed_at_once_do_not_undo_each_other(house: Hous
                 for field, value in changes.items()
             )
         )
-        async with asyncio.timeout(10):
-            while await pg.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < len(changes):
-                await asyncio.sleep(0.01)
+        await waiting_for_lock(database_url, len(changes))
     assert [answer["userErrors"] for answer in await sent] == [[]] * len(changes)
     document = f"query($id: ID!) {{ workspace(id: $id) {{ alertSettings {{ {' '.join(changes)} }} }} }}"
     found = await house.read(document, house.key(), id=house.workspace_id)
