@@ -22,6 +22,17 @@ def claude(*kinds: str) -> list[JsonObject]:
     return [{"type": kind, "name": kind.rpartition("_")[0]} for kind in kinds]
 
 
+async def refusal_of(gate: Gate, path: str, body: JsonObject, param: str) -> str:
+    """The message of a refusal that names the field `param`, where the form has a place for that; no call was made."""
+    refused = await gate.ask({"model": "claude-sonnet-4", **body}, path=path)
+    error = refused.body["error"]
+    assert refused.status == 400, refused.raw
+    if path != MESSAGES:
+        assert (error["code"], error["param"]) == ("invalid_value", param)
+    assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 0
+    return error["message"]
+
+
 RUN_BY_VENDORS: list[tuple[str, JsonObject, str]] = [
     *((MESSAGES, said(tools=[CUSTOM, *claude(kind)]), "tools.1") for kind in (
         "web_search_20250305", "web_fetch_20250910", "code_execution_20250825", "mcp_toolset", "unheard_of_20300101",
@@ -48,14 +59,9 @@ RUN_BY_VENDORS: list[tuple[str, JsonObject, str]] = [
 async def test_a_tool_that_the_vendor_runs_is_refused_by_name(
     gate: Gate, path: str, body: JsonObject, param: str
 ) -> None:
-    refused = await gate.ask({"model": "claude-sonnet-4", **body}, path=path)
-    error = refused.body["error"]
-    assert refused.status == 400, refused.raw
-    if path != MESSAGES:
-        assert (error["code"], error["param"]) == ("invalid_value", param)
-    assert "what tokens do not show" in error["message"]
-    assert param.split(".", maxsplit=1)[0] in error["message"]
-    assert await gate.services.database.pool.fetchval("SELECT count(*) FROM calls") == 0
+    message = await refusal_of(gate, path, body, param)
+    assert "what tokens do not show" in message
+    assert param.split(".", maxsplit=1)[0] in message
 
 
 RUN_BY_CALLERS: list[tuple[Operation, JsonObject]] = [
