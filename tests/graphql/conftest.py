@@ -133,7 +133,8 @@ async def shared_edge(valkey_server: EmbeddedServers) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def edge(shared_edge: Served) -> Served:
-    """The edge most tests share, with nothing remembered of what happened behind it."""
+    """The edge most tests share, with nothing remembered of what happened behind it, nor of what strangers took of its limits."""
+    await shared_edge.redis.flushdb()
     shared_edge.happenings.__init__()
     shared_edge.tokens.__init__()
     return shared_edge

@@ -44,6 +44,7 @@ async def test_a_subscription_answers_each_event_and_completes(edge):
 async def test_a_browsers_event_source_asks_by_get(edge):
     url = f"{edge.url}?{urlencode({'query': 'subscription { count(to: 1) }'})}"
     async with edge.client.get(url, headers={"accept": EVENTS}) as response:
+        assert response.status == 200, await response.text()
         assert (await parsed(response))[-1] == ("complete", None)
 
 
