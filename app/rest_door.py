@@ -232,6 +232,8 @@ async def _stream(stream: CallStream, writer: Writer, send: Send, headers: Heade
         match event:
             case StreamedEvent():
                 text = writer.event(event)
+                while (event := stream.at_hand()) is not None:  # what comes together goes together: one write
+                    text += writer.event(event)
                 if text:
                     await send({"type": "http.response.body", "body": text, "more_body": True})
             case StreamedEnd():

@@ -6,13 +6,14 @@ directly, through the gateway, and holds placed alone against the same database,
 Figures are the best sample and the median of all rounds' samples: on a busy machine each of the dozen changes of process
 on a call's way waits for a core, which the best sample has least of. `added` is through less direct, `own` is that less the
 hold: the gateway's share. Then a gateway that notes when each step begins (bench.stamped) serves one connection: where the
-time goes, and what one hold's commit takes of it in the place where the stream waits for it. The upstream is then asked
-directly at the same pace, with a pause as long as a call through the gateway takes: else its process and its client's
-would be warm in the one case and cold in the other. The goal, 0.5 ms besides that commit, was set on another machine:
-bench.anchors tells how much slower this one is. Last, a stream with pauses between its chunks shows that each is forwarded when it comes.
+time goes, and what one hold's commit takes of it in the place where the stream waits for it, which is taken from that
+stream. The upstream is asked directly in turns with it, a stream through the gateway and one directly: else what the
+database and the others have in the caches of its core meanwhile would count as the gateway's share. The goal, 0.5 ms besides
+that commit, was set on another machine: bench.anchors tells how much slower this one is. Last, a stream with pauses between
+its chunks shows that each is forwarded when it comes.
 
-With `--own-core` the gateway is alone on one core, and where the upstream is asked directly it is the upstream that is: so
-whatever passes between two of them passes between cores in both cases, as between machines.
+With `--own-core` the gateway is alone on one core. What passes to it and from it passes between cores then, what passes
+between upstream and client does not: that counts as its share.
 """
 
 import argparse
@@ -24,8 +25,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -66,11 +67,13 @@ GOAL_MS = 0.5
 class Reader(asyncio.Protocol):
     """Sends the request, notes when each content chunk comes, and sends it again once the stream has ended."""
 
-    def __init__(self, request: bytes, times: int | None, pause_s: float = 0.0) -> None:
-        """`times` it is sent; None until `stopped`. `pause_s` between a stream's end and the next request."""
+    def __init__(self, request: bytes, times: int | None, *, begins: bool) -> None:
+        """`times` it is sent; None until `stopped`. `begins`: as soon as it is connected, else by `send`."""
         self.request = request
-        self.pause_s = pause_s
+        self.begins = begins
         self.left = times
+        self.next: Callable[[], None] = self.send
+        """Called once a stream has ended."""
         self.stopped = False
         self.first_s: list[float] = []
         self.arrivals_s: list[list[float]] = []
@@ -79,9 +82,10 @@ class Reader(asyncio.Protocol):
 
     def connection_made(self, transport) -> None:
         self.transport = transport
-        self._send()
+        if self.begins:
+            self.send()
 
-    def _send(self) -> None:
+    def send(self) -> None:
         if self.stopped or self.left == 0:
             self.transport.close()
             return
@@ -102,14 +106,15 @@ class Reader(asyncio.Protocol):
         if self.ended and self.tail.endswith(LAST):
             self.first_s.append(self.arrived[0])
             self.arrivals_s.append(self.arrived)
-            if self.pause_s:
-                asyncio.get_running_loop().call_later(self.pause_s, self._send)
-            else:
-                self._send()
+            self.next()
 
     def connection_lost(self, error) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
+
+    @property
+    def first_ms(self) -> list[float]:
+        return [each * 1000 for each in self.first_s]
 
 
 @dataclass(frozen=True)
@@ -117,16 +122,18 @@ class Target:
     port: int
     key: str = ""
 
-    async def read(
-        self, body: dict, connections: int, seconds: float | None, times: int | None = None, pause_s: float = 0.0
-    ) -> list[Reader]:
-        """Streams over so many connections, for so long or so often."""
+    async def connected(self, reader: Reader) -> Reader:
+        await asyncio.get_running_loop().create_connection(lambda: reader, "127.0.0.1", self.port)
+        return reader
+
+    def reader(self, body: dict, times: int | None = None, *, begins: bool = True) -> Reader:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         request = http_request("127.0.0.1", self.port, PATH, json.dumps(body).encode(), headers)
-        loop = asyncio.get_running_loop()
-        readers = [Reader(request, times, pause_s) for _ in range(connections)]
-        for reader in readers:
-            await loop.create_connection(lambda reader=reader: reader, "127.0.0.1", self.port)
+        return Reader(request, times, begins=begins)
+
+    async def read(self, body: dict, connections: int, seconds: float | None, times: int | None = None) -> list[Reader]:
+        """Streams over so many connections, for so long or so often."""
+        readers = [await self.connected(self.reader(body, times)) for _ in range(connections)]
         if seconds is not None:
             await asyncio.sleep(seconds)
         for reader in readers:
@@ -134,9 +141,23 @@ class Target:
         await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in readers)), 60)
         return readers
 
-    async def first_ms(self, connections: int, seconds: float, pause_s: float = 0.0) -> list[float]:
-        readers = await self.read(BODY, connections, seconds, pause_s=pause_s)
-        return [each * 1000 for reader in readers for each in reader.first_s]
+    async def first_ms(self, connections: int, seconds: float) -> list[float]:
+        return [each for reader in await self.read(BODY, connections, seconds) for each in reader.first_ms]
+
+
+async def in_turns(targets: Sequence[Target], seconds: float) -> list[list[float]]:
+    """The first tokens of each, asked one after the other over a connection each, over and over for so long."""
+    readers = [await each.connected(each.reader(BODY, begins=False)) for each in targets]
+    for before, after in zip(readers, [*readers[1:], readers[0]], strict=True):
+        before.next = after.send
+    readers[0].send()
+    await asyncio.sleep(seconds)
+    ended = asyncio.get_running_loop().create_future()
+    readers[-1].next = lambda: ended.set_result(None)
+    await asyncio.wait_for(ended, 60)
+    for reader in readers:
+        reader.transport.close()
+    return [reader.first_ms for reader in readers]
 
 
 @dataclass(frozen=True)
@@ -144,40 +165,24 @@ class Cores:
     """Who runs where. `own`: the core of the gateway alone; None: everybody runs anywhere."""
 
     own: int | None
-    others: frozenset[int]
 
     @classmethod
     def shared_out(cls, own: int | None) -> "Cores":
         """This process and whatever it starts stay off `own`: the client, the upstream, PostgreSQL and Valkey."""
-        others = frozenset(os.sched_getaffinity(0)) - {own}
-        os.sched_setaffinity(0, others)
-        return cls(own, others)
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {own})
+        return cls(own)
 
     def give(self, gateway: Running) -> None:
-        """The gateway has its core for itself."""
+        """The gateway has its core for itself: all its threads run there from now on."""
         if self.own is not None:
-            put_on(gateway, [self.own])
-
-    @contextmanager
-    def asked_directly(self, sandbox: Running) -> Generator[None]:
-        """The upstream has it instead, while it is asked directly."""
-        if self.own is not None:
-            put_on(sandbox, [self.own])
-        yield
-        put_on(sandbox, self.others)
-
-
-def put_on(process: Running, cores: Iterable[int]) -> None:
-    """All threads of the process run there from now on."""
-    for thread in Path(f"/proc/{process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
+            for thread in Path(f"/proc/{gateway.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), [self.own])
 
 
 @dataclass(frozen=True)
 class Bench:
     direct: Target
     through: Target
-    sandbox: Running
     ledger: Ledger
     seeded: Seeded
 
@@ -224,7 +229,7 @@ async def opened(cores: Cores, busy_poll_us: int) -> AsyncGenerator[Bench]:
         own = await seed_workspace(database, CREDITS_MICRO, "holds")
         cores.give(built.gateway)
         through = Target(port_of(built.gateway.url), built.key)
-        yield Bench(Target(port_of(built.sandbox.url)), through, built.sandbox, ledger, own)
+        yield Bench(Target(port_of(built.sandbox.url)), through, ledger, own)
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -238,8 +243,7 @@ async def run(options: argparse.Namespace) -> None:
         for number in range(options.rounds):
             for connections, samples in found.items():
                 print(f"round {number + 1}, {connections} connections …", file=sys.stderr)
-                with cores.asked_directly(bench.sandbox):
-                    samples.direct += await bench.direct.first_ms(connections, options.seconds)
+                samples.direct += await bench.direct.first_ms(connections, options.seconds)
                 samples.through += await bench.through.first_ms(connections, options.seconds)
                 samples.hold += await bench.holds_ms(connections, options.seconds)
         chunks = await chunk_times(bench, options.chunk_delay_ms)
@@ -252,12 +256,21 @@ async def run(options: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class InPlace:
-    """One connection to the stamped gateway, in milliseconds: of each stream its steps; the streams as its client saw them."""
+    """One connection to the stamped gateway, in milliseconds: of each stream its steps, as its client saw it, and of one directly."""
 
     steps: list[list[float]]
     through: list[float]
     direct: list[float]
     paces: list[anchors.Pace]
+
+    @property
+    def holds(self) -> list[float]:
+        return [steps[list(STEPS).index("hold")] for steps in self.steps]
+
+    def own(self, of: Callable[[list[float]], float]) -> float:
+        """The gateway's share: each stream's hold is taken from that stream."""
+        rest = [through - hold for through, hold in zip(self.through, self.holds, strict=True)]
+        return of(rest) - of(self.direct)
 
 
 async def in_place(options: argparse.Namespace, cores: Cores) -> InPlace:
@@ -268,18 +281,16 @@ async def in_place(options: argparse.Namespace, cores: Cores) -> InPlace:
         polling = str(options.busy_poll_us)
         async with house(kept.name, "serve", entry="bench.stamped", TOLLGATE_BUSY_POLL_US=polling) as built:
             cores.give(built.gateway)
-            target = Target(port_of(built.gateway.url), built.key)
-            await target.first_ms(1, WARM_UP_S)
+            targets = Target(port_of(built.gateway.url), built.key), Target(port_of(built.sandbox.url))
+            warming = len(await targets[0].first_ms(1, WARM_UP_S))
             paces = [await built.pace()]
             for number in range(options.rounds):
                 print(f"round {number + 1}, with stamps …", file=sys.stderr)
-                now = await target.first_ms(1, options.seconds)
-                pause_s = statistics.median(now) / 1000
+                now, directly = await in_turns(targets, options.seconds)
                 through += now
-                with cores.asked_directly(built.sandbox):
-                    direct += await Target(port_of(built.sandbox.url)).first_ms(1, options.seconds / 2, pause_s)
+                direct += directly
                 paces.append(await built.pace())
-        stamped = json.loads(Path(kept.name).read_text())
+        stamped = json.loads(Path(kept.name).read_text())[warming:]
     return InPlace([[each * 1000 for each in steps] for steps in stamped], through, direct, paces)
 
 
@@ -317,8 +328,7 @@ def report_steps(found: InPlace) -> None:
     print("\n| | direct | through | one hold's commit in place | own share | at the goals' machine's pace | goal |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name, of in (("best", min), ("median", statistics.median)):
-        direct, through, hold = of(found.direct), of(found.through), of(columns["hold"])
-        own = through - direct - hold
+        direct, through, hold, own = of(found.direct), of(found.through), of(found.holds), found.own(of)
         print(f"| {name} | {direct:.2f} | {through:.2f} | {hold:.2f} | {own:.2f} | {own / slower:.2f} | {GOAL_MS} |")
     anchors.report(found.paces)
 

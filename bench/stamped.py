@@ -52,15 +52,15 @@ def _before(cls: type, name: str, number: int) -> None:
 
 
 def _after(cls: type, name: str, number: int) -> None:
-    """Stamp each call of a coroutine as it has its answer."""
+    """Stamp each call of a method that is awaited as it has its answer."""
     inner: Callable[..., Awaitable[Any]] = getattr(cls, name)
 
-    async def stamped(*args: Any, **named: Any) -> Any:
-        answer = await inner(*args, **named)
+    async def stamped(asked: Awaitable[Any]) -> Any:
+        answer = await asked
         _stamp(number)
         return answer
 
-    setattr(cls, name, stamped)
+    setattr(cls, name, lambda *args, **named: stamped(inner(*args, **named)))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,16 @@ class CallStream:
             self._ended = True
         return event
 
+    def at_hand(self) -> StreamedEvent | None:
+        """The next piece of the output where it has come already; None where it must be waited for, or is the end."""
+        event = self._events[0] if self._events else None
+        if not isinstance(event, StreamedEvent):
+            return None
+        self._events.popleft()
+        self._room += _weight(event)
+        _wake(self._reading)
+        return event
+
     def leave(self) -> None:
         """The reader is gone: the provider is stopped and what was generated is settled, without waiting here.
 

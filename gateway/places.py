@@ -73,13 +73,20 @@ class Places:
         limit = caller.concurrent_calls
         if limit is None:
             return None
-        key = caller.workspace_id, limit
-        place = self._spare_of(key) or await self._acquired(key)
+        place = self.at_once(caller) or await self._acquired((caller.workspace_id, limit))
         if place is None:
-            place = self._spare_of(key)  # given back while Redis was asked
+            place = self.at_once(caller)  # given back while Redis was asked
         if place is None:
             raise TooManyCalls(limit)
         self._running.add(place)
+        return place
+
+    def at_once(self, caller: Caller) -> Place | None:
+        """A place that waits for the next call, taken; None where there is none, or the caller's plan counts none."""
+        limit = caller.concurrent_calls
+        place = None if limit is None else self._spare_of((caller.workspace_id, limit))
+        if place is not None:
+            self._running.add(place)
         return place
 
     def give_back(self, place: Place) -> None:

@@ -7,6 +7,7 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -21,7 +22,7 @@ from gateway.in_flight import InFlight, Running
 from gateway.message_so_far import MessageSoFar
 from gateway.metered import Metered, metered
 from gateway.metrics import note_end
-from gateway.places import Places
+from gateway.places import Place, Places
 from gateway.repeats import Repeats
 from gateway.response_so_far import ResponseSoFar
 from gateway.routed import Routed
@@ -104,7 +105,10 @@ class Streams:
         admitted = await self._calls.admitted(caller, request, gate if meanwhile is None else None)
         stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
-        task = self._in_flight.own(self._run_in_place(admitted, meanwhile, stream, opened))
+        place, hold = self._places.at_once(caller), None
+        if place is not None or caller.concurrent_calls is None:  # begun here, a turn of the event loop sooner
+            hold = self._settling.hold(admitted, meanwhile)
+        task = self._in_flight.own(self._run_in_place(admitted, meanwhile, place, hold, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
         try:
             return await opened
@@ -116,41 +120,54 @@ class Streams:
         self,
         admitted: Admitted,
         gate: Gate | None,
+        place: Place | None,
+        hold: Coroutine[None, None, HoldPlaced | Repeat] | None,
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
         with admitted.trace:
-            async with self._places.taken(admitted.caller):
+            if hold is None:
+                place = await self._places.take(admitted.caller)
+                hold = self._settling.hold(admitted, gate)
+            try:
+                progress = _Progress()
+                running = Running(
+                    admitted.call_id,
+                    admitted.caller.wallet_id,
+                    self._in_flight.expiry(admitted.created_at),
+                    read_cost=lambda: _running_cost(admitted, progress),
+                )
                 with admitted.trace.step(Step.HOLD):
-                    placed = await self._settling.hold(admitted, gate)
-                await self._run(admitted, placed, stream, opened)
+                    placed = await hold
+                if isinstance(placed, Repeat):
+                    await self._repeat(admitted, placed, stream, opened)
+                else:
+                    await self._run(admitted, progress, running, stream, opened)
+            finally:
+                if place is not None:
+                    self._places.give_back(place)
+
+    async def _repeat(
+        self, admitted: Admitted, placed: Repeat, stream: CallStream, opened: "asyncio.Future[CallStream]"
+    ) -> None:
+        followed = None if placed.completed or placed.call_id is None else self._followable.get(placed.call_id)
+        if followed is not None:
+            _open(opened, followed.follow())
+            return
+        result = await self._repeats.result(admitted, placed)
+        stream.call_id = result.call_id
+        stream.end(StreamedEnd(result, None))
+        _open(opened, stream)
 
     async def _run(
         self,
         admitted: Admitted,
-        placed: HoldPlaced | Repeat,
+        progress: _Progress,
+        running: Running,
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
-        if isinstance(placed, Repeat):
-            running = None if placed.completed or placed.call_id is None else self._followable.get(placed.call_id)
-            if running is not None:
-                _open(opened, running.follow())
-                return
-            result = await self._repeats.result(admitted, placed)
-            stream.call_id = result.call_id
-            stream.end(StreamedEnd(result, None))
-            _open(opened, stream)
-            return
-        progress = _Progress()
-        self._in_flight.add(
-            Running(
-                admitted.call_id,
-                admitted.caller.wallet_id,
-                self._in_flight.expiry(admitted.created_at),
-                read_cost=lambda: _running_cost(admitted, progress),
-            )
-        )
+        self._in_flight.add(running)
         self._calls.write_after_steps(admitted)
         if stream.so_far is not None:
             self._followable[admitted.call_id] = stream
@@ -170,7 +187,7 @@ class Streams:
         """
         task = asyncio.current_task()
         assert task is not None, "it runs in a task of the gateway's own"
-        ended: tuple[End, Refusal | None] = End.LEFT, ClientLeft()
+        ended: tuple[End, Refusal | None] | None = None
         if stream.produced_by(task):
             try:
                 await self._forward(admitted, progress, stream, opened)
@@ -185,7 +202,7 @@ class Streams:
                 if stream.produced():
                     task.uncancel()
         admitted.trace.answered(progress.usage)
-        return ended
+        return (End.LEFT, ClientLeft()) if ended is None else ended
 
     async def _forward(
         self, admitted: Admitted, progress: _Progress, stream: CallStream, opened: "asyncio.Future[CallStream]"

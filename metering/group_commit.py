@@ -120,14 +120,19 @@ class GroupCommit:
         `gate` is asked while the operation's batch is loaded. Where it has not answered by then, the operation waits for
         it, its batch-mates do not. What it raises is raised; nothing is written then. It must end by itself.
         """
-        if self._closing or self._task is None:
-            raise _unavailable(operation, "the ledger is closed")
-        if len(self._waiting) >= self._max_waiting:
-            raise _unavailable(operation, "too many operations wait for the ledger")
+        return await self.begin(operation, gate)
+
+    def begin(self, operation: Operation, gate: Gate | None = None) -> asyncio.Future[Outcome]:
+        """The same, without waiting: it is in the next batch already. Whatever `submit` raises is the future's."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Item(operation, future, time.monotonic() + self._deadline_s, gate))
-        self._arrived.set()
-        return await future
+        if self._closing or self._task is None:
+            future.set_exception(_unavailable(operation, "the ledger is closed"))
+        elif len(self._waiting) >= self._max_waiting:
+            future.set_exception(_unavailable(operation, "too many operations wait for the ledger"))
+        else:
+            self._waiting.append(_Item(operation, future, time.monotonic() + self._deadline_s, gate))
+            self._arrived.set()
+        return future
 
     async def _run(self) -> None:
         waiting = self._waiting

@@ -12,7 +12,7 @@ from uuid import UUID
 from metering.group_commit import DEADLINE_S, Choose, Gate, GroupCommit
 from metering.idempotency import read_key
 from metering.loading import Connection, load
-from metering.operations import BURN_ORDER, OF_CALLS, Operation
+from metering.operations import BURN_ORDER, OF_CALLS, Operation, PlaceHold
 from metering.rules.earnings import MissingWalletError
 from metering.rules.posting import post
 from metering.views import Outcome, Released, Repeat, Settled
@@ -74,6 +74,10 @@ class Ledger:
             if ended is not None:
                 ended.set()
         return outcome
+
+    def begin(self, operation: PlaceHold, gate: Gate | None = None) -> asyncio.Future[Outcome]:
+        """A hold as by `submit`, asked for before anybody waits: who asks has something to do meanwhile."""
+        return self._lane.begin(operation, gate)
 
     async def wait_for(
         self, workspace_id: UUID, key: str, call_id: UUID | None, *, timeout_s: float = REPEAT_TIMEOUT_S

@@ -1,5 +1,6 @@
 """The adapter for any provider that speaks OpenAI's REST form."""
 
+import re
 from typing import Final
 
 from providers.base import (
@@ -31,6 +32,8 @@ PATHS: Final = {
 _LIST_FIELDS: Final = {Operation.CHAT: "choices", Operation.EMBEDDING: "data", Operation.IMAGE: "data"}
 _AUDIO: Final = frozenset({Operation.SPEECH, Operation.TRANSCRIPTION})
 _END_MARK: Final = b"[DONE]"
+_FINISH_REASON: Final = re.compile(rb'"finish_reason"\s*:\s*[^\sn]')
+"""Where a chunk may have one: most have none, or null."""
 
 
 class OpenAICompatibleProvider:
@@ -154,7 +157,7 @@ class OpenAIStream(EventStream):
         if content_bytes:
             self._produced = True
         if not self._finished_choice:
-            self._finished_choice = b'"finish_reason"' in data and _has_finish_reason(event)
+            self._finished_choice = _FINISH_REASON.search(data) is not None and _has_finish_reason(event)
         reported = event.get("usage")
         usage: Usage | None = None if reported is None else usage_of_openai(reported)
         return StreamChunk(data, event, usage, content_bytes)

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from app.asgi import ClientGone
-from app.rest_door import watched
+from app.openai_form import OpenAIWriter
+from app.rest_door import _stream, watched
 from gateway.call_stream import CHUNK_BYTES, QUEUE_CHUNKS, CallStream
-from gateway.views import Caller, CallRequest, StreamedEvent
+from gateway.errors import ClientLeft
+from gateway.views import Caller, CallRequest, StreamedEvent, StreamedFailure
 from kit.ids import uuid7
 from providers.base import Operation
 from tests.gateway.upstream import Theatre, asked, event, silent, streaming, theatre
@@ -184,6 +187,35 @@ async def test_a_slow_reader_holds_up_the_provider_by_what_waits_for_it_and_one_
         await stream.__anext__()
     stream.leave()
     await asyncio.wait_for(producing, 30)
+
+
+async def test_pieces_that_came_together_are_sent_in_one_and_make_room_for_as_many() -> None:
+    stream, sent, first_is_sent, may_go_on = CallStream(uuid7()), [], asyncio.Event(), asyncio.Event()
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body" and not first_is_sent.is_set():
+            first_is_sent.set()
+            await may_go_on.wait()
+
+    async def produce() -> None:
+        for number in range(2 * QUEUE_CHUNKS):
+            await stream.put(StreamedEvent(stream.call_id, b"%d" % number, {}))
+        stream.end(StreamedFailure(stream.call_id, ClientLeft(), None))
+
+    producing = asyncio.create_task(produce())
+    sending = asyncio.create_task(_stream(stream, OpenAIWriter(lambda: Decimal(1)), send, []))
+    await first_is_sent.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.wait_for(asyncio.gather(producing, sending), 30)
+    start, *pieces, end = sent
+    assert start["type"] == "http.response.start"
+    assert b"".join(piece["body"] for piece in pieces) == b"".join(b"data: %d\n\n" % n for n in range(2 * QUEUE_CHUNKS))
+    assert len(pieces) == 2
+    assert all(piece["more_body"] for piece in pieces)
+    assert not end.get("more_body")
 
 
 async def test_a_client_that_disconnects_later_leaves_the_stream() -> None:
