@@ -50,10 +50,12 @@ def _fields(given: Mapping[str, object], before: str) -> Iterator[tuple[str, obj
 def _mistake(field: str, read: Mapping[str, object]) -> str | None:
     if not _FIELD.fullmatch(field):
         return "expected the name of a field of the request, dots before nested ones, such as output.resolution"
-    if field.casefold() in {other.casefold() for other in read}:
+    folded, others = field.casefold(), {other.casefold() for other in read}
+    if folded in others:
         return "the field is named twice"
-    first = field.partition(".")[0].casefold()
-    if first in _TEXTS or field.casefold() in _OTHERS:
+    if any(folded.startswith(f"{other}.") or other.startswith(f"{folded}.") for other in others):
+        return "a field and one below it cannot both have a value"
+    if folded.partition(".")[0] in _TEXTS or folded in _OTHERS:
         return "a price depends on settings of a request, not on its texts, its file or its model"
     return None
 

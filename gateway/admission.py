@@ -40,7 +40,7 @@ from kit.ids import uuid7
 from kit.records import record
 from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
-from metering.rules.price_list import NO_PRICES, PriceList
+from metering.rules.price_list import NO_PRICES
 from metering.rules.rating import Rates
 from models.enums import Modality
 from providers.base import JsonObject, Operation
@@ -174,9 +174,10 @@ def admitted_as(
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
         check_tools(request.operation, body)
-        check_dearer(request.operation, body)
+        check_dearer(request.operation, body, terms.price_list.names)
     shape = _counted(_shape(sent), sent, model)
-    rates = terms.price_list.rates_for(_priced(sent, terms.price_list))
+    prices = terms.price_list
+    rates = prices.rates_for(_priced(sent)) if prices.is_conditional else prices.ordinary
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
         most = rates.highest_micro(usage, terms.discount_percent)
@@ -204,9 +205,9 @@ def admitted_as(
     )
 
 
-def _priced(request: CallRequest, price_list: PriceList) -> JsonObject:
+def _priced(request: CallRequest) -> JsonObject:
     """What its price is chosen by: its body, and what a chat's fields would say in another form of it."""
-    if not price_list.is_conditional or request.operation not in OTHER_FORMS:
+    if request.operation not in OTHER_FORMS:
         return request.body
     try:
         return {**as_chat(request.operation, request.body, request.model), **request.body}

@@ -1,7 +1,7 @@
 """What a request must say for a price to be its price: fields, and the values that count as equal."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -11,6 +11,7 @@ MAX_VALUE: Final = 64
 _MAX_NUMBER: Final = 10**12
 _NUMBER: Final = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,16})?")
 """28 digits at most, which a Decimal keeps exactly."""
+_TRUTH: Final = re.compile(r"true|false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,12 @@ def compared(value: object) -> str | None:
     else:
         return None
     return text if 0 < len(text) <= MAX_VALUE else None
+
+
+def kind_of(values: Iterable[str]) -> re.Pattern[str] | None:
+    """How values of the kind that all of these are look, as they are compared: numbers, or true and false; None for texts."""
+    given = list(values)
+    return next((kind for kind in (_NUMBER, _TRUTH) if given and all(kind.fullmatch(value) for value in given)), None)
 
 
 def _number(text: str) -> str:

@@ -1,12 +1,13 @@
 """Which of a model's prices a call has: its request decides, and never comes out below what its provider may make of it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Final
 
 from kit.json_values import JsonObject, is_object
-from metering.rules.conditions import Conditions, compared
+from metering.rules.conditions import Conditions, compared, kind_of
 from metering.rules.rating import MeterPrice, Rates
 
 LEFT_TO_THE_PROVIDER: Final = frozenset({"auto", "automatic"})
@@ -22,6 +23,25 @@ class ListedPrice:
 
     price: MeterPrice
     when: Conditions = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a meter's conditions with all values that any of them names, and how others of their kind look."""
+
+    values: frozenset[str]
+    kind: re.Pattern[str] | None
+
+    def seen(self, said: str | None) -> str | None:
+        """What counts as said: a choice left to the provider, and what is of another kind, may come to any value.
+
+        "yes" may be true to a provider, and "1_080" a number.
+        """
+        if said is None or said in self.values:
+            return said
+        if said in LEFT_TO_THE_PROVIDER or (self.kind is not None and not self.kind.fullmatch(said)):
+            return _ANY
+        return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +66,13 @@ class _Row:
 class PriceList:
     """A model's prices, weighed once for all its calls. `ordinary`: those without conditions.
 
+    `is_conditional`: a request decides something, else it has the ordinary ones.
+
     Of a meter's prices whose conditions all hold, the one with most conditions counts; of several, the dearest. A field
     that says what may come to any value counts as each of them, so that the dearest of what it may come to counts.
     """
 
-    __slots__ = ("_fields", "_kept", "_meters", "_paths", "ordinary")
+    __slots__ = ("_fields", "_kept", "_meters", "_paths", "is_conditional", "ordinary")
 
     def __init__(self, prices: Iterable[ListedPrice]) -> None:
         """A meter with a conditional price has one without conditions too; the catalog is refused else."""
@@ -62,20 +84,20 @@ class PriceList:
         self._fields: Final = tuple(_named(rows) for rows in self._meters)
         self._paths: Final = {field: field.split(".") for named in self._fields for field in named}
         self.ordinary: Final = Rates(each.price for each in listed if not each.when)
+        self.is_conditional: Final = bool(self._paths)
         self._kept: Final[dict[tuple[MeterPrice, ...], Rates]] = {}
 
-    @property
-    def is_conditional(self) -> bool:
-        """Whether a request decides anything."""
-        return bool(self._paths)
+    def names(self, field: str, value: object) -> bool:
+        """Whether a price is for this value of a field, by the field's name in small letters."""
+        return any(field in named and compared(value) in named[field].values for named in self._fields)
 
     def rates_for(self, body: JsonObject) -> Rates:
         """The prices of a request; the same object for all that have the same."""
-        if not self._paths:
+        if not self.is_conditional:
             return self.ordinary
         said = {field: _said(body, path) for field, path in self._paths.items()}
         chosen = tuple(
-            _chosen(rows, {field: _seen(said[field], values) for field, values in named.items()})
+            _chosen(rows, {field: known.seen(said[field]) for field, known in named.items()})
             for rows, named in zip(self._meters, self._fields, strict=True)
         )
         found = self._kept.get(chosen)
@@ -116,13 +138,13 @@ def _rows(listed: Sequence[ListedPrice]) -> tuple[_Row, ...]:
     )
 
 
-def _named(rows: Sequence[_Row]) -> dict[str, frozenset[str]]:
-    """The fields of a meter's conditions, each with all values that any of them names."""
+def _named(rows: Sequence[_Row]) -> dict[str, _Field]:
+    """The fields of a meter's conditions."""
     named: dict[str, frozenset[str]] = {}
     for row in rows:
         for field, values in row.when.items():
             named[field] = named.get(field, frozenset()) | values
-    return named
+    return {field: _Field(values, kind_of(values)) for field, values in named.items()}
 
 
 def _said(body: object, path: Sequence[str]) -> str | None:
@@ -140,10 +162,6 @@ def _said(body: object, path: Sequence[str]) -> str | None:
             return _ANY
         body = found[0] if found else None
     return None if body is None else compared(body) or _ANY
-
-
-def _seen(said: str | None, named: frozenset[str]) -> str | None:
-    return _ANY if said in LEFT_TO_THE_PROVIDER and said not in named else said
 
 
 def _chosen(rows: Sequence[_Row], seen: Mapping[str, str | None]) -> MeterPrice:

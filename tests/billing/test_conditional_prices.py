@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
 
 from app.cli import cli
 from billing.catalog import load_snapshot
@@ -14,8 +15,11 @@ from billing.catalog_text import render_catalog, render_change, render_check
 from billing.errors import CatalogErrors
 from billing.margin_text import render_margins
 from billing.rules.margins import CostsError, margins_of, read_costs
-from metering.rules.conditions import Condition, conditions_of
+from metering.rules.conditions import Condition, conditions_json, conditions_of
+from metering.rules.price_list import ListedPrice, PriceList
+from metering.rules.rating import MeterPrice
 from tests.billing.catalog_samples import file_of, shipped, small
+from tests.billing.test_catalog_fuzz import VALUES, outcome
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 LATER = NOW + timedelta(days=40)
@@ -68,6 +72,8 @@ def test_a_nested_field_is_named_with_dots_or_by_nested_tables():
         ({"quality": ["hd", "HD"]}, "when.quality", "'HD' is listed twice"),
         ({"quality": "hd", "Quality": "low"}, "when.Quality", "the field is named twice"),
         ({"a": {"b": 1}, "a.b": 2}, 'when."a.b"', "the field is named twice"),
+        ({"a": 1, "A.b": 2}, 'when."A.b"', "a field and one below it"),
+        ({"a.b": 1, "a": 2}, "when.a", "a field and one below it"),
         ({"a..b": 1}, 'when."a..b"', "expected the name of a field"),
         ({"a.b.c.d.e.f": 1}, 'when."a.b.c.d.e.f"', "expected the name of a field"),
         ({"prompt": "a cat"}, "when.prompt", "not on its texts"),
@@ -81,6 +87,26 @@ def test_conditions_that_cannot_stand_are_refused_at_their_field(when, place, wo
     [problem] = problems_of(with_prices(HD | {"when": when}))
     assert problem.startswith(f"catalogs/small.toml: models.image.prices[1].{place}: ")
     assert words in problem
+
+
+@given(VALUES)
+def test_whatever_stands_under_when_is_read_or_refused_and_what_is_read_is_found_again(value):
+    file, problems = outcome(lambda: file_of(with_prices(HD | {"when": value})))
+    assert problems or file is not None
+    if file is not None and (when := file.models["image"].prices[1].when):
+        body: dict = {}
+        for condition in when:
+            *above, last = condition.field.split(".")
+            place = body
+            for name in above:
+                place = place.setdefault(name, {})
+            place[last] = condition.values[0]
+        rates = PriceList(
+            ListedPrice(MeterPrice(price.meter, price.credits_micro, price.per), price.when)
+            for price in file.models["image"].prices
+        ).rates_for(body)
+        assert [price.credits_micro for price in rates.prices] == [4_000_000]
+        assert conditions_of(conditions_json(when)) == when
 
 
 def test_a_price_under_the_same_conditions_is_refused():

@@ -46,6 +46,7 @@ prices = [
     { meter = "REQUESTS", when = { reasoning_effort = "high" }, credits = "3" },
     { meter = "REQUESTS", when = { "thinking.type" = "enabled" }, credits = "3" },
     { meter = "REQUESTS", when = { temperature = 2 }, credits = "2" },
+    { meter = "REQUESTS", when = { service_tier = "priority" }, credits = "6" },
 ]
 
 [models.voice]
@@ -158,6 +159,19 @@ async def test_each_form_of_a_chat_has_the_price_of_what_it_asks(gate: Gate, pg,
         answer = await gate.ask(asked, path=path)
         assert answer.status == 200, answer.raw
     assert await spent(pg) == 1 + 3
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_a_dearer_way_that_has_a_price_is_served_at_it_and_any_other_is_refused(
+    gate: Gate, pg, path: str
+) -> None:
+    body = {"model": "thinker", "input": "Hello"} if path == "/v1/responses" else chat("thinker")
+    assert (await gate.ask({**body, "service_tier": "fast"}, path=path)).status == 400
+    assert await spent(pg) == 0
+    for tier, cost in (("priority", 6), ("default", 7), ("auto", 13)):
+        answer = await gate.ask({**body, "service_tier": tier}, path=path)
+        assert answer.status == 200, answer.raw
+        assert await spent(pg) == cost
 
 
 async def test_a_spoken_text_costs_by_a_setting_beside_it(gate: Gate, pg) -> None:

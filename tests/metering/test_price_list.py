@@ -108,6 +108,26 @@ def test_numbers_and_booleans_are_compared_as_texts_too():
     assert price({"seconds": 100, "sound": False}, prices) == 1
 
 
+@pytest.mark.parametrize("value", ["yes", "on", 1, "1", "t"])
+def test_what_is_neither_true_nor_false_may_be_either(value):
+    assert price({"sound": value}, PriceList([listed(1), listed(7, sound="true")])) == 7
+    assert price({"sound": value}, PriceList([listed(1), listed(7, sound=["true", "stereo"])])) == 1
+
+
+@pytest.mark.parametrize("value", ["1_080", "+1080", "1.08e3", "1080p", True])
+def test_what_is_no_number_may_be_any(value):
+    assert price({"height": value}, PriceList([listed(1), listed(7, height=["1080", "2160"])])) == 7
+    assert price({"height": value}, PriceList([listed(1), listed(7, height=["1080", "4k"])])) == 1
+    assert price({"height": 720}, PriceList([listed(1), listed(7, height=["1080", "2160"])])) == 1
+
+
+def test_a_price_list_says_which_values_its_prices_name():
+    assert PICTURES.names("quality", "HD")
+    assert not PICTURES.names("quality", "standard")
+    assert not PICTURES.names("quality", {"level": "hd"})
+    assert not PICTURES.names("sound", True)
+
+
 @pytest.mark.parametrize(
     ("body", "cost"),
     [
