@@ -45,7 +45,7 @@ def compared(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | float):
         text = _number(repr(value)) if abs(value) < _MAX_NUMBER else ""  # what is no number is below nothing
-    elif isinstance(value, str) and len(value) <= MAX_VALUE:
+    elif isinstance(value, str) and len(value) <= MAX_VALUE and value.isprintable():
         text = value.strip().casefold()
         text = _number(text) if _NUMBER.fullmatch(text) else text
     else:

@@ -67,6 +67,7 @@ def test_a_nested_field_is_named_with_dots_or_by_nested_tables():
         ({"quality": {}}, "when.quality", "expected a text of 1 to 64 characters, a number, true or false"),
         ({"quality": ["hd", ["low"]]}, "when.quality", "found a list"),
         ({"quality": " "}, "when.quality", "expected a text"),
+        ({"quality": "a\0b"}, "when.quality", "expected a text"),
         ({"quality": "x" * 65}, "when.quality", "expected a text"),
         ({"quality": 10**12}, "when.quality", "expected a text"),
         ({"quality": ["hd", "HD"]}, "when.quality", "'HD' is listed twice"),
