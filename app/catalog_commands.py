@@ -49,7 +49,7 @@ def show_margins(path: Path, costs: Path | None) -> int:
     file = _read(path)
     if file is None:
         return 1
-    known = {(cost.slug, cost.meter): cost for cost in file.settings.costs}
+    known = {(cost.slug, cost.meter, cost.when): cost for cost in file.settings.costs}
     if costs is not None:
         try:
             given = read_costs(costs.read_text(encoding="utf-8-sig"))
@@ -58,7 +58,7 @@ def show_margins(path: Path, costs: Path | None) -> int:
         unknown = sorted({cost.slug for cost in given} - file.models.keys())
         if unknown:
             click.echo(f"not in the catalog: {', '.join(unknown)}", err=True)
-        known |= {(cost.slug, cost.meter): cost for cost in given}
+        known |= {(cost.slug, cost.meter, cost.when): cost for cost in given}
     margins = margins_of(file, list(known.values()))
     click.echo(render_margins(file, margins), nl=False)
     return 1 if any(margin.is_loss for margin in margins) else 0

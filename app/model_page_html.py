@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from app.page_html import STYLE
 from billing.published import Published
+from billing.rules.catalog_words import conditions_words
 from billing.rules.input_schema import InputField, fields_of
 from billing.rules.publishing import is_logo
 from billing.views import MeterPriceView
@@ -137,16 +138,17 @@ def _prices(published: Published, credits_per_usd: Decimal) -> str:
     if not prices:
         return f"<h2>Price</h2><p>{'Free.' if published.chain is None else 'No price of its own.'}</p>{more}"
     rows = "".join(
-        f"<tr><td>{cost}</td><td>{units}</td></tr>"
+        f"<tr><td>{cost}</td><td>{escape(units)}</td></tr>"
         for cost, units in (price_texts(price, credits_per_usd) for price in prices)
     )
     return f"<h2>Price</h2><table>{rows}</table>{more}"
 
 
 def price_texts(price: MeterPriceView, credits_per_usd: Decimal) -> tuple[str, str]:
-    """What a meter costs, and for how much of it."""
+    """What a meter costs, and for how much of it, and of which requests; its publisher's words are among it."""
     cost = f"{format_micro(price.credits_micro)} credits (${usd_text(price.credits_micro, credits_per_usd)})"
-    return cost, f"for {'' if price.per == 1 else f'{price.per:,} '}{_METERS[price.meter]}"
+    where = f" where {conditions_words(price.when)}" if price.when else ""
+    return cost, f"for {'' if price.per == 1 else f'{price.per:,} '}{_METERS[price.meter]}{where}"
 
 
 def _answer(answer: Answer | None) -> str:

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 from urllib.parse import urlsplit
 
+from billing.catalog_conditions import read_conditions
 from billing.catalog_predictions import read_prediction
 from billing.catalog_reader import NAME_FORM, Section, join_path, shown
 from billing.catalog_settings import MeterCost, ProviderKind, ProviderSpec
@@ -20,6 +21,7 @@ from providers.prediction_terms import PredictionTerms
 MAX_MODELS: Final = 5_000
 MAX_PROVIDERS: Final = 200
 MAX_ROUTES: Final = 16
+MAX_PRICES: Final = 64
 MAX_PER: Final = 1_000_000_000
 MAX_TOKENS: Final = 100_000_000
 MAX_REQUESTS_PER_HOUR: Final = 1_000_000_000
@@ -96,12 +98,13 @@ def _is_base_url(text: str) -> bool:
 def _model(slug: str, section: Section, credits_per_usd: Decimal, costs: list[MeterCost]) -> ModelTerms:
     tier = section.optional_match("tier", NAME_FORM, "a short lower-case word such as basic")
     prices: list[MeterPriceTerms] = []
-    for price in section.tables("prices", most=len(Meter)):
+    for price in section.tables("prices", most=MAX_PRICES):
         terms, cost_usd_micro = _price(price, credits_per_usd)
         if cost_usd_micro is not None:
-            costs.append(MeterCost(slug, terms.meter, cost_usd_micro, terms.per))
-        if any(terms.meter is other.meter for other in prices):
-            price.add("meter", f"the meter {terms.meter} has a price already")
+            costs.append(MeterCost(slug, terms.meter, cost_usd_micro, terms.per, terms.when))
+        if price.sound and any((terms.meter, terms.when) == (other.meter, other.when) for other in prices):
+            same = " under the same conditions" if terms.when else ""
+            price.add("meter", f"the meter {terms.meter} has a price already{same}")
         prices.append(terms)
     model = ModelTerms(
         slug=slug,
@@ -169,7 +172,8 @@ def _price(section: Section, credits_per_usd: Decimal) -> tuple[MeterPriceTerms,
         section.add("usd", "a price is in credits or in usd, not in both")
     if credits_micro is None and usd_micro is not None:
         credits_micro = _exact_credits(section, usd_micro, credits_per_usd)
-    terms = MeterPriceTerms(meter, credits_micro or 0, section.integer("per", 1, MAX_PER, default=1))
+    per = section.integer("per", 1, MAX_PER, default=1)
+    terms = MeterPriceTerms(meter, credits_micro or 0, per, read_conditions(section))
     cost_usd_micro = section.optional_amount("cost", positive=False)
     section.finish()
     return terms, cost_usd_micro

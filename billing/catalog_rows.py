@@ -10,7 +10,9 @@ from billing.catalog_stored import limits_of, routes_of, tier_of
 from billing.rules.chains import Chain, parse_chain
 from billing.rules.entitlements import entitlements_of
 from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView
-from metering.rules.rating import MeterPrice, Rates
+from metering.rules.conditions import conditions_of
+from metering.rules.price_list import ListedPrice, PriceList
+from metering.rules.rating import MeterPrice
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
 Row = asyncpg.Record
@@ -72,7 +74,8 @@ def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[Pl
     """Models in the order of their rows, each with the live plans that give it."""
     prices_of: dict[UUID, list[MeterPriceView]] = {}
     for row in prices:
-        view = MeterPriceView(row["id"], Meter(row["meter"]), row["credits_micro"], row["per"])
+        when = conditions_of(row["conditions"])
+        view = MeterPriceView(row["id"], Meter(row["meter"]), row["credits_micro"], row["per"], when)
         prices_of.setdefault(row["model_id"], []).append(view)
     return tuple(
         ModelView(
@@ -85,8 +88,9 @@ def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[Pl
             context_tokens=row["context_tokens"],
             max_output_tokens=row["max_output_tokens"],
             prices=tuple(prices_of.get(row["id"], ())),
-            rates=Rates(
-                MeterPrice(price.meter.value, price.credits_micro, price.per) for price in prices_of.get(row["id"], ())
+            price_list=PriceList(
+                ListedPrice(MeterPrice(price.meter.value, price.credits_micro, price.per), price.when)
+                for price in prices_of.get(row["id"], ())
             ),
             routes=routes_of(row["routes"]),
             limits=limits_of(row["limits"]),

@@ -1,11 +1,12 @@
 """The catalog's terms that have no table of their own, and the JSON in which a catalog version keeps them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from billing.catalog_predictions import prediction_of
+from metering.rules.conditions import Condition, Conditions
 from models.enums import GrantKind, Meter
 from providers.prediction_terms import PredictionTerms
 
@@ -138,12 +139,16 @@ class SignUpTerms:
 
 @dataclass(frozen=True, slots=True)
 class MeterCost:
-    """What the provider takes for `per` units of a model's meter: for margins, no customer is ever charged by it."""
+    """What the provider takes for `per` units of a model's meter: for margins, no customer is ever charged by it.
+
+    `when`: of the price it stands beside.
+    """
 
     slug: str
     meter: Meter
     usd_micro: int
     per: int
+    when: Conditions = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +211,10 @@ def settings_of(row: JsonObject) -> CatalogSettings:
         retired_plans=_retirements(row.get("retired_plans", {})),
         retired_prices=_retirements(row.get("retired_prices", {})),
         promo_names=tuple(row.get("promo_names", ())),
-        costs=tuple(_of(MeterCost, cost, meter=Meter(cost["meter"])) for cost in row.get("costs", ())),
+        costs=tuple(
+            _of(MeterCost, cost, meter=Meter(cost["meter"]), when=_conditions(cost.get("when", ())))
+            for cost in row.get("costs", ())
+        ),
     )
 
 
@@ -226,6 +234,10 @@ def _sign_up(row: JsonObject | None) -> SignUpTerms | None:
         return None
     given = {key: value for key, value in row.items() if value is not None}
     return _of(SignUpTerms, given, public_domains=tuple(row.get("public_domains", ())))
+
+
+def _conditions(rows: Sequence[JsonObject]) -> Conditions:
+    return tuple(Condition(row["field"], tuple(row["values"])) for row in rows)
 
 
 def _retirements(rows: JsonObject) -> dict[str, Retirement]:

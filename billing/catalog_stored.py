@@ -23,6 +23,7 @@ from billing.catalog_terms import (
 )
 from billing.rules.entitlements import STANDARD_TIER, access_of, entitlements_of
 from billing.views import ModelLimits, RouteView
+from metering.rules.conditions import conditions_of
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 from models.pool import PoolConnection
 
@@ -128,7 +129,7 @@ async def _packs(connection: PoolConnection) -> dict[str, StoredPack]:
 async def _models(connection: PoolConnection) -> dict[str, StoredModel]:
     prices: dict[UUID, list[MeterPriceTerms]] = {}
     for row in await connection.fetch("SELECT * FROM model_prices WHERE retired_at IS NULL ORDER BY id"):
-        terms = MeterPriceTerms(Meter(row["meter"]), row["credits_micro"], row["per"])
+        terms = MeterPriceTerms(Meter(row["meter"]), row["credits_micro"], row["per"], conditions_of(row["conditions"]))
         prices.setdefault(row["model_id"], []).append(terms)
     rows = await connection.fetch(
         "SELECT * FROM models WHERE retired_at IS NULL AND workspace_id IS NULL ORDER BY slug"

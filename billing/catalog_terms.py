@@ -10,6 +10,7 @@ from billing.catalog_settings import CatalogSettings
 from billing.rules.entitlements import Entitlements, ModelAccess
 from billing.views import ModelLimits, RouteView
 from kit.json_values import JsonObject
+from metering.rules.conditions import Conditions
 from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
 
@@ -56,11 +57,12 @@ class PackTerms:
 
 @dataclass(frozen=True, slots=True)
 class MeterPriceTerms:
-    """`credits_micro` for each `per` units of a meter."""
+    """`credits_micro` for each `per` units of a meter, where a request says `when`; nothing there: the ordinary price."""
 
     meter: Meter
     credits_micro: int
     per: int
+    when: Conditions = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 from billing.catalog_apply import CatalogChange
 from billing.catalog_check import Finding
 from billing.catalog_terms import CatalogFile, MeterPriceTerms, ModelTerms, PlanTerms
-from billing.rules.catalog_words import pack_words, price_words
+from billing.rules.catalog_words import conditions_words, pack_words, price_words
 from billing.rules.entitlements import FEATURE_NAMES
 from billing.rules.text_table import text_table
 from kit.money import format_micro, usd_text
@@ -59,7 +59,7 @@ def render_catalog(file: CatalogFile) -> str:
     ]
     if file.packs:
         parts.append(text_table(["pack", "terms"], [[pack.code, pack_words(pack)] for pack in file.packs.values()]))
-    parts.append(text_table(["model", "kind", "meter", "credits", "USD", "per"], _price_rows(file)))
+    parts.append(_prices_table(file))
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,6 +116,15 @@ def _plan_price_rows(file: CatalogFile) -> list[list[str]]:
     ]
 
 
+def _prices_table(file: CatalogFile) -> str:
+    """Conditions have a column where the catalog has any."""
+    head = ["model", "kind", "meter", "credits", "USD", "per"]
+    rows = _price_rows(file)
+    if any(row[-1] for row in rows):
+        return text_table([*head, "where"], rows)
+    return text_table(head, [row[:-1] for row in rows])
+
+
 def _price_rows(file: CatalogFile) -> list[list[str]]:
     return [
         [model.slug, model.modality.value, *_price_cells(file, price)]
@@ -131,4 +140,5 @@ def _price_cells(file: CatalogFile, price: MeterPriceTerms) -> list[str]:
         format_micro(price.credits_micro),
         usd_text(price.credits_micro, file.credits_per_usd),
         per,
+        conditions_words(price.when),
     ]

@@ -11,6 +11,7 @@ from billing.catalog_terms import ModelTerms, PlanTerms, PriceTerms, StoredPlan
 from billing.rules.catalog_difference import ModelStep, PackStep, PlanStep, PromoStep
 from billing.rules.entitlements import entitlements_json
 from kit.ids import uuid7
+from metering.rules.conditions import conditions_json
 from models.pool import PoolConnection
 
 
@@ -208,9 +209,18 @@ async def write_models(connection: PoolConnection, steps: Sequence[ModelStep], n
         retired,
     )
     await connection.executemany(
-        "INSERT INTO model_prices (id, model_id, meter, credits_micro, per, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO model_prices (id, model_id, meter, credits_micro, per, conditions, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         [
-            (uuid7(), ids[terms.slug], price.meter, price.credits_micro, price.per, now)
+            (
+                uuid7(),
+                ids[terms.slug],
+                price.meter,
+                price.credits_micro,
+                price.per,
+                conditions_json(price.when),
+                now,
+            )
             for step, terms in written
             for price in terms.prices
             if price.meter in step.repriced

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Final
 
 from billing.catalog_terms import CatalogFile
+from billing.rules.catalog_words import conditions_words
 from billing.rules.margins import Cheaper, Margin, cheaper_credits
 from billing.rules.text_table import text_table
 
@@ -16,15 +17,16 @@ _SHOWN_DIGITS: Final = Decimal("0.000001")
 def render_margins(file: CatalogFile, margins: Sequence[Margin]) -> str:
     """A line for each model and meter; for each plan what it brings and the margin. Below it what is sold at a loss."""
     plans = sorted(file.plans.values(), key=lambda plan: (plan.rank, plan.code))
-    by_cell = {(margin.slug, margin.meter, margin.plan_code): margin for margin in margins}
+    by_cell = {(margin.slug, margin.price_index, margin.plan_code): margin for margin in margins}
     rows: list[list[str]] = []
     for model in file.models.values():
-        for price in model.prices:
-            cells = [by_cell.get((model.slug, price.meter, plan.code)) for plan in plans]
+        for index, price in enumerate(model.prices):
+            cells = [by_cell.get((model.slug, index, plan.code)) for plan in plans]
             known = next((cell for cell in cells if cell is not None), None)
             cost = _NONE if known is None or known.cost_usd is None else _dollars(known.cost_usd)
             per = "" if price.per == 1 else f" / {price.per:,}"
-            rows.append([model.slug, f"{price.meter.value}{per}", cost, *(_cell(cell) for cell in cells)])
+            where = f" where {conditions_words(price.when)}" if price.when else ""
+            rows.append([model.slug, f"{price.meter.value}{per}{where}", cost, *(_cell(cell) for cell in cells)])
     head = ["model", "meter", "cost USD", *(plan.code for plan in plans)]
     right = frozenset(range(2, len(head)))
     parts = [
@@ -42,9 +44,10 @@ def render_margins(file: CatalogFile, margins: Sequence[Margin]) -> str:
 def loss_words(margin: Margin) -> str:
     """One loss in a sentence."""
     assert margin.cost_usd is not None
+    where = f" where {conditions_words(margin.when)}" if margin.when else ""
     discount = f" (-{margin.discount_percent} %)" if margin.discount_percent else ""
     return (
-        f"{margin.meter} is sold under cost on '{margin.plan_code}': ${_dollars(margin.revenue_usd)}{discount} for"
+        f"{margin.meter}{where} is sold under cost on '{margin.plan_code}': ${_dollars(margin.revenue_usd)}{discount} for"
         f" ${_dollars(margin.cost_usd)} that the provider takes"
     )
 

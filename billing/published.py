@@ -122,7 +122,9 @@ class Published:
             description=self.model.description,
             visibility=self.visibility,
             enabled=self.model.enabled,
-            prices=tuple(MeterPrice(price.meter, price.credits_micro, price.per) for price in self.model.prices),
+            prices=tuple(
+                MeterPrice(price.meter, price.credits_micro, price.per, price.when) for price in self.model.prices
+            ),
             context_tokens=self.model.context_tokens,
             max_output_tokens=self.model.max_output_tokens,
             base_url=self.base_url,

@@ -25,6 +25,7 @@ from kit.clock import now
 from kit.errors import InvalidInput, NotFound, Unavailable
 from kit.ids import uuid7
 from kit.sealing import Sealer, row_context
+from metering.rules.conditions import conditions_json
 from models.database import Database, transaction
 from models.enums import Modality
 from models.pool import PoolConnection
@@ -264,8 +265,12 @@ def _own_values(terms: PublishedTerms) -> tuple[object, ...]:
 
 async def _write_prices(conn: PoolConnection, model_id: UUID, terms: PublishedTerms, at: datetime) -> None:
     await conn.executemany(
-        "INSERT INTO model_prices (id, model_id, meter, credits_micro, per, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        [(uuid7(), model_id, price.meter, price.credits_micro, price.per, at) for price in terms.prices],
+        "INSERT INTO model_prices (id, model_id, meter, credits_micro, per, conditions, created_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            (uuid7(), model_id, price.meter, price.credits_micro, price.per, conditions_json(price.when), at)
+            for price in terms.prices
+        ],
     )
 
 

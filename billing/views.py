@@ -7,7 +7,8 @@ from uuid import UUID
 
 from billing.rules.chains import Chain
 from billing.rules.entitlements import Entitlements
-from metering.rules.rating import Rates
+from metering.rules.conditions import Conditions
+from metering.rules.price_list import PriceList
 from models.enums import GrantCadence, Meter, Modality, PaymentPurpose, PaymentStatus, PricePeriod, SubscriptionStatus
 
 
@@ -76,12 +77,13 @@ class PackView:
 
 @dataclass(frozen=True, slots=True)
 class MeterPriceView:
-    """`credits_micro` for each `per` units of a meter."""
+    """`credits_micro` for each `per` units of a meter, where a request says `when`; nothing there: the ordinary price."""
 
     id: UUID
     meter: Meter
     credits_micro: int
     per: int
+    when: Conditions = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class PublisherView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model that can be called. `rates`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank.
+    """A model that can be called. `price_list`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank.
 
     `chain`: it is made of others (B14). `publisher`: a workspace publishes it; None for the catalog's own.
     """
@@ -142,7 +144,7 @@ class ModelView:
     context_tokens: int | None
     max_output_tokens: int | None
     prices: tuple[MeterPriceView, ...]
-    rates: Rates
+    price_list: PriceList
     routes: tuple[RouteView, ...]
     limits: ModelLimits
     plan_ids: tuple[UUID, ...]

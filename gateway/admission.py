@@ -40,9 +40,12 @@ from kit.ids import uuid7
 from kit.records import record
 from metering.idempotency import require_key
 from metering.operations import IdempotencyClaim, UsageFacts
-from metering.rules.rating import NO_RATES, Rates
+from metering.rules.price_list import NO_PRICES
+from metering.rules.rating import Rates
 from models.enums import Modality
 from providers.base import JsonObject, Operation
+from providers.errors import NotInThisForm
+from providers.over_chat import OTHER_FORMS, as_chat
 
 _MODALITIES: Final = {
     Operation.CHAT: Modality.TEXT,
@@ -68,6 +71,7 @@ _JOBS_ONLY: Final = frozenset({Operation.VIDEO})
 class Admitted:
     """A call that may run: its model and terms as of `created_at`, and the bound that is to be held.
 
+    `rates`: what its own request costs, of the model's price list; everything that is charged for it is counted by them.
     `payee`: the publisher of its model. `chain`: it runs through steps, which count what they use themselves.
     """
 
@@ -138,8 +142,8 @@ def admit(
     if request.way == "call" and request.operation in _JOBS_ONLY:
         raise InvalidInput(f"{model.slug} takes minutes: call it with startCall", field=["model"])
     # A call with a test key has no prices: it holds and costs nothing, and its usage is recorded all the same.
-    rates = NO_RATES if caller.test else model.rates
-    terms = CallTerms(model, rates, snapshot.discount_percent(caller.plan, model))
+    prices = NO_PRICES if caller.test else model.price_list
+    terms = CallTerms(model, prices, snapshot.discount_percent(caller.plan, model))
     return admitted_as(caller, request, terms, request.body, at, trace, spendable_micro=spendable_micro)
 
 
@@ -170,14 +174,16 @@ def admitted_as(
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
         check_tools(request.operation, body)
-        check_dearer(request.operation, body)
+        check_dearer(request.operation, body, terms.price_list.names)
     shape = _counted(_shape(sent), sent, model)
+    prices = terms.price_list
+    rates = prices.rates_for(_priced(sent)) if prices.is_conditional else prices.ordinary
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
-        most = terms.rates.highest_micro(usage, terms.discount_percent)
+        most = rates.highest_micro(usage, terms.discount_percent)
         if spendable_micro is not None and most > spendable_micro:
-            sent, usage = _fitted(sent, usage, terms.rates, terms.discount_percent, shape.choices, spendable_micro)
-            most = terms.rates.highest_micro(usage, terms.discount_percent)
+            sent, usage = _fitted(sent, usage, rates, terms.discount_percent, shape.choices, spendable_micro)
+            most = rates.highest_micro(usage, terms.discount_percent)
     else:
         usage, most = bound
     if request.max_credits_micro is not None and most > request.max_credits_micro:
@@ -190,13 +196,23 @@ def admitted_as(
         shape=shape,
         bound=usage,
         bound_micro=most,
-        rates=terms.rates,
+        rates=rates,
         discount_percent=terms.discount_percent,
         created_at=at,
         claim=_claim(request, test=caller.test),
         trace=trace,
         payee=terms.payee,
     )
+
+
+def _priced(request: CallRequest) -> JsonObject:
+    """What its price is chosen by: its body, and what a chat's fields would say in another form of it."""
+    if request.operation not in OTHER_FORMS:
+        return request.body
+    try:
+        return {**as_chat(request.operation, request.body, request.model), **request.body}
+    except NotInThisForm:
+        return request.body
 
 
 def _asks_its_own(caller: Caller, terms: CallTerms) -> bool:

@@ -267,7 +267,7 @@ class ChainRun:
             return None
         if terms.payee is not None:
             usage = within(usage, last.asked.bound)
-        cost = terms.rates.cost_micro(usage, terms.discount_percent)
+        cost = last.asked.rates.cost_micro(usage, terms.discount_percent)
         name = _named(last.scopes[0], last.planned)
         return StepRecord(name, terms.model.slug, usage, cost, terms.payee, routed.told())
 

@@ -31,7 +31,7 @@ from gateway.tracing import NO_TRACE, CallTrace, Step, Tracing
 from gateway.views import Caller, CallRequest, Gate
 from kit.errors import InvalidInput, NotFound, Refusal
 from kit.json_values import JsonObject, is_list
-from metering.rules.rating import NO_RATES, Rates
+from metering.rules.price_list import NO_PRICES, PriceList
 from providers.base import Operation
 from providers.errors import NotInThisForm
 from providers.over_chat import OTHER_FORMS, as_chat
@@ -156,7 +156,7 @@ class Offers:
         if slug in snapshot.models_by_slug:
             model = find_model(snapshot, caller, slug)
             _check_chains(caller, model)
-            return CallTerms(model, _rates(caller, model), snapshot.discount_percent(caller.plan, model)), None
+            return CallTerms(model, _prices(caller, model), snapshot.discount_percent(caller.plan, model)), None
         found = await self._published.find(slug)
         if found is None or not found.visible_to([caller.workspace_id]):
             raise ModelNotFound(slug)
@@ -192,7 +192,7 @@ class Offers:
         share = 0 if own or not found.is_priced or publishing is None else publishing.share_percent
         return CallTerms(
             model=found.model,
-            rates=NO_RATES if own else _rates(caller, found.model),
+            price_list=NO_PRICES if own else _prices(caller, found.model),
             discount_percent=0,
             payee=Payee(found.model.id, publisher.wallet_id, found.slug, share),
             input_schema=found.input_schema,
@@ -255,7 +255,7 @@ class Offers:
         caller = replace(walk.caller, allowed_models=None)
         if slug in snapshot.models_by_slug:
             model = find_model(snapshot, caller, slug)
-            return CallTerms(model, _rates(caller, model), snapshot.discount_percent(caller.plan, model)), None
+            return CallTerms(model, _prices(caller, model), snapshot.discount_percent(caller.plan, model)), None
         found = await self._published.find(slug)
         if found is None or not found.visible_to([] if walk.owner_id is None else [walk.owner_id]):
             raise ModelNotFound(slug)
@@ -275,8 +275,8 @@ def _withheld(found: Published, may: MayOffer, *, charging: bool) -> Refusal | N
             return ModelDisabled(found.slug)
 
 
-def _rates(caller: Caller, model: ModelView) -> Rates:
-    return NO_RATES if caller.test else model.rates
+def _prices(caller: Caller, model: ModelView) -> PriceList:
+    return NO_PRICES if caller.test else model.price_list
 
 
 def _check_chains(caller: Caller, model: ModelView) -> None:

@@ -10,7 +10,7 @@ from gateway.rules.truth import End, Seen
 from kit.json_values import JsonObject
 from kit.records import record
 from metering.operations import UsageFacts
-from metering.rules.rating import Rates
+from metering.rules.price_list import PriceList
 from metering.rules.uses import PublishedUse
 from providers.base import ProviderAnswer
 
@@ -39,10 +39,13 @@ class Payee:
 
 @record
 class CallTerms:
-    """A model as one caller may call it now. `input_schema`, `prompt`: what it makes of an `input`, if it says."""
+    """A model as one caller may call it now. `price_list`: of which each request has its own prices.
+
+    `input_schema`, `prompt`: what it makes of an `input`, if it says.
+    """
 
     model: ModelView
-    rates: Rates
+    price_list: PriceList
     discount_percent: int
     payee: Payee | None = None
     input_schema: JsonObject | None = None

@@ -122,7 +122,7 @@ class AiModel(Model):
 
 
 class ModelPrice(Model):
-    """Credits for a number of units of one meter of a model."""
+    """Credits for a number of units of one meter of a model, where a request says what `conditions` name."""
 
     id: fields.Field[UUID] = fields.UUIDField(primary_key=True, default=uuid7)
     model: fields.ForeignKeyRelation[AiModel] = fields.ForeignKeyField(
@@ -132,12 +132,15 @@ class ModelPrice(Model):
     meter: fields.Field[Meter] = EnumField(Meter)
     credits_micro: fields.Field[int] = fields.BigIntField()
     per: fields.Field[int] = fields.BigIntField()
+    conditions: fields.Field[JsonObject] = JsonField(default=dict)
     created_at: fields.Field[datetime] = fields.DatetimeField()
     retired_at: fields.Field[datetime | None] = fields.DatetimeField(null=True)
 
     class Meta(Model.Meta):
         table = "model_prices"
-        table_description = "Credits for a number of units of one meter of a model"
+        table_description = (
+            "Credits for a number of units of one meter of a model, where a request says what `conditions` name"
+        )
 
 
 class PlanModel(Model):

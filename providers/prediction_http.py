@@ -123,9 +123,9 @@ class HttpPredictionProvider:
     def _body_of(self, request: PredictionRequest) -> JsonObject:
         terms = self._terms
         names = dict(terms.rename)
-        given = {
-            names.get(name, name): value for name, value in request.body.items() if name not in {"model", "stream"}
-        }
+        # A renamed field has one name here: what is called as it is there could say other than what the call is priced by.
+        left_out = {"model", "stream", *(set(names.values()) - names.keys())}
+        given = {names.get(name, name): value for name, value in request.body.items() if name not in left_out}
         for name in terms.as_text:
             if isinstance(given.get(name), int | float):
                 given[name] = str(given[name])

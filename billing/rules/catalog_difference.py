@@ -234,19 +234,19 @@ def _model_steps(stored: StoredCatalog, file: CatalogFile, lines: list[ChangeLin
             lines.append(ChangeLine(Mark.ADD, f"model {slug}", words))
             steps.append(ModelStep(slug, None, terms, frozenset(price.meter.value for price in terms.prices)))
             continue
-        old = {price.meter: price for price in before.terms.prices}
-        new = {price.meter: price for price in terms.prices}
-        repriced = [meter for meter in old | new if old.get(meter) != new.get(meter)]
+        old = {(price.meter, price.when): price for price in before.terms.prices}
+        new = {(price.meter, price.when): price for price in terms.prices}
+        repriced = [which for which in old | new if old.get(which) != new.get(which)]
         details = [
             *differing_fields(before.terms, terms, frozenset(item.name for item in fields(terms)) - {"prices"}),
             *(
-                f"{meter}: {meter_price_words(old.get(meter))} → {meter_price_words(new.get(meter))}"
-                for meter in repriced
+                f"{which[0]}: {meter_price_words(old.get(which))} → {meter_price_words(new.get(which))}"
+                for which in repriced
             ),
         ]
         if details:
             lines.append(ChangeLine(Mark.CHANGE, f"model {slug}", "; ".join(details)))
-            steps.append(ModelStep(slug, before, terms, frozenset(meter.value for meter in repriced)))
+            steps.append(ModelStep(slug, before, terms, frozenset(meter.value for meter, _ in repriced)))
     for slug, before in stored.models.items():
         if slug not in file.models:
             lines.append(ChangeLine(Mark.RETIRE, f"model {slug}", "calls in flight are settled at its prices"))

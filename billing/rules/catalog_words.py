@@ -4,6 +4,7 @@ from dataclasses import fields
 
 from billing.catalog_terms import MeterPriceTerms, ModelTerms, PackTerms, PlanTerms, PriceTerms
 from kit.money import format_micro, usd_micro_text
+from metering.rules.conditions import Conditions
 from models.enums import GrantCadence, PricePeriod
 
 _PERIODS = {
@@ -46,7 +47,13 @@ def meter_price_words(price: MeterPriceTerms | None) -> str:
     """A meter's price, such as "300000 credits for 1000000 INPUT_TOKENS"."""
     if price is None:
         return "no price"
-    return f"{format_micro(price.credits_micro)} credits for {price.per} {price.meter}"
+    words = f"{format_micro(price.credits_micro)} credits for {price.per} {price.meter}"
+    return f"{words} where {conditions_words(price.when)}" if price.when else words
+
+
+def conditions_words(when: Conditions) -> str:
+    """Conditions, such as "quality is hd and size is 1024x1792 or 1792x1024"."""
+    return " and ".join(f"{condition.field} is {' or '.join(condition.values)}" for condition in when)
 
 
 def differing_fields(before: PlanTerms | ModelTerms, after: PlanTerms | ModelTerms, names: frozenset[str]) -> list[str]:

@@ -8,9 +8,13 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+import orjson
+
 from billing.catalog_settings import MeterCost
 from billing.catalog_terms import CatalogFile, MeterPriceTerms, ModelTerms, PlanTerms
+from kit.json_values import is_list, is_object
 from kit.money import MICRO, micro_of
+from metering.rules.conditions import Conditions, compared, conditions_of
 from models.enums import GrantCadence, Meter, PricePeriod
 
 MOST_LINES: Final = 50_000
@@ -31,6 +35,7 @@ class Margin:
     slug: str
     price_index: int
     meter: Meter
+    when: Conditions
     per: int
     plan_code: str
     discount_percent: int
@@ -63,10 +68,10 @@ class Cheaper:
 
 def margins_of(file: CatalogFile, costs: Sequence[MeterCost]) -> list[Margin]:
     """Every model's every meter on every plan that gives it: models in the file's order, plans by rank."""
-    known = {(cost.slug, cost.meter): Fraction(cost.usd_micro, MICRO * cost.per) for cost in costs}
+    known = {(cost.slug, cost.meter, cost.when): Fraction(cost.usd_micro, MICRO * cost.per) for cost in costs}
     plans = sorted(file.plans.values(), key=lambda plan: (plan.rank, plan.code))
     return [
-        _margin(file, model, index, price, plan, known.get((model.slug, price.meter)))
+        _margin(file, model, index, price, plan, known.get((model.slug, price.meter, price.when)))
         for model in file.models.values()
         for index, price in enumerate(model.prices)
         for plan in plans
@@ -88,6 +93,7 @@ def _margin(
         slug=model.slug,
         price_index=index,
         meter=price.meter,
+        when=price.when,
         per=price.per,
         plan_code=plan.code,
         discount_percent=discount,
@@ -118,7 +124,10 @@ def _offers(file: CatalogFile) -> Iterator[Cheaper]:
 
 
 def read_costs(text: str) -> tuple[MeterCost, ...]:
-    """Costs from CSV with the columns model, meter, usd and per (1 where it is left out); CostsError names a bad line."""
+    """Costs from CSV with the columns model, meter, usd and per (1 where it is left out); CostsError names a bad line.
+
+    A column `when` says of a conditional price which one it is, as JSON: {"quality": ["hd"]}.
+    """
     reader = csv.DictReader(io.StringIO(text))
     if not {"model", "meter", "usd"} <= set(reader.fieldnames or ()):
         raise CostsError("the file of costs needs a header line with the columns model, meter, usd, and perhaps per")
@@ -128,10 +137,21 @@ def read_costs(text: str) -> tuple[MeterCost, ...]:
             raise CostsError(f"the file of costs has more than {MOST_LINES} lines")
         try:
             per = int((row.get("per") or "1").replace("_", ""))
-            cost = MeterCost(row["model"].strip(), Meter(row["meter"].strip()), micro_of(Decimal(row["usd"])), per)
+            usd_micro = micro_of(Decimal(row["usd"]))
+            cost = MeterCost(row["model"].strip(), Meter(row["meter"].strip()), usd_micro, per, _when(row.get("when")))
         except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
             raise CostsError(f"line {line} of the file of costs cannot be read: {error}") from error
         if cost.usd_micro < 0 or per < 1:
             raise CostsError(f"line {line} of the file of costs: usd is zero or more, per is one or more")
         found.append(cost)
     return tuple(found)
+
+
+def _when(text: str | None) -> Conditions:
+    if not text:
+        return ()
+    given: object = orjson.loads(text)
+    if not is_object(given):
+        raise TypeError("when is an object of fields and their values")
+    listed = {field: values if is_list(values) else [values] for field, values in given.items()}
+    return conditions_of({field: [compared(value) or "" for value in values] for field, values in listed.items()})

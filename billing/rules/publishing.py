@@ -1,19 +1,22 @@
 """What a published model is made of, and which of it can stand (B12 to B15)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from billing.catalog_check import METERS_OF
-from billing.catalog_models import MAX_PER, MAX_TOKENS
+from billing.catalog_models import MAX_PER, MAX_PRICES, MAX_TOKENS
 from billing.rules.chains import Chain, ChainError, parse_chain
 from billing.rules.egress import mistake_in_url
 from billing.rules.input_schema import UNSEEN, check_schema
+from billing.rules.price_conditions import conditions_in
 from billing.rules.templates import TemplateError, parse_template
 from kit.errors import InvalidInput
 from kit.json_values import JsonObject
 from kit.money import MAX_MICRO
+from metering.rules.conditions import Conditions
 from models.enums import Meter, Modality, Visibility
 
 MAX_NAME: Final = 100
@@ -31,11 +34,12 @@ _PLACE: Final = re.compile(r"[a-zA-Z0-9.:\[\]-]+")
 
 @dataclass(frozen=True, slots=True)
 class MeterPrice:
-    """Micro-credits for each `per` units of a meter."""
+    """Micro-credits for each `per` units of a meter, where a request says `when`; nothing there: the ordinary price."""
 
     meter: Meter
     credits_micro: int
     per: int
+    when: Conditions = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +119,36 @@ def _source(terms: PublishedTerms) -> Chain | None:
     return None
 
 
+def conditions_at(place: Sequence[str], given: Sequence[tuple[str, Sequence[str]]]) -> Conditions:
+    """A price's conditions as its publisher states them; InvalidInput names the one at `place` that cannot stand."""
+    conditions, problems = conditions_in(given)
+    if problems:
+        field, problem = problems[0]
+        names = [name for name, _ in given]
+        at = (str(names.index(field)),) if field else ()
+        raise InvalidInput(f"{field}: {problem}" if field else problem, field=[*place, *at])
+    return conditions
+
+
 def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
+    if len(terms.prices) > MAX_PRICES:
+        raise InvalidInput(f"a model has at most {MAX_PRICES} prices", field=["prices"])
     seen: set[Meter] = set()
+    ordinary = {price.meter for price in terms.prices if not price.when}
+    different: set[tuple[Meter, Conditions]] = set()
     for index, price in enumerate(terms.prices):
         at = ("prices", str(index))
         if price.meter not in METERS_OF[terms.modality]:
             raise InvalidInput(f"{price.meter} does not fit a model of {terms.modality}", field=[*at, "meter"])
-        if price.meter in seen:
-            raise InvalidInput(f"{price.meter} has a price already", field=[*at, "meter"])
+        if (price.meter, price.when) in different:
+            same = " under the same conditions" if price.when else ""
+            raise InvalidInput(f"{price.meter} has a price already{same}", field=[*at, "meter"])
+        if price.when and chain is not None:
+            raise InvalidInput("a chain's own prices have no conditions: its steps' models may", field=[*at, "when"])
+        if price.meter not in ordinary:
+            raise InvalidInput(f"{price.meter} needs a price without conditions too", field=[*at, "when"])
         seen.add(price.meter)
+        different.add((price.meter, price.when))
         if not 0 <= price.credits_micro <= MAX_MICRO // MAX_TOKENS:
             raise InvalidInput("credits must be zero or more, and not that large", field=[*at, "credits"])
         if not 1 <= price.per <= MAX_PER:

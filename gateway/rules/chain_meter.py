@@ -88,7 +88,7 @@ class Meter:
     def fee(self, records: Sequence[StepRecord]) -> _Fee:
         """The chain's own prices for a run of these steps."""
         usage = replace(_sum(records), requests=1)
-        return _Fee(self.terms.rates.cost_micro(usage), usage, self.terms.payee)
+        return _Fee(self.terms.price_list.ordinary.cost_micro(usage), usage, self.terms.payee)
 
     def highest_micro(self, asked: Asked) -> int:
         """The most that the run can have cost when this step and those that run have ended, its own prices included."""
@@ -97,7 +97,7 @@ class Meter:
             usage = added(usage, each.bound)
         spent = sum(record.cost_micro for record in self.records) + sum(fee.cost_micro for fee in self.fees)
         bounds = sum(each.bound_micro for each in self.running) + asked.bound_micro
-        return spent + bounds + self.terms.rates.highest_micro(replace(usage, requests=1))
+        return spent + bounds + self.terms.price_list.ordinary.highest_micro(replace(usage, requests=1))
 
     def total(self, last: "tuple[StepRecord, tuple[Meter, ...]] | None") -> tuple[UsageFacts, int]:
         """Usage and cost of all that has ended, and of the step that `last` tells, with which those runs are over."""

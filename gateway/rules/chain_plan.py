@@ -13,6 +13,7 @@ from gateway.terms import CallTerms
 from kit.json_values import JsonObject
 from kit.records import record
 from metering.operations import UsageFacts
+from metering.rules.rating import Rates
 from models.enums import Modality
 from providers.base import Operation
 
@@ -63,11 +64,12 @@ class PlannedChain:
 
 @record
 class Asked:
-    """One request to a model, with its bound."""
+    """One request to a model, with its own prices and its bound."""
 
     operation: Operation
     body: JsonObject
     shape: RequestShape
+    rates: Rates
     bound: UsageFacts
     bound_micro: int
 
@@ -82,9 +84,9 @@ def asked_of(planned: PlannedStep, render: Render, history: Sequence[object]) ->
     body = with_input(operation, body, planned.terms.input_schema, planned.terms.prompt)
     shape = read_shape(operation, body)
     bound = bound_usage(operation, shape, model)
-    return Asked(
-        operation, body, shape, bound, planned.terms.rates.highest_micro(bound, planned.terms.discount_percent)
-    )
+    # Its settings decide its prices, which stand in the chain itself; no text that a step may be given does.
+    rates = planned.terms.price_list.rates_for(body)
+    return Asked(operation, body, shape, rates, bound, rates.highest_micro(bound, planned.terms.discount_percent))
 
 
 def inner_input(step: ChainStep, render: Render) -> JsonObject:
@@ -110,7 +112,7 @@ def chain_bound(planned: PlannedChain, values: JsonObject, history: Sequence[obj
             asked = asked_of(step, longest, history)
             inner_usage, inner_cost = asked.bound, asked.bound_micro
         usage, cost = added(usage, inner_usage), cost + inner_cost
-    cost += planned.terms.rates.highest_micro(replace(usage, requests=1))
+    cost += planned.terms.price_list.ordinary.highest_micro(replace(usage, requests=1))
     most = planned.chain.max_cost_micro
     return usage, cost if most is None else min(cost, most)
 

@@ -1,9 +1,11 @@
 """Refuses by name what makes a provider take more for a call than its model's prices show: a faster tier, a place, another model.
 
 A price is for a token, a second or a file of one model; a request that changes what those cost at the provider would be paid by
-the operator. Cheaper ways, and those that an operator's account chooses by itself, pass.
+the operator. Cheaper ways, those that an operator's account chooses by itself, and
+those that a price of the model names pass.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from kit.errors import InvalidInput
@@ -24,8 +26,8 @@ _OTHER_RECORDINGS: Final = ("url", "file_url")
 _UNPRICED: Final = "it changes what the provider takes, which the model's prices do not show"
 
 
-def check_dearer(operation: Operation, body: JsonObject) -> None:
-    """InvalidInput names the field."""
+def check_dearer(operation: Operation, body: JsonObject, priced: Callable[[str, object], bool]) -> None:
+    """InvalidInput names the field. `priced`: whether a price of the model is for this value of a field."""
     if operation is Operation.TRANSCRIPTION:
         for name in _OTHER_RECORDINGS:
             if body.get(name):
@@ -38,7 +40,7 @@ def check_dearer(operation: Operation, body: JsonObject) -> None:
             raise InvalidInput(f"{name} is not served here: {_UNPRICED}. Name one model", field=[name])
     for name, listed in _AS_LISTED.items():
         value = body.get(name)
-        if value is not None and (not isinstance(value, str) or value not in listed):
+        if value is not None and (not isinstance(value, str) or value not in listed) and not priced(name, value):
             raise InvalidInput(f"{name} must be {' or '.join(sorted(listed))}: {_UNPRICED}", field=[name])
     hosts = body.get("provider")
     if is_object(hosts):

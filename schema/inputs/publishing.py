@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import strawberry
 
-from billing.rules.publishing import MeterPrice, PublishedTerms
+from billing.rules.publishing import MeterPrice, PublishedTerms, conditions_at
 from kit.errors import InvalidInput
 from kit.json_values import JsonObject
 from resolvers.publishing import KeyGiven
@@ -33,6 +33,18 @@ class PublishedProviderInput:
     )
 
 
+@strawberry.input(description="What a request must say for a price to be its price")
+class PriceConditionInput:
+    """A field and its values."""
+
+    field: str = strawberry.field(
+        description="A setting in the request's body in the REST form, with dots before nested ones, such as `quality`"
+    )
+    values: list[str] = strawberry.field(
+        description="It has one of these, in any letters; numbers and booleans as texts. 1 to 32"
+    )
+
+
 @strawberry.input(description="What one meter of a model costs")
 class ModelPriceInput:
     """A price."""
@@ -41,9 +53,15 @@ class ModelPriceInput:
     credits: Credits = strawberry.field(description="The price in credits, for `per` units")
     per: BigInt = strawberry.field(default=BigInt(1), description="How many units the price is for")
 
-    def price(self) -> MeterPrice:
-        """The price."""
-        return MeterPrice(self.meter, int(self.credits), int(self.per))
+    when: list[PriceConditionInput] = strawberry.field(
+        default_factory=list["PriceConditionInput"],
+        description="Which requests have this price, see `ModelPrice.when`; at most 6. The meter needs a price without, too",
+    )
+
+    def price(self, index: int) -> MeterPrice:
+        """The price, which stands at `index` of its list. InvalidInput."""
+        when = conditions_at(("prices", str(index), "when"), [(each.field, each.values) for each in self.when])
+        return MeterPrice(self.meter, int(self.credits), int(self.per), when)
 
 
 @strawberry.input(description="A model to publish: either `provider` or `chain`")
@@ -79,7 +97,7 @@ class PublishModelInput:
             modality=self.modality,
             description=given(self.description),
             visibility=self.visibility,
-            prices=tuple(price.price() for price in self.prices),
+            prices=tuple(price.price(index) for index, price in enumerate(self.prices)),
             context_tokens=given(self.context_tokens),
             max_output_tokens=given(self.max_output_tokens),
             base_url=None if provider is None else provider.base_url,
@@ -138,7 +156,7 @@ class UpdatePublishedModelInput:
             cleared["base_url"] = None if provider is None else provider.base_url
             cleared["upstream_model"] = None if provider is None else provider.model
         if prices is not strawberry.UNSET:
-            cleared["prices"] = tuple(price.price() for price in prices or ())
+            cleared["prices"] = tuple(price.price(index) for index, price in enumerate(prices or ()))
         changes: dict[str, object] = {**cleared, **kept}
         return lambda terms: replace(terms, **changes)  # pyright: ignore[reportArgumentType] -- each is of its field's type
 

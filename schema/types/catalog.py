@@ -128,6 +128,18 @@ class Plan(Node):
         )
 
 
+@strawberry.type(description="What a request must say for a price to be its price")
+class PriceCondition:
+    """A field and its values."""
+
+    field: str = strawberry.field(
+        description="The field of the request's body in the REST form, with dots before nested ones, such as `quality`"
+    )
+    values: list[str] = strawberry.field(
+        description="It has one of these values, in any letters; numbers and booleans as texts", directives=[sized(4)]
+    )
+
+
 @strawberry.type(description="What one meter of a model costs")
 class ModelPrice:
     """The contract's ModelPrice."""
@@ -136,6 +148,12 @@ class ModelPrice:
     meter: Meter = strawberry.field(description="What is counted")
     credits: Credits = strawberry.field(description="The price in credits, for `per` units")
     per: BigInt = strawberry.field(description="How many units the price is for")
+    when: list[PriceCondition] = strawberry.field(
+        description="Which requests have this price: those of which all holds. Empty: those that no other price of the"
+        " meter is for. Of several the one with most conditions counts, then the dearest; a value that leaves the choice to"
+        " the provider, such as `auto`, counts as every value",
+        directives=[sized(2)],
+    )
 
     @strawberry.field(description="The price in dollars, for `per` units")
     def usd(self, info: Info) -> Usd:
@@ -145,7 +163,13 @@ class ModelPrice:
     @classmethod
     def of(cls, view: MeterPriceView) -> Self:
         """The price of a meter."""
-        return cls(view=view, meter=view.meter, credits=Credits(view.credits_micro), per=BigInt(view.per))
+        return cls(
+            view=view,
+            meter=view.meter,
+            credits=Credits(view.credits_micro),
+            per=BigInt(view.per),
+            when=[PriceCondition(field=each.field, values=list(each.values)) for each in view.when],
+        )
 
 
 @strawberry.type(description="The workspace that publishes a model")

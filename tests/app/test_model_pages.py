@@ -83,8 +83,9 @@ def hidden(html: str, name: str) -> str:
 
 
 async def test_B15_each_published_model_has_a_page_with_a_form_of_its_input(market: Market) -> None:
+    dearer = {"meter": "OUTPUT_TOKENS", "credits": "9", "when": [{"field": "effort", "values": ["high", "<i>&"]}]}
     made = await market.publish(
-        prices=PRICES, inputSchema=SCHEMA, prompt=PROMPT, description='Says "so" <i>&</i>\nmore'
+        prices=[*PRICES, dearer], inputSchema=SCHEMA, prompt=PROMPT, description='Says "so" <i>&</i>\nmore'
     )
     shown = await Browser(market).ask(made["model"]["slug"])
     assert shown.status == 200
@@ -108,6 +109,7 @@ async def test_B15_each_published_model_has_a_page_with_a_form_of_its_input(mark
     assert fields["key"]["type"] == "password"
     assert "1 credits" in shown.html
     assert "1,000 output tokens" in shown.html
+    assert "where effort is &lt;i&gt;&amp; or high" in shown.html
 
 
 async def test_a_model_that_is_not_served_now_has_a_page_that_says_so_and_no_form_to_try_it(market: Market) -> None:

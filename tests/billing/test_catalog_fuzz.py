@@ -25,6 +25,7 @@ WORDS = [
     "1.5",
     "0",
     "chat",
+    "when",
 ]
 LEAVES = st.one_of(
     st.sampled_from(WORDS),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,10 +148,17 @@ def chat(model: str = "sandbox-chat", **more: object) -> dict:
 
 @pytest.fixture
 async def gate(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Gate]:
+    async with open_gate(database_url, redis_url, tmp_path) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_gate(database_url: str, redis_url: str, tmp_path: Path, more: str = "") -> AsyncIterator[Gate]:
+    """`more` of the catalog."""
     async with AsyncExitStack() as stack:
         database = await Database.open(database_url, max_size=2)
         catalog = tmp_path / "catalog.toml"
-        catalog.write_text(CATALOG.read_text(encoding="utf-8") + EXTRA, encoding="utf-8")
+        catalog.write_text(CATALOG.read_text(encoding="utf-8") + EXTRA + more, encoding="utf-8")
         await apply_catalog(database, catalog)
         seeded = await seed_workspace(database, CREDITS_MICRO)
         await database.close()

@@ -22,25 +22,31 @@ from gateway.rules.chain_plan import (
 from gateway.terms import CallTerms
 from kit.errors import InvalidInput
 from metering.operations import UsageFacts
-from metering.rules.rating import MeterPrice, Rates
+from metering.rules.conditions import conditions_of
+from metering.rules.price_list import ListedPrice, PriceList
+from metering.rules.rating import MeterPrice
 from models.enums import Modality
 
-RATES = Rates([MeterPrice("INPUT_TOKENS", 3, 7), MeterPrice("OUTPUT_TOKENS", 11, 5), MeterPrice("REQUESTS", 13, 1)])
+PRICES = PriceList(
+    ListedPrice(price)
+    for price in (MeterPrice("INPUT_TOKENS", 3, 7), MeterPrice("OUTPUT_TOKENS", 11, 5), MeterPrice("REQUESTS", 13, 1))
+)
+RATES = PRICES.ordinary
 
 
 def model(slug: str = "m", chain: Chain | None = None) -> ModelView:
     return ModelView(
-        UUID(int=1), slug, slug, Modality.TEXT, "standard", None, None, None, (), RATES, (), ModelLimits(), (), True, chain
+        UUID(int=1), slug, slug, Modality.TEXT, "standard", None, None, None, (), PRICES, (), ModelLimits(), (), True, chain
     )  # fmt: skip
 
 
 def planned(chain: Chain, inner: PlannedChain | None = None) -> PlannedChain:
-    terms = CallTerms(model(), RATES, 10)
+    terms = CallTerms(model(), PRICES, 10)
     steps = {
         step.name: PlannedStep(step, terms, inner if inner is not None and step.model == "inner" else None)
         for step in chain.steps
     }
-    return PlannedChain(chain, CallTerms(model("c", chain), RATES, 0), steps)
+    return PlannedChain(chain, CallTerms(model("c", chain), PRICES, 0), steps)
 
 
 texts = st.text(max_size=30)
@@ -96,6 +102,32 @@ def test_B14_no_run_of_a_chain_uses_or_costs_more_than_its_bound(chain, values, 
     assert cost <= most
     assert usage.input_tokens <= bound.input_tokens
     assert usage.output_tokens <= bound.output_tokens
+
+
+@given(st.sampled_from([None, 0.5, 2]), st.booleans(), texts)
+def test_B14_a_step_is_bound_by_the_prices_of_its_own_settings_whatever_it_says(temperature, as_json, said) -> None:
+    hot = conditions_of({"temperature": ["2"]})
+    formed = conditions_of({"response_format.type": ["json_object"]})
+    prices = [
+        ListedPrice(MeterPrice("REQUESTS", 10, 1)),
+        ListedPrice(MeterPrice("REQUESTS", 20, 1), hot),
+        ListedPrice(MeterPrice("REQUESTS", 15, 1), formed),
+        ListedPrice(MeterPrice("REQUESTS", 40, 1), (*formed, *hot)),
+    ]
+    settings: dict = {} if temperature is None else {"temperature": temperature}
+    if as_json:
+        settings["response_format"] = {"type": "json_object"}
+    one = {"name": "one", "model": "m", "prompt": "{{ input.a }}x", "max_tokens": 5}
+    two = {"name": "two", "model": "m", "prompt": "{{ steps.one.content }}", "max_tokens": 5, **settings}
+    chain = parse_chain({"steps": [one, two]})
+    terms = CallTerms(model(), PriceList(prices), 0)
+    steps = {step.name: PlannedStep(step, terms, None) for step in chain.steps}
+    whole = PlannedChain(chain, CallTerms(model("c", chain), PriceList(()), 0), steps)
+    cost = {(False, False): 10, (True, False): 20, (False, True): 15, (True, True): 40}[temperature == 2, as_json]
+    assert chain_bound(whole, {"a": said}, [])[1] == 10 + cost
+    values = {"input": {"a": said}, "steps": {"one": {"content": said}}}
+    asked = asked_of(steps["two"], lambda template: template.render(values), [])
+    assert asked.rates.cost_micro(UsageFacts(requests=1)) == asked.bound_micro == cost
 
 
 @given(st.text(), st.integers(0, 50))

@@ -567,3 +567,12 @@ async def test_B14_an_input_without_messages_is_enough(market: Market) -> None:
     assert (await market.services.calls.call(caller, request)).charged_micro == EACH
     assert market.provider.heard("a")[0]["messages"] == [{"role": "user", "content": "the sea"}]
     await market.agrees()
+
+
+async def test_B14_a_step_of_a_chain_has_its_publishers_price_for_its_own_settings(market: Market) -> None:
+    price = {"meter": "REQUESTS", "credits": "1"}
+    hot = [{"field": "temperature", "values": ["1.5"]}]
+    part = await market.part("a", prices=[price, price | {"credits": "3", "when": hot}])
+    chain = await market.chain("pipe", step("one", part, temperature=1.5), step("two", part, "{{ steps.one.content }}"))
+    assert (await market.call(chain)).charged_micro == 4_000_000
+    await market.agrees()

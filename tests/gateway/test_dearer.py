@@ -5,6 +5,7 @@ import pytest
 from gateway.rules.dearer import check_dearer
 from gateway.views import CallRequest
 from kit.errors import InvalidInput
+from metering.rules.price_list import NO_PRICES
 from providers.base import JsonObject, Operation
 from tests.gateway.conftest import Gate
 from tests.gateway.market import Market
@@ -51,13 +52,13 @@ AS_LISTED: list[tuple[Operation, JsonObject]] = [
 
 @pytest.mark.parametrize(("operation", "body"), AS_LISTED)
 def test_what_costs_as_listed_or_less_is_served(operation: Operation, body: JsonObject) -> None:
-    check_dearer(operation, body)
+    check_dearer(operation, body, NO_PRICES.names)
 
 
 @pytest.mark.parametrize("name", ["url", "file_url"])
 def test_another_recording_than_the_one_that_is_measured_is_not_named(name: str) -> None:
     with pytest.raises(InvalidInput, match=f"{name} is not served"):
-        check_dearer(Operation.TRANSCRIPTION, {name: "https://x.example/long.wav"})
+        check_dearer(Operation.TRANSCRIPTION, {name: "https://x.example/long.wav"}, NO_PRICES.names)
 
 
 async def test_a_publisher_pays_its_own_provider_and_chooses_what_it_likes(market: Market) -> None:

@@ -126,6 +126,39 @@ async def test_a_publishers_file_that_does_not_come_in_time_is_not_kept_and_the_
     await market.agrees()
 
 
+def fee(field: str | None = None, *values: str) -> dict:
+    """A price of a request, where a field of it has one of these values."""
+    when = [] if field is None else [{"field": field, "values": list(values)}]
+    return {"meter": "REQUESTS", "credits": "1" if field is None else "3", "when": when}
+
+
+async def test_B12_a_published_models_price_can_depend_on_what_is_asked(market: Market) -> None:
+    made = await market.publish(prices=[fee(), fee("reasoning_effort", "high"), fee("metadata.level", "deep")])
+    slug = made["model"]["slug"]
+    for asked, credits_asked in (({}, 1), ({"reasoning_effort": "HIGH"}, 3), ({"metadata": {"level": "auto"}}, 3)):
+        before = await market.balance(market.maker)
+        assert (await market.call(slug, **asked)).charged_micro == credits_asked * MILLION
+        assert await market.balance(market.maker) == before + credits_asked * MILLION * 80 // 100
+    shown = "query($slug: String!) { model(slug: $slug) { prices { credits when { field values } } } }"
+    prices = (await market.house.read(shown, market.owner, slug=slug))["model"]["prices"]
+    assert [price["when"] for price in prices] == [
+        [],
+        [{"field": "reasoning_effort", "values": ["high"]}],
+        [{"field": "metadata.level", "values": ["deep"]}],
+    ]
+    changed = await market.do(
+        "updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], name="Same prices"
+    )
+    assert changed["userErrors"] == []
+    assert (await market.call(slug, reasoning_effort="high")).charged_micro == 3 * MILLION
+    changed = await market.do(
+        "updatePublishedModel", "publishedModel { id }", publishedModelId=made["id"], prices=[fee()]
+    )
+    assert changed["userErrors"] == []
+    assert (await market.call(slug, reasoning_effort="high")).charged_micro == MILLION
+    await market.agrees()
+
+
 async def test_B12_a_streamed_call_splits_alike_and_discounts_of_plans_do_not_touch_the_price(market: Market) -> None:
     made = await market.publish(prices=PRICES)
     await market.on_plan(market.buyer.workspace_id, "business")  # 20 % off texts of the catalog
@@ -453,6 +486,15 @@ async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None
         ({"modality": "VIDEO"}, "INVALID_INPUT", ["modality"]),
         ({"prices": [{"meter": "SECONDS", "credits": "1"}]}, "INVALID_INPUT", ["prices", "0", "meter"]),
         ({"prices": PRICES, "maxOutputTokens": None}, "INVALID_INPUT", ["maxOutputTokens"]),
+        ({"prices": [fee(), fee()]}, "INVALID_INPUT", ["prices", "1", "meter"]),
+        ({"prices": [fee(), fee("effort", "high"), fee("effort", "HIGH")]}, "INVALID_INPUT", ["prices", "2", "meter"]),
+        ({"prices": [fee("effort", "high")]}, "INVALID_INPUT", ["prices", "0", "when"]),
+        ({"prices": [fee(), fee("effort")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
+        ({"prices": [fee(), fee("effort", "a\0b")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
+        ({"prices": [fee(), fee("messages.role", "user")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
+        ({"prices": [fee(), *(fee("effort", str(number)) for number in range(64))]}, "INVALID_INPUT", ["prices"]),
+        ({"prices": [fee(), {**fee(), "when": [{"field": f"f{number}", "values": ["x"]} for number in range(7)]}]}, "INVALID_INPUT", ["prices", "1", "when"]),
+        ({"prices": [fee(), fee("effort", "high")], "provider": None, "chain": {"steps": [{"name": "a", "model": "sandbox-chat", "prompt": "x", "max_tokens": 5}]}}, "INVALID_INPUT", ["prices", "1", "when"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"$ref": "http://x"}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"type": ["string"]}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),
         ({"inputSchema": {"type": "object", "properties": {"a": {"type": {}}}}}, "INVALID_INPUT", ["inputSchema", "properties", "a", "type"]),

@@ -102,6 +102,7 @@ BAD: list[tuple[str, str, dict[str, object]]] = [
     ("model_prices", "model_prices_meter", {"meter": "PIXELS"}),
     ("model_prices", "model_prices_amounts", {"credits_micro": -1}),
     ("model_prices", "model_prices_amounts", {"per": 0}),
+    ("model_prices", "model_prices_conditions", {"conditions": '["quality"]'}),
     ("plan_models", "plan_models_discount", {"discount_percent": 101}),
     ("subscriptions", "subscriptions_status", {"status": "PAUSED", "ended_at": NOW}),
     ("subscriptions", "subscriptions_period", {"current_period_end": NOW}),

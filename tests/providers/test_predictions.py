@@ -4,7 +4,7 @@ import base64
 import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 import orjson
@@ -150,6 +150,16 @@ async def test_every_word_can_be_another(upstream: Upstream) -> None:
         "callbacks": {"done": "https://us/webhooks/providers/there"},
     }
     assert upstream.asked[2][:2] == ("DELETE", "/v1/runs/7%2F7%20%3F")
+
+
+async def test_a_renamed_field_is_not_said_otherwise_by_its_name_there(upstream: Upstream) -> None:
+    terms = PredictionTerms(rename=(("seconds", "duration"), ("size", "resolution"), ("resolution", "detail")))
+    upstream.says({"id": "p1", "status": "starting"})
+    body = {"prompt": "a wave", "seconds": 2, "duration": 60, "size": "small", "resolution": "fine", "detail": "most"}
+    async with provider_at(upstream.url, terms) as provider:
+        await provider.create(replace(asked(), body=body))
+    given = {"prompt": "a wave", "duration": 2, "resolution": "small", "detail": "fine"}
+    assert upstream.body["input"] == given
 
 
 async def test_no_webhook_is_asked_for_that_could_not_be_verified(upstream: Upstream) -> None:
