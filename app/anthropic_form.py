@@ -96,8 +96,8 @@ class MessagesWriter:
     def _usage(self, given: object, result: CallResult) -> JsonObject:
         counted = result.usage
         usage: JsonObject = {
-            "input_tokens": counted.input_tokens - counted.cached_input_tokens,
-            "cache_creation_input_tokens": 0,
+            "input_tokens": counted.input_tokens - counted.cached_input_tokens - counted.cache_write_input_tokens,
+            "cache_creation_input_tokens": counted.cache_write_input_tokens,
             "cache_read_input_tokens": counted.cached_input_tokens,
             "output_tokens": counted.output_tokens,
         }

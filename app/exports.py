@@ -45,7 +45,7 @@ Pages = AsyncGenerator[list[asyncpg.Record]]
 _USAGE_COLUMNS: Final = (
     *("call_id", "sequence", "created_at", "model", "modality", "user_id", "api_key_id", "credits", "usd"),
     *("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "requests", "images", "seconds"),
-    *("characters", "estimated", "provider"),
+    *("characters", "estimated", "provider", "cache_write_input_tokens", "long_cache_write_input_tokens"),
 )
 _ENTRY_COLUMNS: Final = (
     *("id", "created_at", "kind", "amount", "balance_after", "grant_id", "call_id", "description"),

@@ -36,6 +36,8 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/=]+")
 _METERS: Final[Mapping[Meter, str]] = {
     Meter.INPUT_TOKENS: "input tokens",
     Meter.CACHED_INPUT_TOKENS: "cached input tokens",
+    Meter.CACHE_WRITE_INPUT_TOKENS: "input tokens written to a cache",
+    Meter.LONG_CACHE_WRITE_INPUT_TOKENS: "input tokens written to a cache for longer",
     Meter.OUTPUT_TOKENS: "output tokens",
     Meter.REASONING_TOKENS: "reasoning tokens",
     Meter.REQUESTS: "calls",

@@ -164,7 +164,10 @@ SCHEMAS: Final[JsonObject] = {
         {
             **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), _COUNT),
             **dict.fromkeys(("requests", "images", "seconds", "characters"), _COUNT),
-            "prompt_tokens_details": _object({"cached_tokens": _COUNT}, "cached_tokens"),
+            "prompt_tokens_details": _object(
+                dict.fromkeys(("cached_tokens", "cache_write_tokens", "long_cache_write_tokens"), _COUNT),
+                *("cached_tokens", "cache_write_tokens", "long_cache_write_tokens"),
+            ),
             "completion_tokens_details": _object({"reasoning_tokens": _COUNT}, "reasoning_tokens"),
             **_CHARGE,
             **_CACHED,

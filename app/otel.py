@@ -224,6 +224,8 @@ def _count(span: Span, usage: Usage | UsageFacts) -> None:
     span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
     if usage.cached_input_tokens:
         span.set_attribute("gen_ai.usage.cache_read.input_tokens", usage.cached_input_tokens)
+    if usage.cache_write_input_tokens:
+        span.set_attribute("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_input_tokens)
     if usage.reasoning_tokens:
         span.set_attribute("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
 

@@ -18,8 +18,9 @@ from models.enums import GrantCadence, Meter, Modality, PricePeriod
 
 MAX_FINDINGS: Final = 200
 _TOKENS: Final = frozenset({Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.OUTPUT_TOKENS, Meter.REASONING_TOKENS})
+_CACHE_WRITES: Final = frozenset({Meter.CACHE_WRITE_INPUT_TOKENS, Meter.LONG_CACHE_WRITE_INPUT_TOKENS})
 METERS_OF: Final[Mapping[Modality, frozenset[Meter]]] = {
-    Modality.TEXT: _TOKENS | {Meter.REQUESTS},
+    Modality.TEXT: _TOKENS | _CACHE_WRITES | {Meter.REQUESTS},
     Modality.EMBEDDING: frozenset({Meter.INPUT_TOKENS, Meter.CACHED_INPUT_TOKENS, Meter.REQUESTS}),
     Modality.IMAGE: _TOKENS | {Meter.IMAGES, Meter.REQUESTS},
     Modality.VIDEO: _TOKENS | {Meter.SECONDS, Meter.REQUESTS},
@@ -34,10 +35,13 @@ _OUTPUT_METERS: Final[Mapping[Modality, frozenset[Meter]]] = {
     Modality.VIDEO: frozenset({Meter.SECONDS, Meter.OUTPUT_TOKENS, Meter.REQUESTS}),
     Modality.AUDIO: frozenset({Meter.SECONDS, Meter.CHARACTERS, Meter.OUTPUT_TOKENS, Meter.REQUESTS}),
 }
-_PARTS_OF_METERS: Final = (
+PARTS_OF_METERS: Final = (
     (Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS),
+    (Meter.CACHE_WRITE_INPUT_TOKENS, Meter.INPUT_TOKENS),
+    (Meter.LONG_CACHE_WRITE_INPUT_TOKENS, Meter.INPUT_TOKENS),
     (Meter.REASONING_TOKENS, Meter.OUTPUT_TOKENS),
 )
+"""Each part with what it is a part of, which must have a price where the part has one."""
 _NEEDS_ADDRESS: Final = frozenset({ProviderKind.OPENAI_COMPATIBLE, ProviderKind.PREDICTION})
 _JOBS_DO: Final = frozenset({Modality.IMAGE, Modality.VIDEO})
 _MONTHS_OF_A_YEAR: Final = 12
@@ -213,6 +217,7 @@ def _patterns(file: CatalogFile) -> frozenset[str]:
 
 def _models(file: CatalogFile) -> Iterator[Finding]:
     providers = {provider.name: provider for provider in file.settings.providers}
+    from_anthropic = {name for name, provider in providers.items() if provider.kind is ProviderKind.ANTHROPIC}
     for model in file.models.values():
         path = join_path("models", model.slug)
         if model.chain is not None:
@@ -227,6 +232,8 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
                 message = f"{route.provider} makes predictions, which are jobs of images and videos only"
                 yield Finding(f"{path}.routes[{index}].provider", message)
         yield from _meters(model, path)
+        if any(route.provider in from_anthropic for route in model.routes):
+            yield from _cache_writes(model, path)
         if model.chain is None:
             yield from _bounds(model, path)
     used = {route.provider for model in file.models.values() for route in model.routes}
@@ -258,7 +265,7 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
     elif not meters & _OUTPUT_METERS[model.modality]:
         expected = ", ".join(meter for meter in Meter if meter in _OUTPUT_METERS[model.modality])
         yield Finding(f"{path}.prices", f"what the model makes is free: no price for any of {expected}", is_error=False)
-    for part, all_of_it in _PARTS_OF_METERS:
+    for part, all_of_it in PARTS_OF_METERS:
         if part in meters and all_of_it not in meters:
             yield Finding(f"{path}.prices", f"{part} are part of {all_of_it}, which have no price")
     yield from (Finding(*found) for found in price_findings(model, path))
@@ -266,6 +273,22 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
     cached, whole = per_meter.get(Meter.CACHED_INPUT_TOKENS), per_meter.get(Meter.INPUT_TOKENS)
     if cached is not None and whole is not None and cached.credits_micro * whole.per > whole.credits_micro * cached.per:
         yield Finding(f"{path}.prices", "cached input costs more than input that is not cached", is_error=False)
+
+
+def _cache_writes(model: ModelTerms, path: str) -> Iterator[Finding]:
+    """Anthropic takes more for input that it writes to its cache than for other input; any request may ask it to."""
+    per_meter = {price.meter: price for price in model.prices if not price.when}
+    whole = per_meter.get(Meter.INPUT_TOKENS)
+    if whole is None or not whole.credits_micro:
+        return
+    written = per_meter.get(Meter.CACHE_WRITE_INPUT_TOKENS, whole)
+    for meter, price, times in (
+        (Meter.CACHE_WRITE_INPUT_TOKENS, written, "1.25 times"),
+        (Meter.LONG_CACHE_WRITE_INPUT_TOKENS, per_meter.get(Meter.LONG_CACHE_WRITE_INPUT_TOKENS, written), "twice"),
+    ):
+        if price.credits_micro * whole.per <= whole.credits_micro * price.per:
+            message = f"{meter} cost no more than input, for which Anthropic takes {times} as much"
+            yield Finding(f"{path}.prices", message, is_error=False)
 
 
 def _bounds(model: ModelTerms, path: str) -> Iterator[Finding]:

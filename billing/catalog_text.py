@@ -17,6 +17,8 @@ _NO: Final = "–"
 _METERS_IN_SHORT: Final = {
     Meter.INPUT_TOKENS: "input",
     Meter.CACHED_INPUT_TOKENS: "cached",
+    Meter.CACHE_WRITE_INPUT_TOKENS: "cache write",
+    Meter.LONG_CACHE_WRITE_INPUT_TOKENS: "long cache write",
     Meter.OUTPUT_TOKENS: "output",
     Meter.REASONING_TOKENS: "reasoning",
     Meter.REQUESTS: "request",

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Awaitable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -14,6 +14,8 @@ from gateway.admission import Admitted
 from kit.json_values import is_object
 from kit.sealing import Sealer, SealError
 from metering.operations import UsageFacts
+from metering.rows import usage_json
+from metering.rules.cache_writes import usage_of
 from providers.base import JsonObject
 
 logger = logging.getLogger(__name__)
@@ -69,15 +71,15 @@ class AnswerCache:
             kept: object = orjson.loads(self._sealer.open(sealed, name.encode()))
         except (SealError, orjson.JSONDecodeError):
             return None
-        if not is_object(kept) or not is_object(kept.get("body")) or not is_object(kept.get("usage")):
+        body, used = (kept.get("body"), kept.get("usage")) if is_object(kept) else (None, None)
+        if not is_object(body) or not is_object(used):
             return None
-        body: JsonObject = kept["body"]  # pyright: ignore[reportAssignmentType] -- looked at just now
-        usage = UsageFacts(**kept["usage"])  # pyright: ignore[reportCallIssue] -- written by `keep`
+        usage = usage_of(used)
         return CachedAnswer(body, replace(usage, details={**(usage.details or {}), "cached": True}))
 
     async def keep(self, admitted: Admitted, catalog_number: int, body: JsonObject, usage: UsageFacts) -> None:
         """For equal calls within CACHE_S."""
-        plain = orjson.dumps({"body": body, "usage": asdict(usage)})
+        plain = orjson.dumps({"body": body, "usage": usage_json(usage)})
         if len(plain) > MAX_CACHED_BYTES:
             return
         name = _name_of(admitted, catalog_number)

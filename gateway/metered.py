@@ -9,6 +9,7 @@ from gateway.terms import ChainedCall
 from kit.records import record
 from metering.operations import UsageFacts
 from metering.rules.uses import USES, uses_json
+from providers.input_parts import parts_within
 
 
 @record
@@ -46,16 +47,22 @@ def metered(admitted: Admitted, end: End, seen: Seen, routed: Routed) -> Metered
 
 def within(usage: UsageFacts, bound: UsageFacts) -> UsageFacts:
     """The usage, no number of it above the bound's, those that the truth table takes to be without a price included."""
+    input_tokens = min(usage.input_tokens, bound.input_tokens)
+    cached, written, written_long = parts_within(
+        input_tokens, usage.cached_input_tokens, usage.cache_write_input_tokens, usage.long_cache_write_input_tokens
+    )
     return replace(
         usage,
-        input_tokens=min(usage.input_tokens, bound.input_tokens),
-        cached_input_tokens=min(usage.cached_input_tokens, bound.input_tokens),
+        input_tokens=input_tokens,
+        cached_input_tokens=cached,
         output_tokens=min(usage.output_tokens, bound.output_tokens),
         reasoning_tokens=min(usage.reasoning_tokens, bound.output_tokens),
         requests=min(usage.requests, bound.requests),
         images=min(usage.images, bound.images),
         seconds=min(usage.seconds, bound.seconds),
         characters=min(usage.characters, bound.characters),
+        cache_write_input_tokens=written,
+        long_cache_write_input_tokens=written_long,
     )
 
 

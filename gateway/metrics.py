@@ -62,11 +62,11 @@ class _Provider:
 class _Model:
     """One model's numbers."""
 
-    __slots__ = ("cached", "cost_micro", "ended", "input", "output", "reasoning")
+    __slots__ = ("cached", "cost_micro", "ended", "input", "output", "reasoning", "written")
 
     def __init__(self) -> None:
         self.ended: dict[EndStatus, int] = dict.fromkeys(get_args(EndStatus), 0)
-        self.input = self.cached = self.output = self.reasoning = self.cost_micro = 0
+        self.input = self.cached = self.written = self.output = self.reasoning = self.cost_micro = 0
 
 
 class _Histogram:
@@ -137,6 +137,7 @@ def note_end(model: str, operation: Operation, began_at: datetime, told: Verdict
     found.cost_micro += cost_micro
     found.input += usage.input_tokens
     found.cached += usage.cached_input_tokens
+    found.written += usage.cache_write_input_tokens
     found.output += usage.output_tokens
     found.reasoning += usage.reasoning_tokens
     if usage.estimated:
@@ -201,6 +202,7 @@ def _of_models() -> Iterator[Metric]:
         for kind, count in (
             ("input", found.input),
             ("cached_input", found.cached),
+            ("cache_write_input", found.written),
             ("output", found.output),
             ("reasoning", found.reasoning),
         ):

@@ -97,6 +97,8 @@ def _result(operation: Operation, call: CallView, usage: UsageView, body: dict[s
             images=usage.images,
             seconds=usage.seconds,
             characters=usage.characters,
+            cache_write_input_tokens=usage.cache_write_input_tokens,
+            long_cache_write_input_tokens=usage.long_cache_write_input_tokens,
             estimated=usage.estimated,
             provider=usage.provider,
         ),

@@ -21,7 +21,9 @@ _INSTANT: Final = timedelta(microseconds=1)
 
 _USAGE: Final = """
 SELECT call_id, sequence, created_at, model_slug, modality, user_id, api_key_id, input_tokens, cached_input_tokens,
-    output_tokens, reasoning_tokens, requests, images, seconds, characters, charged_micro, estimated, provider
+    output_tokens, reasoning_tokens, requests, images, seconds, characters, charged_micro, estimated, provider,
+    coalesce((details->>'cache_write_input_tokens')::bigint, 0) AS cache_write_input_tokens,
+    coalesce((details->>'long_cache_write_input_tokens')::bigint, 0) AS long_cache_write_input_tokens
 FROM usage_events
 WHERE workspace_id = $1 AND created_at >= $2 AND created_at < $3 AND (created_at, call_id, sequence) > ($2, $4, $5)
 ORDER BY created_at, call_id, sequence LIMIT $6

@@ -18,8 +18,9 @@ from kit.errors import Unavailable
 from kit.ids import uuid7
 from metering.errors import JournalUnusable
 from metering.ledger import Ledger
-from metering.operations import SealedOutput, Settle, UsageFacts
+from metering.operations import SealedOutput, Settle
 from metering.rows import clean_text, usage_json
+from metering.rules.cache_writes import usage_of
 from metering.views import Rejected
 
 _PROBE_BYTES: Final = 65_536
@@ -276,7 +277,7 @@ def settlement_of(known: dict[str, Any]) -> Settle:  # Any: JSON, read field by 
         values[name] = UUID(values[name])
     if values["payee_wallet_id"] is not None:
         values["payee_wallet_id"] = UUID(values["payee_wallet_id"])
-    values["usage"] = UsageFacts(**values["usage"])
+    values["usage"] = usage_of(values["usage"])
     sealed = values["sealed_output"]
     if sealed is not None:
         expires_at, repeat_until = sealed["expires_at"], sealed.get("repeat_until")

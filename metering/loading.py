@@ -31,6 +31,7 @@ from metering.operations import (
     TransferOut,
     UsageFacts,
 )
+from metering.rules.cache_writes import usage_of
 from metering.rules.earnings import EARNINGS_SOURCE
 from metering.rules.state import EndedCall, Hold, Key, Limit, Lot, State, Taken, Wallet
 from metering.rules.uses import payees_of
@@ -65,7 +66,9 @@ FROM calls c, LATERAL (
         sum(e.input_tokens)::bigint AS input_tokens, sum(e.cached_input_tokens)::bigint AS cached_input_tokens,
         sum(e.output_tokens)::bigint AS output_tokens, sum(e.reasoning_tokens)::bigint AS reasoning_tokens,
         sum(e.requests)::bigint AS requests, sum(e.images)::bigint AS images, sum(e.seconds)::bigint AS seconds,
-        sum(e.characters)::bigint AS characters
+        sum(e.characters)::bigint AS characters,
+        coalesce(sum((e.details->>'cache_write_input_tokens')::bigint), 0)::bigint AS written,
+        coalesce(sum((e.details->>'long_cache_write_input_tokens')::bigint), 0)::bigint AS written_long
     FROM usage_events e WHERE e.call_id = c.id
 ) AS u
 WHERE c.id = ANY ($1) AND c.completed_at IS NOT NULL
@@ -275,7 +278,7 @@ async def _load_ended(connection: Connection, state: State, call_ids: list[UUID]
         if row["cost"] is not None:
             call.cost, call.charged, call.sequence = row["cost"], row["charged"], row["sequence"]
             call.presumed = row["presumed"] and call.sequence == 0
-            call.usage = UsageFacts(*row[-8:])
+            call.usage = UsageFacts(*row[-10:])
         state.ended[call.call_id] = call
     settled = [call.call_id for call in state.ended.values() if call.cost is not None]
     if settled:
@@ -315,5 +318,5 @@ def _hold(state: State, row: asyncpg.Record, limits: dict[UUID, Limit]) -> Hold:
         *row[6:17],
         limits=[limits[limit_id] for limit_id in row[17] if limit_id in limits],
         checkpoint_micro=row[18],
-        checkpoint=None if row[19] is None else UsageFacts(**orjson.loads(row[19])),
+        checkpoint=None if row[19] is None else usage_of(orjson.loads(row[19])),
     )

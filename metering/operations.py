@@ -26,6 +26,8 @@ IDEMPOTENCY_LIFE: Final = timedelta(days=7)
 class UsageFacts:
     """What a call used. Cached input is a part of the input, reasoning a part of the output.
 
+    So is what the provider wrote to its cache a part of the input, none of it cached, and what it wrote there for the
+    longer of its two lives a part of that.
     `estimated`: the provider did not say, and it was counted here. `provider` is the catalog's name of who answered.
     """
 
@@ -37,6 +39,8 @@ class UsageFacts:
     images: int = 0
     seconds: int = 0
     characters: int = 0
+    cache_write_input_tokens: int = 0
+    long_cache_write_input_tokens: int = 0
     estimated: bool = False
     provider: str = ""
     details: dict[str, object] | None = None

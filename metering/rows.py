@@ -7,12 +7,14 @@ import orjson
 
 from metering.array_text import braces
 from metering.operations import UsageFacts
+from metering.rules.cache_writes import WRITTEN, WRITTEN_LONG, kept_details
 from metering.rules.state import CallRow, EntryRow, Hold, Lot, UsageRow
 from models.pool import dump_json
 
 _MESSAGE_LENGTH: Final = 2000
 _NOTHING_USED: Final = (None,) * 14
 _NOTHING_CHARGED: Final = (None,) * 4
+_IN_DETAILS: Final = frozenset({WRITTEN, WRITTEN_LONG})
 
 
 def lot_row(lot: Lot) -> tuple[object, ...]:
@@ -125,13 +127,14 @@ def end_row(end: CallRow, used: UsageRow | None, charge: EntryRow | None) -> tup
         end.error_code,
         message,
         *charged,
-        usage.details,
+        kept_details(usage),
     )
 
 
 def usage_row(row: UsageRow) -> tuple[object, ...]:
     """A usage event in full."""
     call, usage = row.call, row.usage
+    details = kept_details(usage)
     return (
         call.call_id,
         row.sequence,
@@ -154,7 +157,7 @@ def usage_row(row: UsageRow) -> tuple[object, ...]:
         usage.estimated,
         row.presumed,
         clean_text(usage.provider),
-        None if usage.details is None else json_text(usage.details),
+        None if details is None else json_text(details),
     )
 
 
@@ -177,8 +180,9 @@ def call_row(row: CallRow) -> tuple[object, ...]:
 
 
 def usage_json(usage: UsageFacts) -> dict[str, object]:
-    """The facts as they are kept with a checkpoint and in the journal."""
-    return {each.name: getattr(usage, each.name) for each in fields(usage)}
+    """The facts as they are kept with a checkpoint, in the journal and in the cache of answers; see cache_writes.usage_of."""
+    known = {each.name: getattr(usage, each.name) for each in fields(usage) if each.name not in _IN_DETAILS}
+    return {**known, "details": kept_details(usage)}
 
 
 def clean_text(text: str) -> str:

@@ -47,7 +47,8 @@ FROM holds h WHERE call_id = ANY ($1) AND NOT EXISTS (SELECT FROM calls c WHERE 
 _USAGE: Final = """
 SELECT call_id, sum(input_tokens)::bigint, sum(cached_input_tokens)::bigint, sum(output_tokens)::bigint,
     sum(reasoning_tokens)::bigint, sum(requests)::bigint, sum(images)::bigint, sum(seconds)::bigint,
-    sum(characters)::bigint, sum(cost_micro)::bigint, sum(charged_micro)::bigint,
+    sum(characters)::bigint, coalesce(sum((details->>'cache_write_input_tokens')::bigint), 0)::bigint,
+    coalesce(sum((details->>'long_cache_write_input_tokens')::bigint), 0)::bigint, sum(cost_micro)::bigint, sum(charged_micro)::bigint,
     (array_agg(estimated ORDER BY sequence DESC))[1], (array_agg(provider ORDER BY sequence DESC))[1],
     coalesce(bool_or((details->>'cached')::boolean), false)
 FROM usage_events WHERE call_id = ANY ($1) GROUP BY call_id

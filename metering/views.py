@@ -188,6 +188,8 @@ class UsageView:
     images: int
     seconds: int
     characters: int
+    cache_write_input_tokens: int
+    long_cache_write_input_tokens: int
     cost_micro: int
     charged_micro: int
     estimated: bool

@@ -4,9 +4,11 @@ from typing import Final
 
 from kit.json_values import is_object
 from providers.base import JsonObject, Usage
-from providers.openai_usage import believable_count
+from providers.openai_usage import believable_count, long_writes
 
 _COUNTS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+LIVES: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+"""The names of what was written for the shorter life, and for the longer."""
 
 
 def usage_of_anthropic(payload: object) -> Usage | None:
@@ -15,6 +17,8 @@ def usage_of_anthropic(payload: object) -> Usage | None:
     Anthropic counts fresh input, input written to its cache and input read from it apart: our input is their sum, of
     which the part that was read is cached. A count that is negative, huge or no whole number spoils the whole, and so
     does one that is missing, unless it is about the cache. Thinking is a part of the output, bounded by it.
+    What is told of the lives of a cache says nothing of how much was written, only how much of it for an hour: so much as
+    the total leaves beside the five minutes.
     """
     if not is_object(payload) or payload.get("input_tokens") is None or payload.get("output_tokens") is None:
         return None
@@ -32,6 +36,8 @@ def usage_of_anthropic(payload: object) -> Usage | None:
         cached_input_tokens=read,
         output_tokens=output_tokens,
         reasoning_tokens=min(thinking or 0, output_tokens),
+        cache_write_input_tokens=written,
+        long_cache_write_input_tokens=long_writes(payload.get("cache_creation"), LIVES, written),
     )
 
 

@@ -85,6 +85,8 @@ class Usage:
 
     `input_tokens` includes `cached_input_tokens` and `output_tokens` includes `reasoning_tokens`. `reported` is True
     where the provider's answer says so or shows it (images are counted), False where somebody estimated.
+    `cache_write_input_tokens` is another part of the input than the cached one, and includes
+    `long_cache_write_input_tokens`, those for the longer life.
     """
 
     input_tokens: int = 0
@@ -96,6 +98,8 @@ class Usage:
     seconds: int = 0
     characters: int = 0
     reported: bool = True
+    cache_write_input_tokens: int = 0
+    long_cache_write_input_tokens: int = 0
 
 
 @record

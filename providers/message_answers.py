@@ -6,6 +6,8 @@ import orjson
 
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject
+from providers.input_parts import parts_within
+from providers.openai_usage import cache_writes
 
 FINISH_REASONS: Final = {
     "end_turn": "stop",
@@ -157,15 +159,17 @@ def chat_usage(usage: object) -> JsonObject | None:
 
 
 def message_usage(usage: object) -> JsonObject:
-    """OpenAI's usage in Anthropic's form, whose input excludes what was read from the cache."""
+    """OpenAI's usage in Anthropic's form, whose input excludes what was read from the cache and written to it."""
     given = usage if is_object(usage) else {}
     details = given.get("prompt_tokens_details")
-    cached = _number(details.get("cached_tokens")) if is_object(details) else 0
+    prompt = max(0, _number(given.get("prompt_tokens")))
+    cached = max(0, _number(details.get("cached_tokens"))) if is_object(details) else 0
+    cached, written, _ = parts_within(prompt, cached, *cache_writes(details))
     told = given.get("completion_tokens_details")
     thinking = _number(told.get("reasoning_tokens")) if is_object(told) else 0
     made: JsonObject = {
-        "input_tokens": max(0, _number(given.get("prompt_tokens")) - cached),
-        "cache_creation_input_tokens": 0,
+        "input_tokens": prompt - cached - written,
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": cached,
         "output_tokens": _number(given.get("completion_tokens")),
     }

@@ -3,11 +3,22 @@
 from typing import Final
 
 from providers.base import JsonObject, Operation, Usage
+from providers.input_parts import parts_within
 
 MAX_TOKENS: Final = 1_000_000_000
 """No single call uses more; a larger number is a provider's mistake."""
 
 _MAX_DIGITS: Final = 10
+_OF_INPUT: Final = ("prompt_tokens_details", "input_tokens_details")
+_WRITES: Final = (
+    ("cache_write_tokens", "cache_write_tokens_details", ("ttl_30m_tokens", "ttl_12h_tokens")),
+    (
+        "cache_creation_tokens",
+        "cache_creation_token_details",
+        ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+    ),
+)
+"""What was written to a cache, its details, and there the shorter and the longer life: of OpenAI and OpenRouter, of LiteLLM."""
 
 
 def usage_of_openai(payload: object) -> Usage | None:
@@ -15,7 +26,8 @@ def usage_of_openai(payload: object) -> Usage | None:
 
     Input and output must be whole numbers from 0 to MAX_TOKENS (numbers in texts and floats without a fraction are
     taken); one that is negative, huge, boolean or something else spoils the whole. Details are bounded by what they
-    are details of, and dropped where malformed. Where the total shows that reasoning tokens are not part of the
+    are details of, and dropped where malformed; of input said to be both cached and written to a cache what was cached is
+    believed first. Where the total shows that reasoning tokens are not part of the
     output, they are added to it.
     """
     if not isinstance(payload, dict):
@@ -35,15 +47,19 @@ def usage_of_openai(payload: object) -> Usage | None:
         input_tokens = believable_count(named_input)
     if input_tokens is None:
         return None
-    cached = _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    cached = _detail(usage, _OF_INPUT, "cached_tokens")
+    written, written_long = cache_writes(_first(usage, *_OF_INPUT))
+    cached, written, written_long = parts_within(input_tokens, cached, written, written_long)
     reasoning = _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     if reasoning and total_tokens == input_tokens + output_tokens + reasoning:
         output_tokens += reasoning
     return Usage(
         input_tokens=input_tokens,
-        cached_input_tokens=min(cached, input_tokens),
+        cached_input_tokens=cached,
         output_tokens=output_tokens,
         reasoning_tokens=min(reasoning, output_tokens),
+        cache_write_input_tokens=written,
+        long_cache_write_input_tokens=written_long,
     )
 
 
@@ -62,6 +78,27 @@ def usage_of_answer(operation: Operation, body: JsonObject) -> Usage | None:
         output_tokens=usage.output_tokens,
         images=images,
     )
+
+
+def long_writes(details: object, lives: tuple[str, str], written: int) -> int:
+    """Of the tokens written to a cache those for the longer life: so many as they leave beside the shorter one's."""
+    if not isinstance(details, dict):
+        return 0
+    told: dict[object, object] = details  # pyright: ignore[reportUnknownVariableType] -- isinstance knows no keys
+    short, long = (believable_count(told.get(name)) or 0 for name in lives)
+    return min(long, max(0, written - short))
+
+
+def cache_writes(details: object) -> tuple[int, int]:
+    """What the details of an input say was written to a cache, and of that for the longer life."""
+    if not isinstance(details, dict):
+        return 0, 0
+    told: dict[object, object] = details  # pyright: ignore[reportUnknownVariableType] -- isinstance knows no keys
+    for name, of_lives, lives in _WRITES:
+        written = believable_count(told.get(name))
+        if written:
+            return written, long_writes(told.get(of_lives), lives, written)
+    return 0, 0
 
 
 def _first(usage: dict[object, object], *names: str) -> object:

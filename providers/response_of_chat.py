@@ -9,6 +9,7 @@ from kit.clock import now
 from kit.json_values import is_list, is_object
 from providers.base import JsonObject, StreamChunk, Usage
 from providers.openai_content import delta_of_message
+from providers.openai_usage import cache_writes
 from providers.response_items import ResponseOutput
 
 _ECHOED: Final[JsonObject] = {
@@ -141,11 +142,10 @@ def response_usage(usage: object) -> JsonObject | None:
         return None
     of_input, of_output = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     cached = of_input.get("cached_tokens") if is_object(of_input) else None
-    written = of_input.get("cache_write_tokens") if is_object(of_input) else None
     reasoning = of_output.get("reasoning_tokens") if is_object(of_output) else None
     return {
         "input_tokens": usage.get("prompt_tokens"),
-        "input_tokens_details": {"cached_tokens": cached or 0, "cache_write_tokens": written or 0},
+        "input_tokens_details": {"cached_tokens": cached or 0, "cache_write_tokens": cache_writes(of_input)[0]},
         "output_tokens": usage.get("completion_tokens"),
         "output_tokens_details": {"reasoning_tokens": reasoning or 0},
         "total_tokens": usage.get("total_tokens"),

@@ -176,6 +176,8 @@ def record_of(context: RequestContext, facts: WorkspaceFacts, result: CallResult
             images=usage.images,
             seconds=usage.seconds,
             characters=usage.characters,
+            cache_write_input_tokens=usage.cache_write_input_tokens,
+            long_cache_write_input_tokens=usage.long_cache_write_input_tokens,
             cost_micro=result.charged_micro,
             charged_micro=result.charged_micro,
             estimated=usage.estimated,

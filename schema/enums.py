@@ -218,6 +218,8 @@ _described(
     {
         "INPUT_TOKENS": "Tokens of the input, cached ones included in the count",
         "CACHED_INPUT_TOKENS": "Tokens of the input that the provider had in its cache",
+        "CACHE_WRITE_INPUT_TOKENS": "Tokens of the input that the provider wrote to its cache",
+        "LONG_CACHE_WRITE_INPUT_TOKENS": "Tokens written to the cache for the longer of the provider's two lives",
         "OUTPUT_TOKENS": "Tokens of the output, reasoning included in the count",
         "REASONING_TOKENS": "Tokens of the output that were reasoning",
         "REQUESTS": "Calls",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from billing.catalog_check import METERS_OF
+from billing.catalog_check import METERS_OF, PARTS_OF_METERS
 from billing.catalog_models import MAX_PER, MAX_PRICES, MAX_TOKENS
 from billing.rules.chains import Chain, ChainError, parse_chain
 from billing.rules.egress import mistake_in_url
@@ -153,7 +153,7 @@ def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
             raise InvalidInput("credits must be zero or more, and not that large", field=[*at, "credits"])
         if not 1 <= price.per <= MAX_PER:
             raise InvalidInput(f"per must be a number from 1 to {MAX_PER}", field=[*at, "per"])
-    for part, whole in ((Meter.CACHED_INPUT_TOKENS, Meter.INPUT_TOKENS), (Meter.REASONING_TOKENS, Meter.OUTPUT_TOKENS)):
+    for part, whole in PARTS_OF_METERS:
         if part in seen and whole not in seen:
             raise InvalidInput(f"{part} are part of {whole}, which have no price", field=["prices"])
     if chain is None and Meter.OUTPUT_TOKENS in seen and terms.max_output_tokens is None:

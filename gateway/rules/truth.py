@@ -13,6 +13,7 @@ from gateway.rules.requests import RequestShape
 from kit.records import record
 from metering.operations import EndStatus, UsageFacts
 from providers.base import Usage
+from providers.input_parts import parts_within
 from providers.openai_audio import HEARD_TOKENS_PER_SECOND
 
 ESTIMATED_BYTES_PER_TOKEN: Final = 4
@@ -120,6 +121,8 @@ def _as_reported(reported: Usage, provider: str) -> UsageFacts:
         images=reported.images,
         seconds=reported.seconds,
         characters=reported.characters,
+        cache_write_input_tokens=reported.cache_write_input_tokens,
+        long_cache_write_input_tokens=reported.long_cache_write_input_tokens,
         estimated=not reported.reported,
         provider=provider,
     )
@@ -143,15 +146,18 @@ def _counted(seen: Seen, shape: RequestShape, bound: UsageFacts, provider: str) 
 def _topped(reported: Usage, seen: Seen, bound: UsageFacts, provider: str) -> UsageFacts:
     output_tokens = min(max(reported.output_tokens, _tokens_of(seen.content_bytes)), bound.output_tokens)
     input_tokens = _at_most(reported.input_tokens, bound.input_tokens)
+    cached, written, written_long = _parts_within(input_tokens, reported)
     return UsageFacts(
         input_tokens=input_tokens,
-        cached_input_tokens=min(reported.cached_input_tokens, input_tokens),
+        cached_input_tokens=cached,
         output_tokens=output_tokens,
         reasoning_tokens=min(reported.reasoning_tokens, output_tokens),
         requests=reported.requests,
         images=_at_most(reported.images, bound.images),
         seconds=_at_most(reported.seconds, bound.seconds),
         characters=_at_most(reported.characters, bound.characters),
+        cache_write_input_tokens=written,
+        long_cache_write_input_tokens=written_long,
         estimated=True,
         provider=provider,
     )
@@ -171,16 +177,19 @@ def _is_above(reported: Usage, bound: UsageFacts) -> bool:
 def _cut(reported: Usage, bound: UsageFacts, provider: str) -> UsageFacts:
     """Cut, and marked as estimated; what the provider said stays in the details."""
     input_tokens = _at_most(reported.input_tokens, bound.input_tokens)
+    cached, written, written_long = _parts_within(input_tokens, reported)
     output_tokens = _at_most(reported.output_tokens, bound.output_tokens)
     return UsageFacts(
         input_tokens=input_tokens,
-        cached_input_tokens=min(reported.cached_input_tokens, input_tokens),
+        cached_input_tokens=cached,
         output_tokens=output_tokens,
         reasoning_tokens=min(reported.reasoning_tokens, output_tokens),
         requests=reported.requests,
         images=_at_most(reported.images, bound.images),
         seconds=_at_most(reported.seconds, bound.seconds),
         characters=_at_most(reported.characters, bound.characters),
+        cache_write_input_tokens=written,
+        long_cache_write_input_tokens=written_long,
         estimated=True,
         provider=provider,
         details={
@@ -192,6 +201,15 @@ def _cut(reported: Usage, bound: UsageFacts, provider: str) -> UsageFacts:
                 "characters": reported.characters,
             }
         },
+    )
+
+
+def _parts_within(input_tokens: int, reported: Usage) -> tuple[int, int, int]:
+    return parts_within(
+        input_tokens,
+        reported.cached_input_tokens,
+        reported.cache_write_input_tokens,
+        reported.long_cache_write_input_tokens,
     )
 
 
@@ -221,6 +239,7 @@ class Row:
 _SHAPE: Final = RequestShape(400, 1, 1, 100, 0, 0, stream=True)
 _BOUND: Final = UsageFacts(input_tokens=420, output_tokens=100, requests=1, estimated=True)
 _USUAL: Final = Usage(input_tokens=100, output_tokens=30)
+_WRITTEN: Final = Usage(100, 20, 30, cache_write_input_tokens=60, long_cache_write_input_tokens=40)
 _TEXT: Final = 120  # bytes of output
 _ANSWERED: Final = Seen(_USUAL, _TEXT)
 _UNREPORTED: Final = Seen(None, _TEXT)
@@ -239,6 +258,9 @@ ROWS: Final = (
     Row("inconsistent_usage", "answered, details larger than what they are part of: they are cut to it", End.FINISHED, Seen(Usage(100, 100, 30, 30), _TEXT)),
     Row("usage_before_output", "streamed, usage reported before the end of the output only", End.FINISHED, Seen(Usage(100, output_tokens=1), _TEXT, _TEXT)),
     Row("cached_and_reasoning", "cached input and reasoning: priced by their own meters where these have a price", End.FINISHED, Seen(Usage(100, 80, 30, 20), _TEXT)),
+    Row("cache_writes", "input written to a cache, also for a longer life: priced by its own meters where these have a price", End.FINISHED, Seen(_WRITTEN, _TEXT)),
+    Row("inconsistent_writes", "answered, more cached and written to a cache than was input: what was cached is believed, of the written so much as is left", End.FINISHED, Seen(_WRITTEN, _TEXT)),
+    Row("client_gone_after_writes", "the client left a stream after the first token, what was written to a cache reported before", End.LEFT, Seen(_WRITTEN, _TEXT, _TEXT)),
     Row("tool_calls", "tool calls: output like text", End.FINISHED, _ANSWERED),
     Row("empty_output", "answered with no output at all", End.FINISHED, Seen(Usage(100), 0)),
     Row("empty_output_no_usage", "answered with no output and no usage: the input", End.FINISHED, Seen()),

@@ -88,6 +88,8 @@ def _difference(true: UsageFacts, presumed: UsageFacts) -> UsageFacts:
         true.images - presumed.images,
         true.seconds - presumed.seconds,
         true.characters - presumed.characters,
+        true.cache_write_input_tokens - presumed.cache_write_input_tokens,
+        true.long_cache_write_input_tokens - presumed.long_cache_write_input_tokens,
         true.estimated,
         true.provider,
         true.details,

@@ -175,6 +175,8 @@ def _readings(view: UsageView) -> Mapping[Meter, int]:
     return {
         Meter.INPUT_TOKENS: view.input_tokens,
         Meter.CACHED_INPUT_TOKENS: view.cached_input_tokens,
+        Meter.CACHE_WRITE_INPUT_TOKENS: view.cache_write_input_tokens,
+        Meter.LONG_CACHE_WRITE_INPUT_TOKENS: view.long_cache_write_input_tokens,
         Meter.OUTPUT_TOKENS: view.output_tokens,
         Meter.REASONING_TOKENS: view.reasoning_tokens,
         Meter.REQUESTS: view.requests,

@@ -66,6 +66,21 @@ def test_each_shipped_catalog_passes_without_a_warning(name):
             "error",
             "models.image.prices",
         ),
+        (
+            lambda v: v["models"]["image"]["prices"].append({"meter": "CACHE_WRITE_INPUT_TOKENS", "credits": "1"}),
+            "error",
+            "models.image.prices[1].meter",
+        ),
+        (
+            lambda v: v["models"]["chat"].update(
+                prices=[
+                    {"meter": "LONG_CACHE_WRITE_INPUT_TOKENS", "credits": "1"},
+                    {"meter": "OUTPUT_TOKENS", "credits": "1"},
+                ]
+            ),
+            "error",
+            "models.chat.prices",
+        ),
         (lambda v: v["models"]["chat"].pop("max_output_tokens"), "error", "models.chat.max_output_tokens"),
         (lambda v: v["models"]["image"].pop("max_images"), "error", "models.image.max_images"),
         (lambda v: v["providers"].update(far={"kind": "openai_compatible"}), "error", "providers.far.base_url"),
@@ -93,6 +108,38 @@ RECHARGE = {
     "max_amount": "10",
     "max_monthly": "100",
 }
+
+
+@pytest.mark.parametrize(
+    ("written", "long", "cheap"),
+    [
+        (None, None, ["CACHE_WRITE_INPUT_TOKENS", "LONG_CACHE_WRITE_INPUT_TOKENS"]),
+        ("2", None, ["CACHE_WRITE_INPUT_TOKENS", "LONG_CACHE_WRITE_INPUT_TOKENS"]),
+        ("1", "4", ["CACHE_WRITE_INPUT_TOKENS"]),
+        ("2.5", None, []),  # the longer life costs as much
+        ("2.5", "1", ["LONG_CACHE_WRITE_INPUT_TOKENS"]),
+        ("2.5", "4", []),
+        (None, "4", ["CACHE_WRITE_INPUT_TOKENS"]),
+    ],
+)
+def test_a_model_of_anthropics_whose_cache_writes_cost_no_more_than_input_is_a_warning(written, long, cheap):
+    def change(values, kind="anthropic"):
+        values["providers"]["far"] = {"kind": kind, "base_url": "https://far.example", "api_key_env": "FAR_KEY"}
+        model = values["models"]["chat"]
+        model["routes"].append({"provider": "far", "upstream_model": "claude", "order": 1})
+        model["prices"] = [{"meter": "INPUT_TOKENS", "credits": "2"}, {"meter": "OUTPUT_TOKENS", "credits": "9"}]
+        for meter, price in (("CACHE_WRITE_INPUT_TOKENS", written), ("LONG_CACHE_WRITE_INPUT_TOKENS", long)):
+            if price is not None:
+                model["prices"].append({"meter": meter, "credits": price})
+
+    values = small()
+    change(values)
+    found = [finding for finding in check(file_of(values)) if "Anthropic" in finding.message]
+    assert [(finding.path, finding.is_error) for finding in found] == [("models.chat.prices", False)] * len(cheap)
+    assert [finding.message.split(" ", 1)[0] for finding in found] == cheap
+    values = small()
+    change(values, "openai_compatible")
+    assert not [finding for finding in check(file_of(values)) if "Anthropic" in finding.message]
 
 
 def test_a_catalog_without_any_way_to_get_credits_is_an_error():

@@ -119,6 +119,8 @@ async def echo_provider() -> AsyncIterator[Echo]:
         message = {"role": "assistant", "content": f"you said {prompt}"}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+        if (body.get("metadata") or {}).get("caches"):
+            usage["prompt_tokens_details"] = {"cached_tokens": 1, "cache_write_tokens": 2}
         return web.json_response({"id": "c", "object": "chat.completion", "choices": choices, "usage": usage})
 
     async def responses(request: web.Request, body: dict, prompt: str) -> web.StreamResponse:

@@ -14,9 +14,11 @@ from tests.e2e.vendors import (
     HELLO,
     PICTURE,
     SANDBOX,
+    WRITING_PRICE,
     Line,
     assert_charged,
     message_price,
+    price_micro,
 )
 from tests.providers.claude import TEXT, TOOL, USAGE
 from tests.providers.upstreams import KEY
@@ -255,10 +257,66 @@ async def test_usage_nobody_can_believe_is_estimated_and_says_so(vendors: Line) 
 
 
 def test_the_scripted_usage_is_the_one_that_prices_are_reckoned_with() -> None:
-    assert (USAGE["input_tokens"] + USAGE["cache_creation_input_tokens"], USAGE["cache_read_input_tokens"]) == (
-        5,
-        10,
-    )
+    assert [USAGE[f"{each}input_tokens"] for each in ("", "cache_creation_", "cache_read_")] == [2, 3, 10]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_anthropic_writes_to_its_cache_is_charged_at_its_own_prices_by_its_life(
+    vendors: Line, streamed: bool
+) -> None:
+    long = {"type": "ephemeral", "ttl": "1h"}
+    ask = {
+        "model": CLAUDE, "max_tokens": 64, "messages": [{"role": "user", "content": "writing"}],
+        "system": [{"type": "text", "text": "Be brief.", "cache_control": long}],
+    }  # fmt: skip
+    async with vendors.anthropic() as client:
+        if streamed:
+            async with client.messages.stream(**ask) as stream:
+                charged = [event.usage async for event in stream if event.type == "message_delta"][-1]
+                usage = (await stream.get_final_message()).usage
+        else:
+            charged = usage = (await client.messages.create(**ask)).usage
+    assert vendors.heard["system"][0]["cache_control"] == long
+    assert (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (2, 10, 60)
+    lives = usage.cache_creation
+    assert (lives.ephemeral_5m_input_tokens, lives.ephemeral_1h_input_tokens) == (20, 40)
+    assert_charged(charged, WRITING_PRICE)
+    assert message_price(CLAUDE, usage) == WRITING_PRICE == await vendors.spent()
+    as_input = price_micro(CLAUDE, INPUT_TOKENS=62, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45)
+    assert as_input < WRITING_PRICE
+    headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
+    query = "{ workspace { calls(first: 1) { nodes { id usage { meters { meter quantity } } } } } }"
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.post(f"{vendors.gateway.url}/graphql", json={"query": query}) as got:
+            [call] = (await got.json())["data"]["workspace"]["calls"]["nodes"]
+        async with session.get(f"{vendors.gateway.url}/v1/calls/{call['id']}") as got:
+            record = (await got.json())["usage"]
+        async with session.get(f"{vendors.gateway.url}/v1/usage.jsonl") as got:
+            line = await got.json(content_type=None)
+    counts = {reading["meter"]: int(reading["quantity"]) for reading in call["usage"]["meters"]}
+    parts = ("INPUT_TOKENS", "CACHED_INPUT_TOKENS", "CACHE_WRITE_INPUT_TOKENS", "LONG_CACHE_WRITE_INPUT_TOKENS")
+    assert [counts[meter] for meter in parts] == [line[meter.lower()] for meter in parts] == [72, 10, 60, 40]
+    assert record["prompt_tokens_details"] == {
+        "cached_tokens": 10, "cache_write_tokens": 60, "long_cache_write_tokens": 40
+    }  # fmt: skip
+
+
+async def test_a_chat_and_a_response_of_claude_tell_in_their_own_form_what_was_written(vendors: Line) -> None:
+    text = "writing " + "x" * 72  # at most a token a byte is believed
+    words = [{"role": "user", "content": text}]
+    async with vendors.openai() as client:
+        chat = await client.chat.completions.create(model=CLAUDE, max_tokens=64, messages=words)
+        stream = await client.chat.completions.create(model=CLAUDE, max_tokens=64, messages=words, stream=True)
+        last = [chunk.usage async for chunk in stream if chunk.usage is not None][-1]
+        response = await client.responses.create(model=CLAUDE, max_output_tokens=64, input=text)
+    for usage in (chat.usage, last):
+        details = usage.prompt_tokens_details
+        assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (72, 10, 60)
+    details = response.usage.input_tokens_details
+    assert (response.usage.input_tokens, details.cached_tokens, details.cache_write_tokens) == (72, 10, 60)
+    for usage in (chat.usage, last, response.usage):
+        assert_charged(usage, WRITING_PRICE)
+    assert await vendors.spent() == 3 * WRITING_PRICE
 
 
 async def test_two_streams_of_one_key_at_once_are_one_call(vendors: Line) -> None:

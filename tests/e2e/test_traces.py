@@ -102,6 +102,20 @@ async def test_a_call_is_one_trace_from_its_caller_through_to_the_provider(trace
     assert heard["tracestate"] == "vendor=1"
 
 
+async def test_what_was_read_from_a_cache_and_written_to_one_is_told_of_the_call_and_of_its_provider(
+    traced: Traced,
+) -> None:
+    trace_id = new_trace()
+    assert (await traced.post(chat(metadata={"caches": "1"}), trace_id))[0] == 200
+    await traced.collector.of_trace(trace_id)
+    both = [span for span in traced.collector.spans if span.trace_id == trace_id and span.kind in {"SERVER", "CLIENT"}]
+    assert len(both) == 2
+    for span in both:
+        assert span.attributes["gen_ai.usage.input_tokens"] == 3
+        assert span.attributes["gen_ai.usage.cache_read.input_tokens"] == 1
+        assert span.attributes["gen_ai.usage.cache_creation.input_tokens"] == 2
+
+
 async def test_a_stream_and_an_embedding_are_traced_to_their_end(traced: Traced) -> None:
     trace_id = new_trace()
     assert (await traced.post(chat(stream=True), trace_id))[0] == 200

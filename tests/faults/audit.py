@@ -19,8 +19,15 @@ from tests.faults.client import Attempt, Came
 from tests.faults.plan import Fault, Kind, Report
 
 PRICES = {
-    "routed": {"input": "0.37", "cached": "0.11", "output": "1.21", "reasoning": "1.9"},
-    "solo": {"input": "0.5", "cached": "0.25", "output": "2"},
+    "routed": {
+        "input": "0.37",
+        "cached": "0.11",
+        "written": "0.47",
+        "written_long": "0.73",
+        "output": "1.21",
+        "reasoning": "1.9",
+    },
+    "solo": {"input": "0.5", "cached": "0.25", "written": "0.6", "output": "2"},
     "vectors": {"input": "0.13"},
     "voice": {"characters": "0.0153"},
 }
@@ -33,6 +40,8 @@ _SETTLED = """
 SELECT c.request_id, c.id, c.status, c.model_slug, count(*) AS events, sum(u.cost_micro)::bigint AS cost,
     sum(u.charged_micro)::bigint AS charged, sum(u.input_tokens)::bigint AS input,
     sum(u.cached_input_tokens)::bigint AS cached, sum(u.output_tokens)::bigint AS output,
+    coalesce(sum((u.details->>'cache_write_input_tokens')::bigint), 0)::bigint AS written,
+    coalesce(sum((u.details->>'long_cache_write_input_tokens')::bigint), 0)::bigint AS written_long,
     sum(u.reasoning_tokens)::bigint AS reasoning, sum(u.characters)::bigint AS characters,
     bool_or(u.estimated) AS estimated, bool_or(u.presumed) AS presumed,
     min(u.provider) AS provider, min(u.details::text) AS details,
@@ -133,6 +142,7 @@ def _derive(findings: Findings, attempt: Attempt, own: dict, line: dict, shown: 
         findings.breach("not settled once, by its own process", shown)
     told = (
         *(own["status"], own["input"], own["cached"], own["output"], own["reasoning"], own["characters"]),
+        *(own["written"], own["written_long"]),
         own["estimated"],
     )
     possible = set()
@@ -141,7 +151,8 @@ def _derive(findings: Findings, attempt: Attempt, own: dict, line: dict, shown: 
         if usage is None:
             continue
         tokens = (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens)
-        possible.add((each.status, *tokens, usage.characters, usage.estimated))
+        writes = (usage.cache_write_input_tokens, usage.long_cache_write_input_tokens)
+        possible.add((each.status, *tokens, usage.characters, *writes, usage.estimated))
     if told not in possible:
         findings.breach(NOT_DERIVABLE, f"{told} is none of {possible}: {shown}")
         return
@@ -197,10 +208,14 @@ def _seen(line: dict, mark: list) -> Seen:
     content, usage, after = mark
     if usage is None or line["report"] in _UNBELIEVABLE:
         return Seen(None, content, 0)
-    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    of_input = usage["prompt_tokens_details"]
+    told, short = of_input["cache_write_tokens"], of_input["cache_write_tokens_details"]["ttl_30m_tokens"]
     reasoning = usage["completion_tokens_details"]["reasoning_tokens"]
     prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
-    return Seen(Usage(prompt, min(cached, prompt), completion, min(reasoning, completion)), content, after)
+    cached = min(of_input["cached_tokens"], prompt)
+    written = min(told, prompt - cached)
+    writes = {"cache_write_input_tokens": written, "long_cache_write_input_tokens": max(0, written - short)}
+    return Seen(Usage(prompt, cached, completion, min(reasoning, completion), **writes), content, after)
 
 
 def _must_have_ended(line: dict) -> bool:
@@ -211,9 +226,12 @@ def _cost(row: dict) -> int:
     """By the prices of this file, exact, rounded up once."""
     prices = defaultdict(Fraction, {meter: Fraction(price) for meter, price in PRICES[row["model_slug"]].items()})
     output = prices["output"]
+    of_written = prices.get("written", prices["input"])
     total = (
         row["characters"] * prices["characters"]
-        + (row["input"] - row["cached"]) * prices["input"]
+        + (row["input"] - row["cached"] - row["written"]) * prices["input"]
+        + (row["written"] - row["written_long"]) * of_written
+        + row["written_long"] * prices.get("written_long", of_written)
         + row["cached"] * prices.get("cached", prices["input"])
         + (row["output"] - row["reasoning"]) * output
         + row["reasoning"] * prices.get("reasoning", output)

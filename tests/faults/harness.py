@@ -73,6 +73,8 @@ _OTHERS = {"vectors": ("EMBEDDING", ""), "voice": ("AUDIO", "max_characters = 1_
 _METERS = {
     "input": "INPUT_TOKENS",
     "cached": "CACHED_INPUT_TOKENS",
+    "written": "CACHE_WRITE_INPUT_TOKENS",
+    "written_long": "LONG_CACHE_WRITE_INPUT_TOKENS",
     "output": "OUTPUT_TOKENS",
     "reasoning": "REASONING_TOKENS",
     "characters": "CHARACTERS",

@@ -246,7 +246,7 @@ class Telling:
 def _usage(script: Script, output_tokens: int) -> dict:
     prompt: object = script.input_tokens
     completion: object = output_tokens
-    cached = reasoning = 0
+    cached = reasoning = written = 0
     match script.report:
         case Report.NEGATIVE:
             prompt, completion = -script.input_tokens, -1
@@ -257,13 +257,18 @@ def _usage(script: Script, output_tokens: int) -> dict:
         case Report.ABOVE:
             prompt, completion = 700_000, 900_000
         case Report.INCONSISTENT:
-            cached, reasoning = script.input_tokens + 500, output_tokens + 500
+            written, reasoning = script.input_tokens + 500, output_tokens + 500
+            cached = script.input_tokens // 3 if script.input_tokens % 2 else script.input_tokens + 500
         case _:
-            cached = script.input_tokens // 2
+            cached, written = script.input_tokens // 2, script.input_tokens // 3
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": {
+            "cached_tokens": cached,
+            "cache_write_tokens": written,
+            "cache_write_tokens_details": {"ttl_30m_tokens": written - written // 2, "ttl_12h_tokens": written // 2},
+        },
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 

@@ -43,6 +43,26 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_B14_what_the_steps_wrote_to_caches_is_priced_at_each_step_and_summed_for_the_chain(
+    market: Market,
+) -> None:
+    writes = [{"meter": "CACHE_WRITE_INPUT_TOKENS", "credits": "3", "per": "1000"}]
+    first, second = await market.part("a", prices=[*PRICES, *writes]), await market.part("b", prices=PRICES)
+    own = [{"meter": "INPUT_TOKENS", "credits": "0"}, {"meter": "LONG_CACHE_WRITE_INPUT_TOKENS", "credits": "0.01"}]
+    chain = await market.chain("pipe", step("one", first), step("two", second, "{{ steps.one.content }}"), prices=own)
+    lives = {"ttl_30m_tokens": 2, "ttl_12h_tokens": 4}
+    details = {"cached_tokens": 1, "cache_write_tokens": 6, "cache_write_tokens_details": lives}
+    market.provider.usage = {"prompt_tokens": 10, "completion_tokens": 20, "prompt_tokens_details": details}
+    result = await market.call(chain, "hello")
+    of_first, of_second, of_chain = 4 * 1_000 + 6 * 3_000 + 20 * 1_000, EACH, 2 * 4 * 10_000
+    assert [each["cost_micro"] for each in (await market.details())["steps"]] == [of_first, of_second]
+    assert result.charged_micro == of_first + of_second + of_chain
+    usage = result.usage
+    assert (usage.input_tokens, usage.cached_input_tokens, usage.cache_write_input_tokens) == (20, 2, 12)
+    assert (await market.details())["long_cache_write_input_tokens"] == usage.long_cache_write_input_tokens == 8
+    await market.agrees()
+
+
 async def test_B14_steps_are_metered_one_by_one_and_billed_as_one_call(market: Market) -> None:
     first, second = await market.part("a", prices=PRICES), await market.part("b", prices=PRICES)
     chain = await market.chain(

@@ -209,6 +209,44 @@ async def test_B12_a_provider_that_counts_too_much_is_not_believed_beyond_the_es
     await market.agrees()
 
 
+WRITES = [
+    {"meter": "CACHE_WRITE_INPUT_TOKENS", "credits": "2", "per": "1000"},
+    {"meter": "LONG_CACHE_WRITE_INPUT_TOKENS", "credits": "5", "per": "1000"},
+]
+
+
+def written(prompt: int, cached: int, short: int, long: int) -> dict:
+    details = {
+        "cached_tokens": cached,
+        "cache_write_tokens": short + long,
+        "cache_write_tokens_details": {"ttl_30m_tokens": short, "ttl_12h_tokens": long},
+    }
+    return {"prompt_tokens": prompt, "completion_tokens": 20, "prompt_tokens_details": details}
+
+
+async def test_B12_what_a_publishers_provider_writes_to_its_cache_has_a_price_of_the_publishers(market: Market) -> None:
+    made = await market.publish(prices=[*PRICES, *WRITES])
+    market.provider.usage = written(10, 1, 3, 4)
+    cost = 3 * 1_000 + 3 * 2_000 + 4 * 5_000 + 20 * 3_000  # what is cached has no price of its own
+    assert (await market.call(made["model"]["slug"])).charged_micro == cost
+    assert await market.balance(market.maker) == CREDITS_MICRO + cost * 80 // 100
+    await market.agrees()
+
+
+async def test_B12_cache_writes_that_nobody_can_believe_cost_no_more_than_the_estimate(market: Market) -> None:
+    made = await market.publish(prices=[*PRICES, *WRITES])
+    market.provider.usage = written(10**9, 10**9, 10**9, 10**9) | {"completion_tokens": 10**9}
+    request = CallRequest(
+        made["model"]["slug"], Operation.CHAT, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+    )
+    caller = await market.caller(market.buyer)
+    most = (await market.services.calls.estimate(caller, request)).bound_micro
+    assert (await market.services.calls.call(caller, request)).charged_micro < most
+    market.provider.usage = written(10**9, 0, 0, 10**9) | {"completion_tokens": 10**9}
+    assert (await market.services.calls.call(caller, request)).charged_micro == most < MILLION
+    await market.agrees()
+
+
 async def test_B12_a_dispute_takes_what_the_buyer_has_left_and_leaves_the_earnings(market: Market) -> None:
     made = await market.publish(prices=PRICES)
     await market.call(made["model"]["slug"])
@@ -485,6 +523,7 @@ async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None
         ({"provider": None}, "INVALID_INPUT", ["chain"]),
         ({"modality": "VIDEO"}, "INVALID_INPUT", ["modality"]),
         ({"prices": [{"meter": "SECONDS", "credits": "1"}]}, "INVALID_INPUT", ["prices", "0", "meter"]),
+        ({"prices": [{"meter": "CACHE_WRITE_INPUT_TOKENS", "credits": "1"}]}, "INVALID_INPUT", ["prices"]),
         ({"prices": PRICES, "maxOutputTokens": None}, "INVALID_INPUT", ["maxOutputTokens"]),
         ({"prices": [fee(), fee()]}, "INVALID_INPUT", ["prices", "1", "meter"]),
         ({"prices": [fee(), fee("effort", "high"), fee("effort", "HIGH")]}, "INVALID_INPUT", ["prices", "2", "meter"]),

@@ -8,13 +8,14 @@ import orjson
 import pytest
 
 from gateway.rules.truth import ROWS
-from tests.gateway.test_truth_table import COUNTED, OF_PREDICTIONS, TEXT, Told, until
+from tests.gateway.test_truth_table import COUNTED, OF_PREDICTIONS, TEXT, WRITES, Told, until
 from tests.gateway.upstream import (
     ENDED_WITHIN_S,
     INPUT_BYTES,
     PROMPT,
     Play,
     Theatre,
+    Writes,
     closing,
     event,
     failing,
@@ -38,10 +39,13 @@ PATH = "/v1/responses"
 ITEM = {**SAID, "content": [{**SAID["content"][0], "text": TEXT}]}
 
 
-def usage(of_input: object, of_output: object, cached: int = 0, reasoning: int = 0) -> dict:
+def usage(of_input: object, of_output: object, cached: int = 0, reasoning: int = 0, writes: Writes = (0, 0)) -> dict:
+    written, long = writes
+    lives = {"ttl_30m_tokens": written - long, "ttl_12h_tokens": long}
+    of_writes = {"cache_write_tokens": written, "cache_write_tokens_details": lives} if written else {}
     return {
         "input_tokens": of_input,
-        "input_tokens_details": {"cached_tokens": cached},
+        "input_tokens_details": {"cached_tokens": cached, **of_writes},
         "output_tokens": of_output,
         "output_tokens_details": {"reasoning_tokens": reasoning},
     }
@@ -163,6 +167,16 @@ async def no_output_reported(stage: Theatre) -> Told:
 async def nothing_reported(stage: Theatre) -> Told:
     await plain(stage, responding(usage(0, 0)))
     return COUNTED
+
+
+async def cache_writes(stage: Theatre) -> Told:
+    await streamed(stage, telling(told(usage(100, 30, cached=20, writes=(60, 40)))), model="writer")
+    return 100, 20, 30, 0
+
+
+async def inconsistent_writes(stage: Theatre) -> Told:
+    await plain(stage, responding(usage(100, 30, cached=20, writes=(500, 300))), model="writer")
+    return 100, 20, 30, 0
 
 
 async def usage_above_bound(stage: Theatre) -> Told:
@@ -287,12 +301,12 @@ SCENES: dict[str, Scene] = {
     for scene in (
         answered, answered_after_others, usage_last, no_usage, negative_usage, absurd_usage, no_output_reported,
         nothing_reported, usage_above_bound,
-        inconsistent_usage, cached_and_reasoning, empty_output, empty_output_no_usage, content_filter, client_gone_whole,
+        inconsistent_usage, cached_and_reasoning, cache_writes, inconsistent_writes, empty_output, empty_output_no_usage, content_filter, client_gone_whole,
         refused, failed_before, failed_during, failed_at_end, timed_out_before, timed_out_during, client_gone_before,
         client_gone_during,
     )
 }  # fmt: skip
-NOT_OF_RESPONSES = {"usage_in_each_chunk", "usage_before_output", "several_choices", "failed_after_usage", "client_gone_after_input", "client_gone_at_end"}  # fmt: skip
+NOT_OF_RESPONSES = {"usage_in_each_chunk", "usage_before_output", "several_choices", "failed_after_usage", "client_gone_after_input", "client_gone_after_writes", "client_gone_at_end"}  # fmt: skip
 """A response's usage is in its last event only, and it has one choice."""
 OF_ANY_FORM = {"tool_calls", "price_changed"}
 
@@ -314,7 +328,8 @@ async def test_a_response_ends_by_the_truth_table(stage: Theatre, name: str, pg)
         assert row.usage is not None
         assert ended["estimated"] == row.usage.estimated
         assert tuple(ended[f"{each}_tokens"] for each in ("input", "cached_input", "output", "reasoning")) == expected
-        assert ended["charged_micro"] == price_micro(expected) == await stage.spent_micro()
+        writes = WRITES.get(name, (0, 0))
+        assert ended["charged_micro"] == price_micro(expected, writes=writes) == await stage.spent_micro()
     await assert_invariants(pg)
 
 

@@ -142,6 +142,26 @@ async def cached_and_reasoning(stage: Theatre) -> Told:
     return 100, 80, 30, 20
 
 
+async def cache_writes(stage: Theatre) -> Told:
+    await plain(stage, whole(TEXT, used(100, 30, cached=20, writes=WRITES["cache_writes"])), model="writer")
+    return 100, 20, 30, 0
+
+
+async def inconsistent_writes(stage: Theatre) -> Told:
+    await plain(stage, whole(TEXT, used(100, 30, cached=20, writes=(500, 300))), model="writer")
+    return 100, 20, 30, 0
+
+
+async def client_gone_after_writes(stage: Theatre) -> Told:
+    usage = used(100, 0, cached=20, writes=WRITES["client_gone_after_writes"])
+    await leave(stage, streaming(event("", usage=usage), event(TEXT), then=silent), model="writer")
+    return 100, 20, 13, 0
+
+
+WRITES = {"cache_writes": (60, 40), "inconsistent_writes": (80, 0), "client_gone_after_writes": (60, 40)}
+"""Tokens written to a cache that must be charged, and of them those for the longer life; of the other rows none."""
+
+
 async def tool_calls(stage: Theatre) -> Told:
     call = {"id": "c", "type": "function", "function": {"name": "find", "arguments": '{"a": 1}'}}
     await plain(stage, whole(None, TRUE, "tool_calls", tool_calls=[call]))
@@ -275,10 +295,10 @@ async def client_gone_at_end(stage: Theatre) -> Told:
     return 100, 0, 30, 0
 
 
-async def leave(stage: Theatre, play) -> None:
+async def leave(stage: Theatre, play, **more: object) -> None:
     gone = asyncio.Event()
     stage.plays.plays = [play]
-    asking = asyncio.create_task(stage.gate.ask(asked(stream=True), leave=gone))
+    asking = asyncio.create_task(stage.gate.ask(asked(stream=True, **more), leave=gone))
     await until(lambda: stage.alpha.requests)
     await read_by_now()
     gone.set()
@@ -297,10 +317,11 @@ SCENES: dict[str, Scene] = {
     scene.__name__: scene
     for scene in (
         answered, answered_after_others, usage_last, usage_in_each_chunk, no_usage, negative_usage, absurd_usage,
-        no_output_reported, nothing_reported, usage_above_bound, inconsistent_usage, usage_before_output, cached_and_reasoning, tool_calls, empty_output,
+        no_output_reported, nothing_reported, usage_above_bound, inconsistent_usage, usage_before_output, cached_and_reasoning, cache_writes,
+        inconsistent_writes, tool_calls, empty_output,
         empty_output_no_usage, content_filter, several_choices, price_changed, client_gone_whole, refused, failed_before,
         failed_after_usage, failed_during, failed_at_end, timed_out_before, timed_out_during, client_gone_before,
-        client_gone_during, client_gone_after_input, client_gone_at_end,
+        client_gone_during, client_gone_after_input, client_gone_after_writes, client_gone_at_end,
     )
 }  # fmt: skip
 OF_PREDICTIONS = {row.name for row in ROWS if row.name.startswith("prediction_")}
@@ -326,7 +347,10 @@ async def test_a_row_of_the_truth_table(stage: Theatre, name: str, pg) -> None:
         assert event["estimated"] == row.usage.estimated
         told = tuple(event[f"{name}_tokens"] for name in ("input", "cached_input", "output", "reasoning"))
         assert told == expected
-        assert event["charged_micro"] == price_micro(expected) == await stage.spent_micro()
+        writes = WRITES.get(name, (0, 0))
+        details = orjson.loads(event["details"] or "{}")
+        assert tuple(details.get(f"{each}_input_tokens", 0) for each in ("cache_write", "long_cache_write")) == writes
+        assert event["charged_micro"] == price_micro(expected, writes=writes) == await stage.spent_micro()
     await assert_invariants(pg)
 
 

@@ -20,6 +20,8 @@ PROMPT = "x" * 400
 INPUT_BYTES = len("role") + 2 + len("user") + len("content") + 2 + len(PROMPT)
 PRICES = {"INPUT_TOKENS": 4, "CACHED_INPUT_TOKENS": 1, "OUTPUT_TOKENS": 10, "REASONING_TOKENS": 20}
 """Credits a token."""
+WRITE_PRICES = {"CACHE_WRITE_INPUT_TOKENS": 5, "LONG_CACHE_WRITE_INPUT_TOKENS": 8}
+"""The same, of the model `writer`, which has those of the others too."""
 PATIENCE_S = 30
 """How long a provider that says nothing is waited for: so long that a slow machine does not make it one."""
 SILENCE_S = 1
@@ -85,6 +87,8 @@ routes = [{routes}]
 prices = [{prices}]
 """
 
+Writes = tuple[int, int]
+"""Tokens written to a cache, and of them those for the longer life."""
 Play = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -149,6 +153,7 @@ def catalog(
     return (
         CATALOG.format(alpha=alpha, beta=beta, patience_s=patience_s, more=more, alpha_more=alpha_more)
         + MODEL.format(name="solo", routes=route("alpha", 0), prices=prices)
+        + MODEL.format(name="writer", routes=route("alpha", 0), prices=f"{prices}, {prices_of(WRITE_PRICES)}")
         + MODEL.format(name="duo", routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices)
         + "".join(
             AUDIO.format(name=name, routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices_of(each))
@@ -258,20 +263,26 @@ def streaming(*events: bytes, then: Play | None = None) -> Play:
     return play
 
 
-def used(prompt: object, completion: object, cached: int = 0, reasoning: int = 0) -> dict:
+def used(prompt: object, completion: object, cached: int = 0, reasoning: int = 0, writes: Writes = (0, 0)) -> dict:
+    written, long = writes
+    lives = {"ttl_30m_tokens": written - long, "ttl_12h_tokens": long}
+    of_writes = {"cache_write_tokens": written, "cache_write_tokens_details": lives} if written else {}
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": {"cached_tokens": cached, **of_writes},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 
 
-def price_micro(usage: tuple[int, int, int, int], factor: int = 1) -> int:
+def price_micro(usage: tuple[int, int, int, int], factor: int = 1, writes: Writes = (0, 0)) -> int:
     """Of (input, cached, output, reasoning) tokens, by this file's prices alone."""
     of_input, cached, output, reasoning = usage
+    written, long = writes
     credits_ = (
-        (of_input - cached) * PRICES["INPUT_TOKENS"]
+        (of_input - cached - written) * PRICES["INPUT_TOKENS"]
+        + (written - long) * WRITE_PRICES["CACHE_WRITE_INPUT_TOKENS"]
+        + long * WRITE_PRICES["LONG_CACHE_WRITE_INPUT_TOKENS"]
         + cached * PRICES["CACHED_INPUT_TOKENS"]
         + (output - reasoning) * PRICES["OUTPUT_TOKENS"]
         + reasoning * PRICES["REASONING_TOKENS"]

@@ -11,6 +11,11 @@ USAGE = {
     "output_tokens": 45,
     "service_tier": "standard",
 }
+WRITING = {
+    **USAGE,
+    "cache_creation_input_tokens": 60,
+    "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40},
+}
 THINKING = {"type": "thinking", "thinking": "Let me look.", "signature": "c2ln"}
 TEXT = {"type": "text", "text": "It is sunny in Zürich.", "citations": None}
 TOOL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Zürich", "days": 2}}
@@ -85,7 +90,7 @@ def refused(status: str, kind: str, headers: str = "") -> bytes:
 
 
 class Claude:
-    """Answers by the words of the last message: `think`, `tool`, `long`, `lying`, `overloaded`, `limited`, `wrong`, `break`."""
+    """Answers by the words of the last message: `think`, `tool`, `long`, `lying`, `writing` to its cache, `overloaded`, `limited`, `wrong`, `break`."""
 
     def __init__(self) -> None:
         self.upstream: Upstream | None = None
@@ -115,6 +120,8 @@ class Claude:
             stop_reason = "max_tokens"
         if "lying" in words:
             usage = {**USAGE, "output_tokens": -3}
+        if "writing" in words:
+            usage = WRITING
         if not body.get("stream"):
             return answer(orjson.dumps(message(content, stop_reason, usage)))
         told = events(content, stop_reason, usage)

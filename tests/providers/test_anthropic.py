@@ -24,7 +24,7 @@ from providers.registry import ProviderKind, ProviderSpec, Registry
 from tests.providers.claude import TEXT, THINKING, TOOL, USAGE, events, failure, message, refused, sse, stream
 from tests.providers.upstreams import KEY, STREAM_HEAD, answer, call, chunk, scripted
 
-BELIEVED = Usage(input_tokens=15, cached_input_tokens=10, output_tokens=45)
+BELIEVED = Usage(input_tokens=15, cached_input_tokens=10, output_tokens=45, cache_write_input_tokens=3)
 INPUT = replace(BELIEVED, output_tokens=0)
 
 
@@ -294,16 +294,54 @@ def test_usage_that_cannot_be_is_not_believed(change):
     assert usage_of_anthropic({**USAGE, **change}) is None
 
 
+@pytest.mark.parametrize(
+    ("written", "lives", "long"),
+    [
+        (60, {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40}, 40),
+        (60, {"ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 0}, 0),
+        (60, {"ephemeral_1h_input_tokens": 40}, 40),
+        (60, None, 0),
+        (60, {}, 0),
+        (60, [1], 0),
+        (60, {"ephemeral_5m_input_tokens": 50, "ephemeral_1h_input_tokens": 40}, 10),  # more than the total
+        (60, {"ephemeral_5m_input_tokens": 70, "ephemeral_1h_input_tokens": 40}, 0),
+        (60, {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 900}, 60),
+        (60, {"ephemeral_5m_input_tokens": "x", "ephemeral_1h_input_tokens": -4}, 0),
+        (None, {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40}, 0),  # the total is believed
+    ],
+)
+def test_of_what_was_written_to_the_cache_the_total_is_believed_and_the_lives_within_it(written, lives, long):
+    usage = usage_of_anthropic({**USAGE, "cache_creation_input_tokens": written, "cache_creation": lives})
+    assert (usage.input_tokens, usage.cached_input_tokens) == (12 + (written or 0), 10)
+    assert (usage.cache_write_input_tokens, usage.long_cache_write_input_tokens) == (written or 0, long)
+
+
+async def test_a_stream_that_tells_the_lives_of_the_cache_at_its_beginning_only_keeps_them(claude_at):
+    lives = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
+    told = events(usage={**USAGE, "cache_creation": lives})
+    told[-3]["usage"] = {**USAGE, "cache_creation_input_tokens": 3}
+    del told[-3]["usage"]["service_tier"]
+    async with scripted(stream(told)) as upstream:
+        chunks = await read(await claude_at(upstream.url).stream(ask()))
+    last = [chunk.usage for chunk in chunks if chunk.usage is not None][-1]
+    assert last == replace(BELIEVED, long_cache_write_input_tokens=2)
+
+
 counts = st.none() | st.integers(-5, 2**40) | st.booleans() | st.sampled_from(["", "7", "x"]) | st.floats()
 
 
 @given(
     st.dictionaries(
-        st.sampled_from([*USAGE, "output_tokens_details"]), counts | st.dictionaries(st.just("thinking_tokens"), counts)
+        st.sampled_from([*USAGE, "output_tokens_details", "cache_creation"]),
+        counts
+        | st.dictionaries(
+            st.sampled_from(["thinking_tokens", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]), counts
+        ),
     )
 )
 def test_whatever_is_reported_what_is_believed_adds_up(payload):
     usage = usage_of_anthropic(payload)
     if usage is not None:
-        assert 0 <= usage.cached_input_tokens <= usage.input_tokens
+        assert 0 <= usage.cached_input_tokens <= usage.input_tokens - usage.cache_write_input_tokens
+        assert 0 <= usage.long_cache_write_input_tokens <= usage.cache_write_input_tokens
         assert 0 <= usage.reasoning_tokens <= usage.output_tokens

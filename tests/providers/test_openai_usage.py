@@ -20,7 +20,17 @@ names = st.sampled_from(
     ["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "prompt_tokens_details",
      "completion_tokens_details"]
 )  # fmt: skip
-details = st.dictionaries(st.sampled_from(["cached_tokens", "reasoning_tokens"]), json_values | st.integers(0, 50))
+lives = st.dictionaries(
+    st.sampled_from(["ttl_30m_tokens", "ttl_12h_tokens", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"]),
+    json_values | st.integers(0, 50),
+)
+details = st.dictionaries(
+    st.sampled_from(["cached_tokens", "reasoning_tokens", "cache_write_tokens", "cache_creation_tokens"]),
+    json_values | st.integers(0, 50),
+) | st.fixed_dictionaries(
+    {"cache_write_tokens": st.integers(0, 50), "cache_creation_tokens": st.integers(0, 50)},
+    optional={"cache_write_tokens_details": lives | json_values, "cache_creation_token_details": lives | json_values},
+)
 
 
 def test_cached_and_reasoning_tokens_are_read_from_the_details():
@@ -39,6 +49,43 @@ def test_cached_and_reasoning_tokens_are_read_from_the_details():
 def test_the_names_of_the_responses_api_are_read_too():
     usage = usage_of_openai({"input_tokens": 7, "output_tokens": 1, "input_tokens_details": {"cached_tokens": 2}})
     assert usage == Usage(input_tokens=7, cached_input_tokens=2, output_tokens=1)
+
+
+@pytest.mark.parametrize(
+    ("told", "written", "written_long"),
+    [
+        ({"cache_write_tokens": 60}, 60, 0),  # OpenRouter
+        ({"cache_write_tokens": 60, "cache_write_tokens_details": None}, 60, 0),
+        (  # OpenAI
+            {"cache_write_tokens": 60, "cache_write_tokens_details": {"ttl_30m_tokens": 20, "ttl_12h_tokens": 40}},
+            *(60, 40),
+        ),
+        ({"cache_creation_tokens": 60}, 60, 0),  # LiteLLM
+        (
+            {
+                "cache_creation_tokens": 60,
+                "cache_creation_token_details": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 40},
+            },
+            *(60, 40),
+        ),
+        ({"cache_write_tokens": 60, "cache_creation_tokens": 60}, 60, 0),  # one number under two names
+        ({"cache_write_tokens": 0, "cache_creation_tokens": 60}, 60, 0),
+        ({"cache_write_tokens": 60, "cache_write_tokens_details": {"ttl_12h_tokens": 900}}, 60, 60),
+        (
+            {"cache_write_tokens": 60, "cache_write_tokens_details": {"ttl_30m_tokens": 50, "ttl_12h_tokens": 60}},
+            *(60, 10),
+        ),
+        ({"cache_write_tokens_details": {"ttl_12h_tokens": 40}}, 0, 0),
+        ({"cache_write_tokens": -60}, 0, 0),
+        ({"cache_write_tokens": 900}, 80, 0),
+    ],
+)
+def test_what_was_written_to_a_cache_is_read_under_the_names_of_every_vendor(told, written, written_long):
+    for names in (("prompt_tokens", "completion_tokens", "prompt"), ("input_tokens", "output_tokens", "input")):
+        payload = {names[0]: 100, names[1]: 1, f"{names[2]}_tokens_details": {"cached_tokens": 20, **told}}
+        usage = usage_of_openai(payload)
+        assert (usage.input_tokens, usage.cached_input_tokens) == (100, 20)
+        assert (usage.cache_write_input_tokens, usage.long_cache_write_input_tokens) == (written, written_long)
 
 
 def test_reasoning_outside_the_output_is_added_where_the_total_shows_it():
@@ -102,6 +149,8 @@ def test_any_json_gives_bounded_usage_or_none(payload):
     usage = usage_of_openai(payload)
     if usage is not None:
         assert 0 <= usage.cached_input_tokens <= usage.input_tokens <= MAX_TOKENS
+        assert usage.cached_input_tokens + usage.cache_write_input_tokens <= usage.input_tokens
+        assert 0 <= usage.long_cache_write_input_tokens <= usage.cache_write_input_tokens
         assert 0 <= usage.reasoning_tokens <= usage.output_tokens <= 2 * MAX_TOKENS
 
 
