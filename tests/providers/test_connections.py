@@ -1,20 +1,27 @@
 """Connections are reused, bounded, and never left in a state that mixes up two answers."""
 
 import asyncio
+import contextlib
 import datetime as dt
+import socket
 import ssl
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import providers.http_client
+from providers.base import Timeouts
 from providers.errors import ProviderError, UpstreamUnavailable
 from providers.http_client import KeepAliveTransport
 from providers.openai_compatible import OpenAICompatibleProvider
 from providers.transport import EndpointError, endpoint_of
-from tests.providers.upstreams import KEY, WHOLE, answer, call, closing, hang, scripted
+from tests.providers.upstreams import KEY, STREAM_HEAD, WHOLE, answer, call, chunk, closing, hang, scripted, word
 
 
 async def test_calls_one_after_the_other_share_one_connection(provider_at):
@@ -175,6 +182,50 @@ async def test_tls_is_spoken_and_a_certificate_that_nobody_vouches_for_is_refuse
         await trusting.aclose()
         await wary.aclose()
     assert len(upstream.requests) == 3
+
+
+def test_a_process_that_got_no_core_takes_no_silence_of_its_own_for_the_providers():
+    """What came meanwhile is read before it is judged, on the loop that the gateway runs on too."""
+    idle_s = 0.3
+    listening = socket.create_server(("127.0.0.1", 0))
+    all_said, may_go_on = threading.Event(), threading.Event()
+
+    def provide() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(STREAM_HEAD + chunk(word("a")))
+            may_go_on.wait(30)
+            connection.sendall(chunk(word("b", "stop")) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+            all_said.set()
+            connection.recv(1)
+
+    class Stalls(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            """Sockets were looked at; before the timers are, this process does not run for a while."""
+            may_go_on.set()
+            all_said.wait(30)
+            time.sleep(2 * idle_s)
+
+    async def read() -> list[int]:
+        transport = KeepAliveTransport()
+        port = listening.getsockname()[1]
+        provider = OpenAICompatibleProvider("up", base_url=f"http://127.0.0.1:{port}", api_key=None, transport=transport)
+        near, far = socket.socketpair()
+        with far, contextlib.closing(near):
+            stream = await provider.stream(call(timeouts=Timeouts(idle_s=idle_s)))
+            sizes = [(await anext(stream)).content_bytes]
+            await asyncio.get_running_loop().create_connection(Stalls, sock=near)
+            far.send(b"x")
+            try:
+                return sizes + [each.content_bytes async for each in stream]
+            finally:
+                await transport.aclose()
+
+    with listening, ThreadPoolExecutor(1) as thread, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        providing = thread.submit(provide)
+        assert runner.run(read()) == [1, 1, 0]
+        providing.result(30)
 
 
 @pytest.mark.parametrize(
