@@ -1,7 +1,7 @@
 """Holding before the provider is called, and settling after: the two commits that a call waits for."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
 from datetime import datetime
 from typing import Final
 
@@ -34,14 +34,18 @@ class Settling:
         self._journal = journal
         self._in_flight = in_flight
 
-    def hold(self, admitted: Admitted, gate: Gate | None) -> Coroutine[None, None, HoldPlaced | Repeat]:
-        """The committed hold, or the call that this one repeats. `gate` is asked meanwhile. To be awaited; it begins at once.
+    async def hold(self, admitted: Admitted, gate: Gate | None) -> HoldPlaced | Repeat:
+        """The committed hold, or the call that this one repeats. `gate` is asked meanwhile.
 
         Refusals: InsufficientCredits, CreditsHeld, SpendLimitReached, IdempotencyKeyReused; Unavailable when the
         database is away (nothing was called, nothing is charged).
         """
+        return held(admitted, await self.begin(admitted, gate))
+
+    def begin(self, admitted: Admitted, gate: Gate | None) -> asyncio.Future[Outcome]:
+        """The same hold, asked for without waiting: what the ledger will answer, which `held` reads."""
         operation = hold_operation(admitted, self._in_flight.expiry(admitted.created_at))
-        return _placed(admitted, self._ledger.begin(operation, None if gate is None else gate.deciding))
+        return self._ledger.begin(operation, None if gate is None else gate.deciding)
 
     async def settle(self, operation: Settle) -> Settled | None:
         """The committed settlement; None when the database stayed away and it is journalled instead."""
@@ -64,10 +68,6 @@ class Settling:
             return
         if not isinstance(outcome, Released):
             raise _rejected(outcome)
-
-
-async def _placed(admitted: Admitted, asked: Awaitable[Outcome]) -> HoldPlaced | Repeat:
-    return held(admitted, await asked)
 
 
 def hold_operation(admitted: Admitted, expires_at: datetime) -> PlaceHold:

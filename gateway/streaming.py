@@ -7,7 +7,6 @@ generated until then is settled.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -28,14 +27,14 @@ from gateway.response_so_far import ResponseSoFar
 from gateway.routed import Routed
 from gateway.routing import Router
 from gateway.rules.truth import End, Seen
-from gateway.settling import Settling
+from gateway.settling import Settling, held
 from gateway.so_far import SoFar
 from gateway.tracing import Step
 from gateway.views import Caller, CallRequest, CallResult, Gate, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
 from kit.errors import Refusal
 from metering.operations import UsageFacts
-from metering.views import HoldPlaced, Repeat
+from metering.views import Outcome, Repeat
 from providers.base import JsonObject, Operation, StreamChunk, Usage
 from providers.errors import ProviderError
 
@@ -105,15 +104,17 @@ class Streams:
         admitted = await self._calls.admitted(caller, request, gate if meanwhile is None else None)
         stream = CallStream(admitted.call_id, _gatherer(admitted), bound_micro=admitted.bound_micro)
         opened: asyncio.Future[CallStream] = asyncio.get_running_loop().create_future()
-        place, hold = self._places.at_once(caller), None
+        place, asked = self._places.at_once(caller), None
         if place is not None or caller.concurrent_calls is None:  # begun here, a turn of the event loop sooner
-            hold = self._settling.hold(admitted, meanwhile)
-        task = self._in_flight.own(self._run_in_place(admitted, meanwhile, place, hold, stream, opened))
+            asked = self._settling.begin(admitted, meanwhile)
+        task = self._in_flight.own(self._run_in_place(admitted, meanwhile, place, asked, stream, opened))
         task.add_done_callback(lambda done: _tell(opened, stream, done))
         try:
             return await opened
-        except asyncio.CancelledError:  # `opened` is cancelled too: what would open it leaves it
-            stream.leave()
+        except asyncio.CancelledError:
+            # Mostly `opened` is cancelled too, and what would open it leaves it; but it may have come in the same turn.
+            came = not opened.cancelled() and opened.exception() is None
+            (opened.result() if came else stream).leave()
             raise
 
     async def _run_in_place(
@@ -121,15 +122,15 @@ class Streams:
         admitted: Admitted,
         gate: Gate | None,
         place: Place | None,
-        hold: Coroutine[None, None, HoldPlaced | Repeat] | None,
+        asked: "asyncio.Future[Outcome] | None",
         stream: CallStream,
         opened: "asyncio.Future[CallStream]",
     ) -> None:
         with admitted.trace:
-            if hold is None:
+            if asked is None:
                 place = await self._places.take(admitted.caller)
-                hold = self._settling.hold(admitted, gate)
             try:
+                asked = asked or self._settling.begin(admitted, gate)
                 progress = _Progress()
                 running = Running(
                     admitted.call_id,
@@ -138,7 +139,7 @@ class Streams:
                     read_cost=lambda: _running_cost(admitted, progress),
                 )
                 with admitted.trace.step(Step.HOLD):
-                    placed = await hold
+                    placed = held(admitted, await asked)
                 if isinstance(placed, Repeat):
                     await self._repeat(admitted, placed, stream, opened)
                 else:

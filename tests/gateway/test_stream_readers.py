@@ -107,15 +107,15 @@ async def test_a_reader_may_leave_at_any_moment_and_the_call_is_ended_all_the_sa
 async def test_who_left_while_the_hold_was_placed_has_the_provider_asked_for_nothing(stage: Theatre) -> None:
     stage.plays.plays = [silent]
     services = stage.gate.services
-    hold, held, may_go_on = services.streams._settling.hold, asyncio.Event(), asyncio.Event()
+    begin, held, may_go_on = services.streams._settling.begin, asyncio.Event(), asyncio.Event()
 
     async def slow(admitted, gate):
-        placed = await hold(admitted, gate)
+        placed = await begin(admitted, gate)
         held.set()
         await may_go_on.wait()
         return placed
 
-    services.streams._settling.hold = slow
+    services.streams._settling.begin = slow
     opening = asyncio.create_task(services.streams.open(await caller_of(stage), request()))
     await held.wait()
     opening.cancel()
