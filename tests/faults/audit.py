@@ -16,7 +16,7 @@ from metering.reconcile import reconcile
 from models.database import Database
 from providers.base import Operation, Usage
 from tests.faults.client import Attempt, Came
-from tests.faults.plan import Fault, Kind, Report
+from tests.faults.plan import PROVIDERS_PATIENCE_S, Fault, Kind, Report
 
 PRICES = {
     "routed": {
@@ -118,7 +118,7 @@ def _judge(findings: Findings, attempt: Attempt, own: dict | None, by_call: dict
             findings.breach("broken but settled as whole, or the other way round", shown)
     elif last is not None and not any(told.usage is None for told in _verdicts(attempt, last)):
         findings.breach("the provider's log says that it must be charged", shown)
-    if any(_must_have_ended(line) for line in lines[:-1]):
+    if any(_must_have_ended(line) and not _kept_waiting(line) for line in lines[:-1]):
         findings.breach("tried again after something was produced", shown)
     if attempt.charged_micro is not None:
         settlement = by_call.get(attempt.call_id or b"")
@@ -165,8 +165,21 @@ def _derive(findings: Findings, attempt: Attempt, own: dict, line: dict, shown: 
         findings.breach("debited another amount than the price", f"{cost}: {shown}")
 
 
+def _kept_waiting(line: dict) -> bool:
+    """The providers' process got no core for so long that the gateway was right to give the try up, whatever was sent after."""
+    return line["late_s"] > PROVIDERS_PATIENCE_S / 2
+
+
 def _verdicts(attempt: Attempt, line: dict) -> list[Verdict]:
     """What the truth table says of this try; where the call was cut, at each mark that the gateway can have reached."""
+    told = _verdicts_of_the_script(attempt, line)
+    if not _kept_waiting(line):
+        return told
+    marks = [_seen(line, mark) for mark in line["marks"] if mark[0] >= attempt.received_bytes]
+    return [*told, *(_of(attempt, End.TIMED_OUT, mark) for mark in (Seen(), *marks))]
+
+
+def _verdicts_of_the_script(attempt: Attempt, line: dict) -> list[Verdict]:
     marks = [_seen(line, mark) for mark in line["marks"]]
     speech = attempt.call.kind is Kind.SPEECH
     if speech and line["ended"] == "complete":

@@ -16,7 +16,7 @@ from models.migrate import migrate
 from tests.chaos.servers import Process, Servers
 from tests.faults.audit import PRICES, Findings, audit
 from tests.faults.client import Attempt, make
-from tests.faults.plan import PROVIDERS, call_of
+from tests.faults.plan import PROVIDERS, PROVIDERS_PATIENCE_S, call_of
 from tests.processes import ROOT, free_port
 from tests.seeding import Seeded, apply_catalog, seed_workspace
 
@@ -25,17 +25,21 @@ RICH_MICRO, POOR_MICRO = 10**12, 30_000_000
 GROWTH = 0.10
 MORE_FILES = 4
 """The pool of connections to PostgreSQL grows with the load, up to its bound."""
+HOLD_TTL_S = 60
+"""Nobody is killed: a gateway that gets no core for a while settles its calls itself."""
 HOLD_PATIENCE_S = 60.0
 IDLE_PATIENCE_S = 40.0
 """Connections to providers are kept for 15 s; sessions of Redis and PostgreSQL stay."""
+LOOKS = 5
+"""A gateway at rest polls: for a moment, a connection that is given back takes two tasks more."""
 _PROVIDER = """
 [providers.{name}]
 kind = "openai_compatible"
 base_url = "http://127.0.0.1:{port}/v1"
-connect_timeout_s = 1
-first_byte_timeout_s = 1
-idle_timeout_s = 1
-total_timeout_s = 10
+connect_timeout_s = 20
+first_byte_timeout_s = {patience_s}
+idle_timeout_s = {patience_s}
+total_timeout_s = 40
 retries = 2
 circuit_failures = 8
 circuit_cooldown_s = 1
@@ -139,7 +143,7 @@ class Result:
 
 async def run(options: Options, say: Callable[[str], None] = lambda _: None) -> Result:
     directory = Path(tempfile.mkdtemp(prefix="tgf-", dir="/tmp"))
-    servers = Servers(directory, 2, "tests.faults.careless" if options.control else "app")
+    servers = Servers(directory, 2, "tests.faults.careless" if options.control else "app", hold_ttl_s=HOLD_TTL_S)
     try:
         await servers.start_stores()
         await migrate(servers.database_url)
@@ -185,11 +189,12 @@ async def _measured(
         await asyncio.gather(*(one() for _ in range(options.clients)))
 
     await until(options.warm_up)
-    before = await _at_rest(servers, lambda state: state.in_flight)
+    looks = [await _at_rest(servers, lambda _, state: state.in_flight) for _ in range(LOOKS)]
+    before = [min(of_one, key=lambda state: state.tasks) for of_one in zip(*looks, strict=True)]
     await until(total)
     seconds = time.monotonic() - started
     # The control is about charges; kept connections take 15 s to grow old.
-    after = before if options.control else await _at_rest(servers, lambda state: state.in_flight or state.connections)
+    after = before if options.control else await _at_rest(servers, lambda n, state: _is_more(before[n], state))
     await _holds_gone(database)
     findings = await audit(database, attempts, log)
     return Result(options, findings, seconds, before, after, servers.faults())
@@ -213,7 +218,8 @@ async def _start_providers(servers: Servers, options: Options, ports: list[int])
 
 def catalog_of(ports: list[int]) -> str:
     text = _CATALOG + "".join(
-        _PROVIDER.format(name=name, port=port) for name, port in zip(PROVIDERS, ports, strict=True)
+        _PROVIDER.format(name=name, port=port, patience_s=PROVIDERS_PATIENCE_S)
+        for name, port in zip(PROVIDERS, ports, strict=True)
     )
     for model, prices in PRICES.items():
         route = '{{ provider = "{}", upstream_model = "up", order = {}, weight = {} }}'.format
@@ -237,12 +243,17 @@ async def _holds_gone(database: Database) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _at_rest(servers: Servers, busy: Callable[[State], int]) -> list[State]:
-    """Each gateway once none is busy, or after the patience."""
+def _is_more(before: State, state: State) -> bool:
+    """Something of the calls is still there, or of what a gateway does by itself now and then."""
+    return bool(state.in_flight or state.connections) or state.tasks > before.tasks
+
+
+async def _at_rest(servers: Servers, busy: Callable[[int, State], object]) -> list[State]:
+    """Each gateway once none is busy, by its number, or after the patience."""
     deadline = time.monotonic() + IDLE_PATIENCE_S
     while True:
         states = [await _state(process) for process in servers.gateway]
-        if not any(busy(state) for state in states) or time.monotonic() > deadline:
+        if not any(busy(number, state) for number, state in enumerate(states)) or time.monotonic() > deadline:
             return states
         await asyncio.sleep(0.5)
 

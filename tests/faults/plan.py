@@ -7,6 +7,8 @@ from enum import StrEnum
 PROVIDERS = ("alpha", "beta", "gamma")
 OUTAGE = ("alpha", 0.40, 0.46)
 """This provider answers nothing but 500 for this part of the calls, which opens its circuit."""
+PROVIDERS_PATIENCE_S = 5
+"""How long a gateway waits for a provider that falls silent: longer than a busy machine makes one wait for a core."""
 FAULT_SHARE = 0.22
 SPEECH_SHARE = 0.08
 

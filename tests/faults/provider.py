@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import orjson
 
@@ -15,6 +17,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r
 SPEECH, EMBEDDINGS = "/v1/audio/speech", "/v1/embeddings"
 SOUND_REPEATS = 300
 """So often the bytes of a piece of text are its sound."""
+BEAT_S = 0.05
+"""How often the process looks whether it runs."""
 HALF_A_CHUNK = b"1000\r\n", b"\xff" * 0x800
 """The head of a chunk of sound, and half of what it says."""
 
@@ -32,6 +36,22 @@ class Providers:
     log: int
     seen: Counter = field(default_factory=Counter)
     requests: int = 0
+    beat_at: float = field(default_factory=time.monotonic)
+    late: list[tuple[float, float]] = field(default_factory=list)
+    """When this process should have run and did not: until when, and for how long."""
+
+    async def beat(self) -> None:
+        """Note when this process gets no core: then it is silent, whatever the scripts say."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            before, self.beat_at = self.beat_at, time.monotonic()
+            if self.beat_at - before > 2 * BEAT_S:
+                self.late.append((self.beat_at, self.beat_at - before))
+
+    def late_s(self, since: float) -> float:
+        """For how long it did not run, in all, up to now; what ended a little before counts: it kept the request waiting."""
+        late = takewhile(lambda each: each[0] >= since - BEAT_S, reversed(self.late))
+        return sum(late_s for _, late_s in late) + time.monotonic() - self.beat_at
 
     def handler(self, provider: str):
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,6 +100,7 @@ class Providers:
             "request_id": request_id,
             "streamed": telling.streamed,
             "ended": ended,
+            "late_s": round(self.late_s(telling.begun_at), 3),
             "marks": telling.marks,
             **telling.script.summary(),
         }
@@ -90,6 +111,7 @@ class Telling:
     """One answer on its way."""
 
     def __init__(self, reader, writer, script: Script, body: dict, path: str) -> None:
+        self.begun_at = time.monotonic()
         self.script = script
         self._speech = path == SPEECH
         self.streamed = self._speech or body.get("stream") is True
@@ -302,7 +324,7 @@ async def main() -> None:
     ]
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    await asyncio.gather(*(server.serve_forever() for server in servers))
+    await asyncio.gather(providers.beat(), *(server.serve_forever() for server in servers))
 
 
 if __name__ == "__main__":

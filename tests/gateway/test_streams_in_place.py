@@ -137,9 +137,7 @@ async def test_a_gate_that_closes_while_the_hold_is_placed_gives_the_place_back(
 
 
 @pytest.mark.parametrize("fault", ["full", "closed"])
-async def test_a_ledger_that_takes_no_hold_gives_the_place_back(
-    stage, streams, places, caller, waiting, fault
-) -> None:
+async def test_a_ledger_that_takes_no_hold_gives_the_place_back(stage, streams, places, caller, waiting, fault) -> None:
     ledger = streams._settling._ledger
     if fault == "full":
         ledger._lane._max_waiting = 0

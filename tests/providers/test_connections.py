@@ -210,7 +210,9 @@ def test_a_process_that_got_no_core_takes_no_silence_of_its_own_for_the_provider
     async def read() -> list[int]:
         transport = KeepAliveTransport()
         port = listening.getsockname()[1]
-        provider = OpenAICompatibleProvider("up", base_url=f"http://127.0.0.1:{port}", api_key=None, transport=transport)
+        provider = OpenAICompatibleProvider(
+            "up", base_url=f"http://127.0.0.1:{port}", api_key=None, transport=transport
+        )
         near, far = socket.socketpair()
         with far, contextlib.closing(near):
             stream = await provider.stream(call(timeouts=Timeouts(idle_s=idle_s)))
