@@ -32,7 +32,7 @@ from gateway.so_far import SoFar
 from gateway.tracing import Step
 from gateway.views import Caller, CallRequest, CallResult, Gate, StreamedEnd, StreamedEvent, StreamedFailure
 from kit.clock import now
-from kit.errors import Refusal
+from kit.errors import Refusal, RequestFailure
 from metering.operations import UsageFacts
 from metering.views import Outcome, Repeat
 from providers.base import JsonObject, Operation, StreamChunk, Usage
@@ -312,15 +312,24 @@ def _open(opened: "asyncio.Future[CallStream]", stream: CallStream) -> None:
 
 
 def _tell(opened: "asyncio.Future[CallStream]", stream: CallStream, done: "asyncio.Task[None]") -> None:
-    """What ended the call unforeseen reaches the one who waits: for the stream, or for its last event."""
+    """What ended the call unforeseen reaches the one who waits, for the stream or for its last event; else it is logged."""
     error = None if done.cancelled() else done.exception()
-    if not opened.done() or opened.cancelled():
-        if not opened.done():
-            opened.set_exception(error if error is not None else ClientLeft())
-            opened.exception()  # the reader may be gone: then nobody else retrieves it
-        stream.end(StreamedFailure(stream.call_id, CallInterrupted(), None))  # for those who follow
+    if not opened.done():
+        opened.set_exception(error if error is not None else ClientLeft())
+        opened.exception()  # the reader may be gone: then nobody else retrieves it
+    elif opened.cancelled():
+        if error is not None and not isinstance(
+            error, (Refusal, RequestFailure)
+        ):  # of those nobody wants to hear any more
+            _log_broken(stream, error)
     elif error is not None or done.cancelled():
-        logger.error(
-            "the streamed call %s could not be ended; its hold is left to the reaper", stream.call_id, exc_info=error
-        )
-        stream.end(StreamedFailure(stream.call_id, CallInterrupted(), None))
+        _log_broken(stream, error)
+    else:
+        return
+    stream.end(StreamedFailure(stream.call_id, CallInterrupted(), None))  # for those who follow, too
+
+
+def _log_broken(stream: CallStream, error: BaseException | None) -> None:
+    logger.error(
+        "the streamed call %s could not be ended; its hold is left to the reaper", stream.call_id, exc_info=error
+    )

@@ -69,6 +69,28 @@ async def test_who_leaves_before_a_refusal_comes_is_told_nothing_and_nothing_is_
     assert "could not be ended" not in caplog.text
 
 
+async def test_a_call_that_cannot_be_ended_is_logged_though_its_reader_left_before_the_first_output(
+    stage: Theatre, caplog
+) -> None:
+    async def broken(operation) -> None:
+        raise RuntimeError("a fault of our own")
+
+    stage.plays.plays = [silent]
+    streams = stage.gate.services.streams
+    streams._settling.release = broken
+    opening = asyncio.create_task(streams.open(await caller_of(stage), request()))
+    async with asyncio.timeout(30):
+        while not stage.alpha.requests:
+            await asyncio.sleep(0.01)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with asyncio.timeout(30):
+        while "could not be ended" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert "a fault of our own" in caplog.text
+
+
 async def test_the_first_output_reaches_its_reader_before_more_is_read(stage: Theatre) -> None:
     stage.plays.plays = [streaming(*[event("word") for _ in range(50)], then=silent)]
     stream = await stage.gate.services.streams.open(await caller_of(stage), request())
