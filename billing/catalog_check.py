@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from billing.catalog_chains import chain_findings
-from billing.catalog_price_check import price_findings
+from billing.catalog_price_check import price_findings, renamed_findings
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import CatalogSettings, ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
@@ -232,6 +232,8 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
                 message = f"{route.provider} makes predictions, which are jobs of images and videos only"
                 yield Finding(f"{path}.routes[{index}].provider", message)
         yield from _meters(model, path)
+        terms = [providers[route.provider].prediction for route in model.routes if route.provider in providers]
+        yield from (Finding(*found) for found in renamed_findings(model, [each for each in terms if each], path))
         if any(route.provider in from_anthropic for route in model.routes):
             yield from _cache_writes(model, path)
         if model.chain is None:

@@ -174,10 +174,10 @@ def admitted_as(
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
         check_tools(request.operation, body)
-        check_dearer(request.operation, body, terms.price_list.names)
+        check_dearer(request.operation, body, model.price_list.names)
     shape = _counted(_shape(sent), sent, model)
     prices = terms.price_list
-    rates = prices.rates_for(_priced(sent)) if prices.is_conditional else prices.ordinary
+    rates = prices.rates_for(body, _otherwise(sent)) if prices.is_conditional else prices.ordinary
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
         most = rates.highest_micro(usage, terms.discount_percent)
@@ -205,14 +205,14 @@ def admitted_as(
     )
 
 
-def _priced(request: CallRequest) -> JsonObject:
-    """What its price is chosen by: its body, and what a chat's fields would say in another form of it."""
+def _otherwise(request: CallRequest) -> JsonObject | None:
+    """The request as the chat that it may be put into: its prices may name fields by their names there."""
     if request.operation not in OTHER_FORMS:
-        return request.body
+        return None
     try:
-        return {**as_chat(request.operation, request.body, request.model), **request.body}
+        return as_chat(request.operation, request.body, request.model)
     except NotInThisForm:
-        return request.body
+        return None
 
 
 def _asks_its_own(caller: Caller, terms: CallTerms) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from kit.errors import InvalidInput
 from kit.json_values import is_object
+from metering.rules.price_list import WRAPPER
 from providers.base import JsonObject, Operation
 
 _OTHER_MODELS: Final = ("models", "fallbacks")
@@ -47,3 +48,6 @@ def check_dearer(operation: Operation, body: JsonObject, priced: Callable[[str, 
         for name in _HOSTS:
             if hosts.get(name):
                 raise InvalidInput(f"provider.{name} is not served here: {_UNPRICED}", field=["provider", name])
+    wrapped = body.get(WRAPPER)
+    if is_object(wrapped):
+        check_dearer(operation, wrapped, priced)

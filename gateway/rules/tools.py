@@ -4,6 +4,7 @@ from typing import Final
 
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
+from metering.rules.price_list import WRAPPER
 from providers.base import JsonObject, Operation
 
 _FREE_TOOLS: Final = frozenset({"function", "custom"})
@@ -33,6 +34,9 @@ def check_tools(operation: Operation, body: JsonObject) -> None:
                 "Tools of the types function and custom are",
                 field=["tools", str(index)],
             )
+    wrapped = body.get(WRAPPER)
+    if is_object(wrapped):
+        check_tools(operation, wrapped)
 
 
 def _is_run_by_caller(operation: Operation, tool: object) -> bool:

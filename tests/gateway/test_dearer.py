@@ -25,6 +25,9 @@ DEARER: list[tuple[str, JsonObject, str]] = [
     (MESSAGES, said(fallbacks=["claude-opus-4"]), "fallbacks"),
     (MESSAGES, said(service_tier="priority"), "service_tier"),
     (RESPONSES, {"input": "x", "service_tier": "priority"}, "service_tier"),
+    (CHAT, said(service_tier="default", extra_body={"service_tier": "priority"}), "service_tier"),
+    (MESSAGES, said(extra_body={"speed": "fast"}), "speed"),
+    (RESPONSES, {"input": "x", "extra_body": {"extra_body": {"models": ["y"]}}}, "models"),
     (RESPONSES, {"input": "x", "service_tier": ["flex"]}, "service_tier"),
 ]
 
@@ -41,6 +44,8 @@ async def test_what_the_prices_do_not_show_is_refused_by_name(
 AS_LISTED: list[tuple[Operation, JsonObject]] = [
     (Operation.CHAT, said(service_tier="flex", models=[], fallbacks=None, speed="standard", provider={"zdr": True})),
     (Operation.CHAT, said(service_tier="auto", provider="mine")),
+    (Operation.CHAT, said(extra_body={"service_tier": "flex", "google": {"thinking_config": {}}})),
+    (Operation.CHAT, said(extra_body="priority")),
     (Operation.CHAT, said(service_tier=None, speed=None, inference_geo=None)),
     (Operation.MESSAGES, said(service_tier="standard_only", inference_geo="global")),
     (Operation.RESPONSES, {"input": "x", "service_tier": "default"}),
