@@ -133,6 +133,7 @@ class ModelView:
     """A model that can be called. `price_list`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank.
 
     `chain`: it is made of others (B14). `publisher`: a workspace publishes it; None for the catalog's own.
+    `caches_when_asked`: whoever serves it writes to a cache only what a request says; others may by themselves.
     """
 
     id: UUID
@@ -151,6 +152,7 @@ class ModelView:
     enabled: bool
     chain: Chain | None = None
     publisher: PublisherView | None = None
+    caches_when_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

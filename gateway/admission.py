@@ -27,6 +27,7 @@ from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.dearer import check_dearer
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
+from gateway.rules.request_rates import request_rates
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.rules.responses import responses_shape
 from gateway.rules.text_tokens import spared_bytes
@@ -177,7 +178,7 @@ def admitted_as(
         check_dearer(request.operation, body, model.price_list.names)
     shape = _counted(_shape(sent), sent, model)
     prices = terms.price_list
-    rates = prices.rates_for(body, _otherwise(sent)) if prices.is_conditional else prices.ordinary
+    rates = request_rates(model, prices, body, _otherwise(sent) if prices.is_conditional else None)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
         most = rates.highest_micro(usage, terms.discount_percent)
