@@ -30,6 +30,7 @@ from gateway.rules.messages import input_shape, messages_shape
 from gateway.rules.request_rates import request_rates
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.rules.responses import responses_shape
+from gateway.rules.spelling import check_spelling
 from gateway.rules.text_tokens import spared_bytes
 from gateway.rules.tools import check_tools
 from gateway.terms import CallTerms, ChainedCall, Payee
@@ -174,6 +175,7 @@ def admitted_as(
     model = terms.model
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
+        check_spelling(body)
         check_tools(request.operation, body)
         check_dearer(request.operation, body, model.price_list.names)
     shape = _counted(_shape(sent), sent, model)

@@ -23,10 +23,12 @@ _KEPT: Final = _FILE_NAMES | _TURNS | {
 """Fields that name earlier turns, prompts, caches, files, indexes or machines of an account, of all vendors in one list."""
 _KEPT_OF_RESPONSES: Final = _KEPT - _TURNS
 _KEPT_OF_PICTURES: Final = _FILE_NAMES | {"style_id"}
-_WITHIN: Final = ("extra_body", "google")
-"""Objects in which Gemini takes fields of its own in OpenAI's form."""
 _STORE: Final = "store"
 """Has OpenAI keep a chat. A response's is answered otherwise: it is always sent as not to be kept."""
+NAMED: Final = _KEPT | _KEPT_OF_PICTURES | {_STORE}
+"""All fields of a body that are looked for."""
+_WITHIN: Final = ("extra_body", "google")
+"""Objects in which Gemini takes fields of its own in OpenAI's form."""
 _VOICES: Final = ("id", "voice_id")
 _OF_TOOLS: Final = frozenset({"input", "arguments", "function", "custom", "function_call"})
 """Fields of messages with what tools are asked, in words of their own."""

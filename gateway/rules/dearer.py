@@ -24,6 +24,8 @@ _AS_LISTED: Final = {
 _HOSTS: Final = ("order", "only", "sort")
 """By which a request of OpenRouter chooses among hosts of one model, each with prices of its own."""
 _OTHER_RECORDINGS: Final = ("url", "file_url")
+NAMED: Final = frozenset({*_OTHER_MODELS, *_AS_LISTED, *_OTHER_RECORDINGS, "provider"})
+"""All fields that are looked at."""
 _UNPRICED: Final = "it changes what the provider takes, which the model's prices do not show"
 
 

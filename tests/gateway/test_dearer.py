@@ -27,7 +27,7 @@ DEARER: list[tuple[str, JsonObject, str]] = [
     (RESPONSES, {"input": "x", "service_tier": "priority"}, "service_tier"),
     (CHAT, said(service_tier="default", extra_body={"service_tier": "priority"}), "service_tier"),
     (MESSAGES, said(extra_body={"speed": "fast"}), "speed"),
-    (RESPONSES, {"input": "x", "extra_body": {"extra_body": {"models": ["y"]}}}, "models"),
+    (RESPONSES, {"input": "x", "extra_body": {"models": ["y"]}}, "models"),
     (RESPONSES, {"input": "x", "service_tier": ["flex"]}, "service_tier"),
 ]
 
