@@ -233,8 +233,8 @@ def _fitted(
     each = fitted_output(bound, rates, discount, choices, limit_micro)
     if each is None:
         return request, bound
-    named = [name for name in names if request.body.get(name) is not None] or names[:1]
-    body = {**request.body, **dict.fromkeys(named, each)}
+    asked = {name: limit for name in names if isinstance(limit := request.body.get(name), int)}
+    body = {**request.body, **{name: min(each, limit) for name, limit in (asked or {names[0]: each}).items()}}
     return replace(request, body=body), replace(bound, output_tokens=each * choices)
 
 

@@ -47,6 +47,20 @@ def test_no_name_of_a_field_hides_a_text(hidden, name: str) -> None:
     assert hidden(name) >= len(LONG)
 
 
+@pytest.mark.parametrize(
+    ("limits", "bound"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": None}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": 9_000}, 9_000),
+        ({"max_completion_tokens": 9_000, "max_tokens": 5}, 9_000),
+    ],
+)
+def test_of_two_limits_of_the_output_the_larger_bounds_it(limits: dict, bound: int | None) -> None:
+    assert read_shape(Operation.CHAT, {**said("x"), **limits}).output_tokens == bound
+
+
 def test_a_picture_counts_as_one_and_not_by_its_bytes() -> None:
     text, picture = {"type": "text", "text": "what is it"}, {"type": "image_url", "image_url": PICTURE}
     shape = read_shape(Operation.CHAT, said([text, picture, picture]))
