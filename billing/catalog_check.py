@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Final
 
 from billing.catalog_chains import chain_findings
-from billing.catalog_price_check import price_findings, renamed_findings
+from billing.catalog_price_check import part_findings, price_findings, renamed_findings
 from billing.catalog_reader import join_path, meant, shown
 from billing.catalog_settings import CatalogSettings, ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
@@ -271,6 +271,7 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
         if part in meters and all_of_it not in meters:
             yield Finding(f"{path}.prices", f"{part} are part of {all_of_it}, which have no price")
     yield from (Finding(*found) for found in price_findings(model, path))
+    yield from (Finding(*found) for found in part_findings(model, PARTS_OF_METERS, path))
     per_meter = {price.meter: price for price in model.prices if not price.when}
     cached, whole = per_meter.get(Meter.CACHED_INPUT_TOKENS), per_meter.get(Meter.INPUT_TOKENS)
     if cached is not None and whole is not None and cached.credits_micro * whole.per > whole.credits_micro * cached.per:

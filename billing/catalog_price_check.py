@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from billing.catalog_reader import shown
 from billing.catalog_terms import MeterPriceTerms, ModelTerms
 from kit.json_values import folded
+from metering.rules.conditions import Conditions
 from metering.rules.price_list import ListedPrice, ambiguous
 from metering.rules.rating import MeterPrice
 from models.enums import Meter
@@ -28,6 +29,20 @@ def price_findings(model: ModelTerms, path: str) -> Iterator[tuple[str, str, boo
                 " counts; a price with the conditions of both would decide"
             )
             yield f"{path}.prices[{places[second]}].when", message, False
+
+
+def part_findings(
+    model: ModelTerms, parts: Iterable[tuple[Meter, Meter]], path: str
+) -> Iterator[tuple[str, str, bool]]:
+    """The same of a meter whose price changes with a request where that of a part of it, which has its own, does not."""
+    when_of: dict[Meter, set[Conditions]] = {}
+    for price in model.prices:
+        when_of.setdefault(price.meter, set()).add(price.when)
+    for part, whole in parts:
+        for index, price in enumerate(model.prices):
+            if price.meter is whole and part in when_of and price.when not in when_of[part]:
+                message = f"{part}, a part of {whole}, have no price under these conditions: their others count"
+                yield f"{path}.prices[{index}].when", message, False
 
 
 def renamed_findings(
