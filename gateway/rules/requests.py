@@ -120,6 +120,8 @@ def _video(body: JsonObject) -> RequestShape:
     seconds = optional_count(body, "seconds", MAX_SECONDS)
     if seconds is None:
         raise InvalidInput("seconds must say how long the video is", field=["seconds"])
+    if body.get("n") not in (None, 1):
+        raise InvalidInput("a call makes one video: n must be 1", field=["n"])
     return RequestShape(_bytes_of(prompt), 1, 1, 0, 0, 0, stream=False, seconds=seconds)
 
 

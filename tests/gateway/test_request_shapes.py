@@ -5,6 +5,7 @@ import pytest
 from gateway.rules.messages import messages_shape
 from gateway.rules.requests import PAGED_PARTS, read_shape
 from gateway.rules.responses import responses_shape
+from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
 
 LONG = "word " * 3_200
@@ -45,6 +46,14 @@ def tool(name: str) -> JsonObject:
 )  # fmt: skip
 def test_no_name_of_a_field_hides_a_text(hidden, name: str) -> None:
     assert hidden(name) >= len(LONG)
+
+
+@pytest.mark.parametrize("count", [4, "4", 0, [1]])
+def test_several_videos_in_one_call_are_refused(count: object) -> None:
+    film: JsonObject = {"prompt": "a wave", "seconds": 5}
+    assert [read_shape(Operation.VIDEO, film | {"n": one}).seconds for one in (None, 1)] == [5, 5]
+    with pytest.raises(InvalidInput, match="n must be 1"):
+        read_shape(Operation.VIDEO, film | {"n": count})
 
 
 @pytest.mark.parametrize(
