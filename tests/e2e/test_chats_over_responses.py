@@ -117,7 +117,7 @@ async def test_openais_sdk_uses_tools_whole_and_streamed(gpt: Line) -> None:
         last = await client.chat.completions.create(
             **{**ask, "messages": [*HELLO, got.choices[0].message, result], "tool_choice": "auto"}
         )
-    assert gpt.gpt.requests[0 - 3].json["tools"] == [
+    assert gpt.gpt.requests[-3].json["tools"] == [
         {"type": "function", "name": "weather", "description": "of a city", "parameters": WEATHER, "strict": False}
     ]
     for each in (got, final):
