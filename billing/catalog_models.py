@@ -156,6 +156,7 @@ def _routes(model: Section) -> tuple[RouteView, ...]:
                 upstream_model=section.text("upstream_model", longest=200),
                 weight=section.integer("weight", 1, 1_000, default=1),
                 order=section.integer("order", 0, 100, default=0),
+                responses_only=section.flag("responses_only", default=False),
             )
         )
         section.finish()

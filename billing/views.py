@@ -88,12 +88,16 @@ class MeterPriceView:
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """One provider that serves a model. Lower `order` first; within one order by `weight`."""
+    """One provider that serves a model. Lower `order` first; within one order by `weight`.
+
+    `responses_only`: the model there speaks OpenAI's Responses API and no other form of a chat.
+    """
 
     provider: str
     upstream_model: str
     weight: int
     order: int
+    responses_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
