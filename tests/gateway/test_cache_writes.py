@@ -1,13 +1,19 @@
 """What a provider wrote to its cache: held for at its dearest, repeated as it was, given again from the cache of answers."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from gateway.rules.request_rates import writes_unasked
+from gateway.rules.request_rates import request_rates, writes_unasked
+from metering.operations import UsageFacts
+from metering.rules.conditions import conditions_of
+from metering.rules.price_list import ListedPrice, PriceList
+from metering.rules.rating import MeterPrice
 from tests.gateway import upstream
+from tests.gateway.test_chain_plan import model
 from tests.gateway.upstream import (
     INPUT_BYTES,
     PATIENCE_S,
@@ -138,6 +144,29 @@ def marked(**control: object) -> dict:
 )
 def test_what_a_request_asks_to_be_written_is_found_wherever_it_stands(body: dict, unasked: set) -> None:
     assert writes_unasked(body) == unasked
+
+
+@pytest.mark.parametrize(
+    ("body", "held", "charged"),
+    [
+        ({}, 400, 400),
+        ({"service_tier": "priority"}, 800, 800),
+        ({"cache_control": {"type": "ephemeral"}}, 500, 460),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}, "service_tier": "priority"}, 1_600, 1_160),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}, "service_tier": "auto"}, 1_600, 1_160),
+    ],
+)
+def test_prices_of_writes_may_depend_on_what_is_asked_too(body: dict, held: int, charged: int) -> None:
+    priority = conditions_of({"service_tier": ["priority"]})
+    each = {"INPUT_TOKENS": 4, "CACHE_WRITE_INPUT_TOKENS": 5, "LONG_CACHE_WRITE_INPUT_TOKENS": 8}
+    prices = PriceList(
+        ListedPrice(MeterPrice(meter, price * times, 1), when)
+        for meter, price in each.items()
+        for times, when in ((1, ()), (2, priority))
+    )
+    rates = request_rates(replace(model(), caches_when_asked=True), prices, body)
+    used_up = UsageFacts(input_tokens=100, cache_write_input_tokens=60, long_cache_write_input_tokens=40)
+    assert (rates.highest_micro(UsageFacts(input_tokens=100)), rates.cost_micro(used_up)) == (held, charged)
 
 
 async def test_a_model_without_such_prices_takes_what_was_written_as_input(stage: Theatre, pg) -> None:
