@@ -81,7 +81,7 @@ class Principals:
     def _admitted(self, principal: Principal, address: str | None) -> Principal:
         if principal.expires_at is not None and principal.expires_at <= now():
             raise Unauthenticated(_WRONG_KEY if principal.kind is PrincipalKind.API_KEY else _OVER)
-        if not admits(principal.networks, address):
+        if principal.networks and not admits(principal.networks, address):
             raise Forbidden("This API key may not be used from this address.")
         if principal.api_key_id is not None:
             self._key_uses.note(principal.api_key_id)

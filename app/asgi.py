@@ -68,6 +68,11 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def says_any(scope: Scope, names: frozenset[bytes]) -> bool:
+    """Whether a request has one of these headers at least; `names` in lower case."""
+    return not names.isdisjoint(scope.get(_NAMED) or dict(scope["headers"]))
+
+
 def header_lines(scope: Scope, name: bytes) -> str | None:
     """All values of a request header that is a list, in their order, as the one line that they stand for (RFC 9110, 5.2)."""
     if header(scope, name) is None:

@@ -1,6 +1,5 @@
 """The page of all public models, `/m/`: what workspaces publish for everybody, each with a link to its own page."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from html import escape
 from typing import Final
@@ -101,9 +100,7 @@ def _entry(found: Published, credits_per_usd: Decimal) -> str:
 
 
 def _prices(found: Published, credits_per_usd: Decimal) -> str:
-    texts: Sequence[str] = [
-        " ".join(price_texts(price, credits_per_usd)) for price in found.model.prices if price.credits_micro
-    ]
+    texts = [" ".join(each) for each in price_texts(found.model.prices, credits_per_usd)]
     if found.chain is not None:
         texts = [*texts, "the models it runs at their own prices"]
     return "; ".join(texts) if texts else "Free"

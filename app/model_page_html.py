@@ -136,20 +136,30 @@ def _prices(published: Published, credits_per_usd: Decimal) -> str:
     more = (
         "" if published.chain is None else '<p class="note">It runs other models, whose use costs their own prices.</p>'
     )
-    prices = [price for price in published.model.prices if price.credits_micro]
-    if not prices:
+    texts = price_texts(published.model.prices, credits_per_usd)
+    if not texts:
         return f"<h2>Price</h2><p>{'Free.' if published.chain is None else 'No price of its own.'}</p>{more}"
-    rows = "".join(
-        f"<tr><td>{cost}</td><td>{escape(units)}</td></tr>"
-        for cost, units in (price_texts(price, credits_per_usd) for price in prices)
-    )
+    rows = "".join(f"<tr><td>{cost}</td><td>{escape(units)}</td></tr>" for cost, units in texts)
     return f"<h2>Price</h2><table>{rows}</table>{more}"
 
 
-def price_texts(price: MeterPriceView, credits_per_usd: Decimal) -> tuple[str, str]:
-    """What a meter costs, and for how much of it, and of which requests; its publisher's words are among it."""
+def price_texts(prices: Sequence[MeterPriceView], credits_per_usd: Decimal) -> list[tuple[str, str]]:
+    """What each meter that costs anything costs, for how much of it and of which requests, those of most conditions first.
+
+    Its publisher's words are among them.
+    """
+    costing = dict.fromkeys(price.meter for price in prices if price.credits_micro)
+    varying = {price.meter for price in prices if price.when}
+    return [
+        _price_text(price, credits_per_usd, otherwise=price.meter in varying and not price.when)
+        for meter in costing
+        for price in sorted((each for each in prices if each.meter is meter), key=lambda each: -len(each.when))
+    ]
+
+
+def _price_text(price: MeterPriceView, credits_per_usd: Decimal, *, otherwise: bool) -> tuple[str, str]:
     cost = f"{format_micro(price.credits_micro)} credits (${usd_text(price.credits_micro, credits_per_usd)})"
-    where = f" where {conditions_words(price.when)}" if price.when else ""
+    where = f" where {conditions_words(price.when)}" if price.when else " otherwise" if otherwise else ""
     return cost, f"for {'' if price.per == 1 else f'{price.per:,} '}{_METERS[price.meter]}{where}"
 
 

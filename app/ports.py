@@ -43,6 +43,7 @@ def provider_specs(snapshot: Snapshot) -> list[ProviderSpec]:
             api_key_env=spec.api_key_env,
             policy=_policy(spec),
             responses=spec.responses,
+            max_tokens_only=spec.max_tokens_only,
             prediction=spec.prediction,
         )
         for spec in snapshot.providers

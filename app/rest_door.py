@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
+from types import TracebackType
 from typing import Final, Protocol
 from uuid import UUID
 
 from accounts.rules.roles import ApiScope
 from accounts.views import Principal
-from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, send_bytes
+from app.asgi import ClientGone, Headers, Receive, Scope, Send, header, read_body, says_any, send_bytes
 from app.credentials import Credentials
 from app.http_protocol import BEFORE_BODY
 from app.rest_admission import of_scope
@@ -38,6 +39,7 @@ _FIT: Final = b"x-tollgate-fit"
 """`true`: rather than be refused for lack of credits, a call's output limit is lowered to what the wallet can pay."""
 _CACHE: Final = b"x-tollgate-cache"
 """`on`: the answer to an equal call of the workspace will do; `off`: it will not; without either the key decides."""
+_OF_CALLS: Final = frozenset({_FIT, _CACHE, b"idempotency-key", b"anthropic-beta"})
 _FIT_WORDS: Final = {"true": True, "false": False}
 _CACHE_WORDS: Final = {"on": True, "off": False}
 _PLAIN: Final = re.compile(r"[ -~]{1,1000}")
@@ -146,7 +148,7 @@ class RestDoor:
                     await passing.passed()
                 caller = caller_of(principal, facts, request_id)
                 if request.body.get("stream") is True:
-                    async with watched(receive, self._streams.open(caller, request, passing)) as stream:
+                    async with Watched(receive, self._streams.open(caller, request, passing)) as stream:
                         await _stream(stream, writer, send, headers)
                     return
                 if request.flows and not (caller.cache_answers if request.cache is None else request.cache):
@@ -182,7 +184,7 @@ class RestDoor:
         request = sending.own(request)
         opening = self._streams.open(caller, request, gate)
         asked_again = request.idempotency_key is not None or request.call_id is not None
-        async with unwatched(opening) if asked_again else watched(receive, opening) as stream:
+        async with unwatched(opening) if asked_again else Watched(receive, opening) as stream:
             rate = self.calls.snapshot.credits_per_usd
             told = _call_headers(stream.call_id, stream.bound_micro, rate)
             return await send_sound(stream, writer, send, [*told, *headers])
@@ -242,53 +244,70 @@ async def _stream(stream: CallStream, writer: Writer, send: Send, headers: Heade
                 await send({"type": "http.response.body", "body": writer.failure(event)})
 
 
-@contextlib.asynccontextmanager
-async def watched(receive: Receive, opening: Coroutine[None, None, CallStream]) -> AsyncGenerator[CallStream]:
-    """The stream, once it has begun. A client that disconnects ends the provider's call, before its first output too.
+class Watched:
+    """Entered it gives the stream, once it has begun. A client that disconnects ends the provider's call, before its first output too.
 
     So does leaving the block by an exception. Raises ClientGone where the client left before the stream had begun.
     """
-    opener = asyncio.current_task()
-    assert opener is not None, "a request runs in a task"
-    stream: CallStream | None = None
-    watcher: asyncio.Task[None] | None = None
 
-    async def until_gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        if stream is not None:
-            stream.leave()
-        else:
-            opener.cancel()
+    __slots__ = ("_beginning", "_opener", "_opening", "_receive", "_stream", "_watcher")
 
-    def watch() -> None:
-        nonlocal watcher
-        watcher = asyncio.create_task(until_gone())
+    def __init__(self, receive: Receive, opening: Coroutine[None, None, CallStream]) -> None:
+        """`receive` of ASGI tells of the disconnection."""
+        self._receive = receive
+        self._opening = opening
+        self._stream: CallStream | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
-    # A moment later, while the call waits for its hold: until then every step delays the first output.
-    beginning = asyncio.get_running_loop().call_later(_WATCHED_AFTER_S, watch)
-    try:
+    async def __aenter__(self) -> CallStream:
+        self._opener = asyncio.current_task()
+        # A moment later, while the call waits for its hold: until then every step delays the first output.
+        self._beginning = asyncio.get_running_loop().call_later(_WATCHED_AFTER_S, self._watch)
         try:
-            stream = await opening
-        except asyncio.CancelledError:
-            if watcher is not None and watcher.done() and not opener.uncancel():
+            self._stream = await self._opening
+        except BaseException as error:
+            gone = isinstance(error, asyncio.CancelledError) and self._is_gone()
+            await self._unwatch()
+            if gone:
                 raise ClientGone from None
             raise
-        try:
-            yield stream
-        except BaseException:
-            stream.leave()
-            raise
-    finally:
-        beginning.cancel()
-        if watcher is not None:
-            watcher.cancel()
+        return self._stream
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and self._stream is not None:
+            self._stream.leave()
+        await self._unwatch()
+
+    def _watch(self) -> None:
+        self._watcher = asyncio.create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._stream is not None:
+            self._stream.leave()
+        elif self._opener is not None:
+            self._opener.cancel()
+
+    def _is_gone(self) -> bool:
+        """The opening was cancelled by the watcher, and by nobody else."""
+        assert self._opener is not None, "a request runs in a task"
+        return self._watcher is not None and self._watcher.done() and not self._opener.uncancel()
+
+    async def _unwatch(self) -> None:
+        self._beginning.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await watcher
+                await self._watcher
 
 
 def _by_headers(request: CallRequest, scope: Scope) -> CallRequest:
     """The call with what headers say of it, the same on every path."""
+    if not says_any(scope, _OF_CALLS):
+        return request
     key = header(scope, b"idempotency-key")
     if key is not None:
         request = replace(request, idempotency_key=key)

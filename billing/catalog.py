@@ -9,7 +9,7 @@ from uuid import UUID
 
 from billing.catalog_access import PLANS_IN_USE
 from billing.catalog_rows import model_views, pack_views, plan_views, price_view
-from billing.catalog_settings import CatalogSettings, ProviderSpec, Renewal, settings_of
+from billing.catalog_settings import CatalogSettings, ProviderKind, ProviderSpec, Renewal, settings_of
 from billing.errors import CatalogMissing
 from billing.views import ModelView, PackView, PlanView, PriceView
 from models.database import Database, connection
@@ -121,6 +121,7 @@ async def _load(checked: PoolConnection) -> Snapshot:
             " AND model_id IN (SELECT id FROM models WHERE retired_at IS NULL AND workspace_id IS NULL) ORDER BY id"
         ),
         plans,
+        frozenset(spec.name for spec in settings.providers if spec.kind is ProviderKind.ANTHROPIC),
     )
     packs = pack_views(await checked.fetch("SELECT * FROM credit_packs ORDER BY price_usd_micro, id"))
     live = tuple(plan for plan in plans if not plan.retired)

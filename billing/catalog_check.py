@@ -6,8 +6,9 @@ from itertools import chain
 from typing import Final
 
 from billing.catalog_chains import chain_findings
-from billing.catalog_price_check import price_findings
+from billing.catalog_price_check import part_findings, price_findings, renamed_findings
 from billing.catalog_reader import join_path, meant, shown
+from billing.catalog_route_check import route_findings
 from billing.catalog_settings import CatalogSettings, ProviderKind, Renewal
 from billing.catalog_terms import CatalogFile, ModelTerms, PlanTerms, PriceTerms
 from billing.margin_text import loss_words
@@ -43,7 +44,6 @@ PARTS_OF_METERS: Final = (
 )
 """Each part with what it is a part of, which must have a price where the part has one."""
 _NEEDS_ADDRESS: Final = frozenset({ProviderKind.OPENAI_COMPATIBLE, ProviderKind.PREDICTION})
-_JOBS_DO: Final = frozenset({Modality.IMAGE, Modality.VIDEO})
 _MONTHS_OF_A_YEAR: Final = 12
 _DAYS_OF_A_YEAR: Final = 365
 
@@ -224,14 +224,10 @@ def _models(file: CatalogFile) -> Iterator[Finding]:
             yield from (Finding(*found) for found in chain_findings(file.models, model, path))
         elif not model.routes:
             yield Finding(f"{path}.routes", "the model is served nowhere: name a provider")
-        for index, route in enumerate(model.routes):
-            if route.provider not in providers:
-                hint = meant(route.provider, list(providers))
-                yield Finding(f"{path}.routes[{index}].provider", f"there is no provider {shown(route.provider)}{hint}")
-            elif providers[route.provider].kind is ProviderKind.PREDICTION and model.modality not in _JOBS_DO:
-                message = f"{route.provider} makes predictions, which are jobs of images and videos only"
-                yield Finding(f"{path}.routes[{index}].provider", message)
+        yield from (Finding(*found) for found in route_findings(providers, model, path))
         yield from _meters(model, path)
+        terms = [providers[route.provider].prediction for route in model.routes if route.provider in providers]
+        yield from (Finding(*found) for found in renamed_findings(model, [each for each in terms if each], path))
         if any(route.provider in from_anthropic for route in model.routes):
             yield from _cache_writes(model, path)
         if model.chain is None:
@@ -269,6 +265,7 @@ def _meters(model: ModelTerms, path: str) -> Iterator[Finding]:
         if part in meters and all_of_it not in meters:
             yield Finding(f"{path}.prices", f"{part} are part of {all_of_it}, which have no price")
     yield from (Finding(*found) for found in price_findings(model, path))
+    yield from (Finding(*found) for found in part_findings(model, PARTS_OF_METERS, path))
     per_meter = {price.meter: price for price in model.prices if not price.when}
     cached, whole = per_meter.get(Meter.CACHED_INPUT_TOKENS), per_meter.get(Meter.INPUT_TOKENS)
     if cached is not None and whole is not None and cached.credits_micro * whole.per > whole.credits_micro * cached.per:

@@ -60,6 +60,9 @@ def _provider(name: str, section: Section) -> ProviderSpec:
     responses = section.flag("responses", default=False)
     if responses and kind not in _CHATTING:
         section.add("responses", f"a provider of the kind {kind} has no Responses API")
+    max_tokens_only = section.flag("max_tokens_only", default=False)
+    if max_tokens_only and kind is not ProviderKind.OPENAI_COMPATIBLE:
+        section.add("max_tokens_only", f"a provider of the kind {kind} takes no limits by these names")
     spec = ProviderSpec(
         name=name,
         kind=kind,
@@ -76,6 +79,7 @@ def _provider(name: str, section: Section) -> ProviderSpec:
         sandbox_delay_ms=section.integer("sandbox_delay_ms", 0, MAX_DELAY_MS, default=0),
         sandbox_chunk_delay_ms=section.integer("sandbox_chunk_delay_ms", 0, MAX_DELAY_MS, default=0),
         responses=responses,
+        max_tokens_only=max_tokens_only,
         prediction=read_prediction(section) or (PredictionTerms() if kind is ProviderKind.PREDICTION else None),
     )
     section.finish()
@@ -156,6 +160,7 @@ def _routes(model: Section) -> tuple[RouteView, ...]:
                 upstream_model=section.text("upstream_model", longest=200),
                 weight=section.integer("weight", 1, 1_000, default=1),
                 order=section.integer("order", 0, 100, default=0),
+                responses_only=section.flag("responses_only", default=False),
             )
         )
         section.finish()

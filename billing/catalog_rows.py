@@ -9,7 +9,7 @@ import asyncpg
 from billing.catalog_stored import limits_of, routes_of, tier_of
 from billing.rules.chains import Chain, parse_chain
 from billing.rules.entitlements import entitlements_of
-from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView
+from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView, RouteView
 from metering.rules.conditions import conditions_of
 from metering.rules.price_list import ListedPrice, PriceList
 from metering.rules.rating import MeterPrice
@@ -70,8 +70,16 @@ def price_view(row: Row) -> PriceView:
     )
 
 
-def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[PlanView]) -> tuple[ModelView, ...]:
-    """Models in the order of their rows, each with the live plans that give it."""
+def model_views(
+    models: Iterable[Row],
+    prices: Iterable[Row],
+    plans: Sequence[PlanView],
+    cache_when_asked: frozenset[str] = frozenset(),
+) -> tuple[ModelView, ...]:
+    """Models in the order of their rows, each with the live plans that give it.
+
+    `cache_when_asked`: the providers that write to a cache only what a request says.
+    """
     prices_of: dict[UUID, list[MeterPriceView]] = {}
     for row in prices:
         when = conditions_of(row["conditions"])
@@ -97,9 +105,14 @@ def model_views(models: Iterable[Row], prices: Iterable[Row], plans: Sequence[Pl
             plan_ids=tuple(plan.id for plan in plans if not plan.retired and row["id"] in plan.models),
             enabled=row["enabled"],
             chain=chain_of(row["limits"].get("chain")),
+            caches_when_asked=_served_by(routes_of(row["routes"]), cache_when_asked),
         )
         for row in models
     )
+
+
+def _served_by(routes: Sequence[RouteView], providers: frozenset[str]) -> bool:
+    return bool(routes) and all(route.provider in providers for route in routes)
 
 
 def chain_of(stored: object) -> Chain | None:

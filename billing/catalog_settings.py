@@ -50,7 +50,7 @@ class ProviderSpec:
     """Where models are served. Keys and addresses that differ between sites are named by environment variable.
 
     `base_url` is the default where `base_url_env` names no variable or one that is not set. None: as usual.
-    `responses`: it speaks OpenAI's Responses API, too. `prediction`: how a provider of that kind is spoken to.
+    `responses`: it speaks OpenAI's Responses API, too. `max_tokens_only`: it knows the limit of a chat by that name alone. `prediction`: how a provider of that kind is spoken to.
     """
 
     name: str
@@ -68,6 +68,7 @@ class ProviderSpec:
     sandbox_delay_ms: int = 0
     sandbox_chunk_delay_ms: int = 0
     responses: bool = False
+    max_tokens_only: bool = False
     prediction: PredictionTerms | None = None
 
 

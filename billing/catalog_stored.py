@@ -207,5 +207,12 @@ def limits_of(row: JsonObject) -> ModelLimits:
 def routes_of(rows: list[JsonObject]) -> tuple[RouteView, ...]:
     """The routes in a model's row."""
     return tuple(
-        RouteView(row["provider"], row["upstream_model"], row.get("weight", 1), row.get("order", 0)) for row in rows
+        RouteView(
+            provider=row["provider"],
+            upstream_model=row["upstream_model"],
+            weight=row.get("weight", 1),
+            order=row.get("order", 0),
+            responses_only=row.get("responses_only", False),
+        )
+        for row in rows
     )

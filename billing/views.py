@@ -88,12 +88,16 @@ class MeterPriceView:
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """One provider that serves a model. Lower `order` first; within one order by `weight`."""
+    """One provider that serves a model. Lower `order` first; within one order by `weight`.
+
+    `responses_only`: the model there speaks OpenAI's Responses API and no other form of a chat.
+    """
 
     provider: str
     upstream_model: str
     weight: int
     order: int
+    responses_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class ModelView:
     """A model that can be called. `price_list`: its prices as rating needs them. `plan_ids`: the live plans that give it, by rank.
 
     `chain`: it is made of others (B14). `publisher`: a workspace publishes it; None for the catalog's own.
+    `caches_when_asked`: whoever serves it writes to a cache only what a request says; others may by themselves.
     """
 
     id: UUID
@@ -151,6 +156,7 @@ class ModelView:
     enabled: bool
     chain: Chain | None = None
     publisher: PublisherView | None = None
+    caches_when_asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,10 @@ from gateway.rules.audio import check_priced, speech_shape, transcription_shape
 from gateway.rules.dearer import check_dearer
 from gateway.rules.estimate import bound_usage, fitted_output, likely_input_tokens
 from gateway.rules.messages import input_shape, messages_shape
+from gateway.rules.request_rates import request_rates
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.rules.responses import responses_shape
+from gateway.rules.spelling import check_spelling
 from gateway.rules.text_tokens import spared_bytes
 from gateway.rules.tools import check_tools
 from gateway.terms import CallTerms, ChainedCall, Payee
@@ -173,11 +175,12 @@ def admitted_as(
     model = terms.model
     if not _asks_its_own(caller, terms):
         check_account_state(request.operation, body)
+        check_spelling(body)
         check_tools(request.operation, body)
-        check_dearer(request.operation, body, terms.price_list.names)
+        check_dearer(request.operation, body, model.price_list.names)
     shape = _counted(_shape(sent), sent, model)
     prices = terms.price_list
-    rates = prices.rates_for(_priced(sent)) if prices.is_conditional else prices.ordinary
+    rates = request_rates(model, prices, body, _otherwise(sent) if prices.is_conditional else None)
     if bound is None:
         usage = bound_usage(request.operation, shape, model)
         most = rates.highest_micro(usage, terms.discount_percent)
@@ -205,14 +208,14 @@ def admitted_as(
     )
 
 
-def _priced(request: CallRequest) -> JsonObject:
-    """What its price is chosen by: its body, and what a chat's fields would say in another form of it."""
+def _otherwise(request: CallRequest) -> JsonObject | None:
+    """The request as the chat that it may be put into: its prices may name fields by their names there."""
     if request.operation not in OTHER_FORMS:
-        return request.body
+        return None
     try:
-        return {**as_chat(request.operation, request.body, request.model), **request.body}
+        return as_chat(request.operation, request.body, request.model)
     except NotInThisForm:
-        return request.body
+        return None
 
 
 def _asks_its_own(caller: Caller, terms: CallTerms) -> bool:
@@ -230,8 +233,8 @@ def _fitted(
     each = fitted_output(bound, rates, discount, choices, limit_micro)
     if each is None:
         return request, bound
-    named = [name for name in names if request.body.get(name) is not None] or names[:1]
-    body = {**request.body, **dict.fromkeys(named, each)}
+    asked = {name: limit for name in names if isinstance(limit := request.body.get(name), int)}
+    body = {**request.body, **{name: min(each, limit) for name, limit in (asked or {names[0]: each}).items()}}
     return replace(request, body=body), replace(bound, output_tokens=each * choices)
 
 

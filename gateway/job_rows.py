@@ -23,6 +23,7 @@ from providers.base import Headers, Operation
 
 LEASE: Final = timedelta(seconds=30)
 """How long a job taken by one worker is not taken by another, unless its provider says that it ended."""
+_BOUNDED: Final = ("input_tokens", "output_tokens", "images", "seconds")
 KEPT_FOR: Final = timedelta(days=7)
 """How long the row of an ended job stays, for questions about it; it holds no prompt."""
 
@@ -103,7 +104,7 @@ class JobTerms:
         """As the row keeps them."""
         bound = self.bound
         return {
-            "bound": {"input_tokens": bound.input_tokens, "images": bound.images, "seconds": bound.seconds},
+            "bound": {name: getattr(bound, name) for name in _BOUNDED},
             "prices": [[price.meter, price.credits_micro, price.per] for price in self.rates.prices],
             "discount_percent": self.discount_percent,
             "routes": [list(route) for route in self.routes],
@@ -317,6 +318,7 @@ def _terms_of(row: JsonObject) -> JobTerms:
     return JobTerms(
         bound=UsageFacts(
             input_tokens=bound["input_tokens"],
+            output_tokens=bound.get("output_tokens", 0),  # rows of an older version have none
             requests=1,
             images=bound["images"],
             seconds=bound["seconds"],

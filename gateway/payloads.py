@@ -8,8 +8,8 @@ from uuid import UUID
 
 from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
+from providers.chat_of_response import chat_of_response
 from providers.message_answers import chat_of_message
-from providers.response_of_chat import chat_of_response
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from gateway.rules.retrying import MAX_RETRY_AFTER_S, MAX_WAIT_S, Failure, drawn
 from kit.records import record
 from providers.base import Provider, ProviderAnswer, ProviderRequest, StreamChunk
 from providers.errors import ProviderError, UpstreamRateLimited, UpstreamTimeout, UpstreamUnavailable
+from providers.over_responses import OverResponses
 from providers.registry import CallPolicy, Registry
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,8 @@ class Router:
         if self._paused:
             await self._wait_for_pause(visit)
         provider = self._providers.get(route.provider)
+        if route.responses_only:
+            provider = OverResponses(provider)
         policy = self._providers.policy(route.provider)
         tries = 0
         while True:

@@ -51,3 +51,8 @@ def has_nul(parsed: object) -> bool:
         elif is_list(each):
             waiting += each
     return False
+
+
+def folded(name: str) -> str:
+    """A field's name as names are compared: providers read them in any letters, and `imageSize` as `image_size`."""
+    return name.casefold().replace("_", "").replace("-", "")

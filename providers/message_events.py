@@ -229,5 +229,9 @@ class EventsOfChat:
             "delta": {"stop_reason": self._stop_reason or "end_turn", "stop_sequence": None},
             "usage": message_usage(self._usage),
         }
+        if self._untold_bytes and not events:
+            events.append({"type": "ping"})  # the last event waits for the charge: it carries no output
         told = [StreamChunk(orjson.dumps(event), event, None, 0) for event in events]
-        return [*told, StreamChunk(orjson.dumps(last), last, self._believed, self._untold_bytes)]
+        if told:
+            told[0] = replace(told[0], content_bytes=self._untold_bytes)
+        return [*told, StreamChunk(orjson.dumps(last), last, self._believed, 0)]

@@ -31,6 +31,8 @@ PATHS: Final = {
 
 _LIST_FIELDS: Final = {Operation.CHAT: "choices", Operation.EMBEDDING: "data", Operation.IMAGE: "data"}
 _AUDIO: Final = frozenset({Operation.SPEECH, Operation.TRANSCRIPTION})
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+"""What chats call the limit of their output; OpenAI takes the newer name, most others both, some the older alone."""
 _END_MARK: Final = b"[DONE]"
 _FINISH_REASON: Final = re.compile(rb'"finish_reason"\s*:\s*[^\sn]')
 """Where a chunk may have one: most have none, or null."""
@@ -49,11 +51,14 @@ class OpenAICompatibleProvider:
         headers: Headers = (),
         timeouts: Timeouts | None = None,
         responses: bool = False,
+        max_tokens_only: bool = False,
     ) -> None:
         """`base_url` is what comes before `/chat/completions`. Raises EndpointError where it cannot be used.
 
-        `responses`: it speaks the Responses API, too; else that is put into a chat.
+        `responses`: it speaks the Responses API, too; else that is put into a chat. `max_tokens_only`: what a chat calls
+        `max_completion_tokens` is called so there.
         """
+        self._max_tokens_only = max_tokens_only
         self.name = name
         self._translated = OTHER_FORMS - {Operation.RESPONSES} if responses else OTHER_FORMS
         self._wire = Wire(transport, timeouts or Timeouts(), api_key)
@@ -84,7 +89,7 @@ class OpenAICompatibleProvider:
             return await self._responses.complete(request)
         if request.operation in _AUDIO:
             return await self._audio.complete(request)
-        body = {key: value for key, value in request.body.items() if key not in ("stream", "stream_options")}
+        body = {key: value for key, value in self._said(request).items() if key not in ("stream", "stream_options")}
         body["model"] = request.upstream_model
         answer = await self._wire.send(self._whole[request.operation], request, body)
         text = await read_all(answer)
@@ -108,7 +113,7 @@ class OpenAICompatibleProvider:
         options = request.body.get("stream_options")
         asked: JsonObject = options if isinstance(options, dict) else {}  # pyright: ignore[reportUnknownVariableType]
         body = {
-            **request.body,
+            **self._said(request),
             "model": request.upstream_model,
             "stream": True,
             "stream_options": {**asked, "include_usage": True},
@@ -119,6 +124,15 @@ class OpenAICompatibleProvider:
 
     async def aclose(self) -> None:
         """Nothing to do: the transport is closed by its owner."""
+
+    def _said(self, request: ProviderRequest) -> JsonObject:
+        """The body with the lower of its limits under the name that is known here."""
+        body = request.body
+        if not self._max_tokens_only or _LIMITS[0] not in body:
+            return body
+        limits = [limit for name in _LIMITS if isinstance(limit := body.get(name), int)]
+        rest = {name: value for name, value in body.items() if name not in _LIMITS}
+        return {**rest, _LIMITS[1]: min(limits)} if limits else rest
 
     def _whole_answer(self, operation: Operation, text: bytes) -> JsonObject:
         body = self._wire.parsed(text)

@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 
 from kit.clock import now
+from kit.json_values import folded
 from providers.base import JsonObject, Timeouts
 from providers.errors import NotReached, ProviderError, UpstreamGarbage, UpstreamTimeout, UpstreamUnavailable
 from providers.json_paths import write
@@ -123,9 +124,15 @@ class HttpPredictionProvider:
     def _body_of(self, request: PredictionRequest) -> JsonObject:
         terms = self._terms
         names = dict(terms.rename)
-        # A renamed field has one name here: what is called as it is there could say other than what the call is priced by.
-        left_out = {"model", "stream", *(set(names.values()) - names.keys())}
-        given = {names.get(name, name): value for name, value in request.body.items() if name not in left_out}
+        # A renamed field has one name here: what is called as it is there, in any letters, could say other than what the
+        # call is priced by.
+        theirs = {"model", "stream", *(set(names.values()) - names.keys())}
+        left_out = {folded(name) for name in theirs} - {folded(name) for name in names}
+        given = {
+            names.get(name, name): value
+            for name, value in request.body.items()
+            if name not in theirs and folded(name) not in left_out
+        }
         for name in terms.as_text:
             if isinstance(given.get(name), int | float):
                 given[name] = str(given[name])

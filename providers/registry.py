@@ -50,7 +50,8 @@ class ProviderSpec:
 
     `base_url_env` names a variable that replaces `base_url` where it is set. `api_key_env` names the variable with
     the key, or with `_FILE` behind it the variable with the path of a file that holds it; None for a provider that
-    wants none. `headers` are sent with every call. `responses`: it speaks OpenAI's Responses API, too. `prediction`: how a provider of predictions is spoken to, by
+    wants none. `headers` are sent with every call. `responses`: it speaks OpenAI's Responses API, too.
+    `max_tokens_only`: it knows a chat's limit by that name alone. `prediction`: how a provider of predictions is spoken to, by
     providers.job_registry.
     """
 
@@ -62,6 +63,7 @@ class ProviderSpec:
     headers: Headers = field(default=(), repr=False)
     policy: CallPolicy = USUAL_POLICY
     responses: bool = False
+    max_tokens_only: bool = False
     prediction: PredictionTerms | None = None
 
     def address(self, env: Mapping[str, str]) -> str | None:
@@ -170,7 +172,8 @@ def _provider_of(spec: ProviderSpec, env: Mapping[str, str], transport: HttpTran
         case ProviderKind.SANDBOX if not spec.address(env):
             return SandboxProvider(spec.name, timeouts=spec.policy.timeouts, responses=spec.responses)
         case ProviderKind.SANDBOX | ProviderKind.OPENAI_COMPATIBLE:
-            return _over_http(partial(OpenAICompatibleProvider, responses=spec.responses), spec, env, transport)
+            adapter = partial(OpenAICompatibleProvider, responses=spec.responses, max_tokens_only=spec.max_tokens_only)
+            return _over_http(adapter, spec, env, transport)
         case ProviderKind.ANTHROPIC:
             return _over_http(AnthropicProvider, spec, env, transport)
         case ProviderKind.PREDICTION:

@@ -106,36 +106,6 @@ class ResponseOfChat:
         return chunks
 
 
-def chat_of_response(response: JsonObject) -> JsonObject:
-    """A response as a chat completion, for readers of that form: texts, refusals, tool calls and why it ended."""
-    texts: list[str] = []
-    refusals: list[str] = []
-    calls: list[JsonObject] = []
-    items = response.get("output")
-    for item in items if is_list(items) else []:
-        if not is_object(item):
-            continue
-        if item.get("type") == "function_call":
-            function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            calls.append({"id": item.get("call_id"), "type": "function", "function": function})
-        elif item.get("type") == "custom_tool_call":
-            custom = {"name": item.get("name"), "input": item.get("input")}
-            calls.append({"id": item.get("call_id"), "type": "custom", "custom": custom})
-        elif item.get("type") == "message":
-            parts = item.get("content")
-            for part in parts if is_list(parts) else []:
-                if is_object(part):
-                    texts.append(str(part.get("text") or ""))
-                    refusals.append(str(part.get("refusal") or ""))
-    message: JsonObject = {"role": "assistant", "content": "".join(texts) if texts or not calls else None}
-    if any(refusals):
-        message["refusal"] = "".join(refusals)
-    if calls:
-        message["tool_calls"] = calls
-    choice = {"index": 0, "message": message, "finish_reason": _finish_reason(response, calls)}
-    return {"id": response.get("id"), "object": "chat.completion", "model": response.get("model"), "choices": [choice]}
-
-
 def response_usage(usage: object) -> JsonObject | None:
     """A chat's usage under this form's names, with the numbers as they came."""
     if not is_object(usage):
@@ -150,14 +120,6 @@ def response_usage(usage: object) -> JsonObject | None:
         "output_tokens_details": {"reasoning_tokens": reasoning or 0},
         "total_tokens": usage.get("total_tokens"),
     }
-
-
-def _finish_reason(response: JsonObject, calls: list[JsonObject]) -> str:
-    details = response.get("incomplete_details")
-    reason = details.get("reason") if is_object(details) else None
-    if response.get("status") == "incomplete":
-        return next((word for word, ours in _INCOMPLETE.items() if ours == reason), "length")
-    return "tool_calls" if calls else "stop"
 
 
 def _frame(body: JsonObject, chat: JsonObject) -> JsonObject:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from billing.catalog_reader import shown
-from kit.json_values import is_list
+from kit.json_values import folded, is_list
 from metering.rules.conditions import MAX_VALUE, Conditions, compared, conditions_of
 
 MAX_FIELDS: Final = 6
@@ -38,12 +38,12 @@ def conditions_in(given: Iterable[tuple[str, object]]) -> tuple[Conditions, tupl
 def _mistake(field: str, read: Mapping[str, object]) -> str | None:
     if not _FIELD.fullmatch(field):
         return "expected the name of a field of the request, dots before nested ones, such as output.resolution"
-    folded, others = field.casefold(), {other.casefold() for other in read}
-    if folded in others:
+    name, others = folded(field), {folded(other) for other in read}
+    if name in others:
         return "the field is named twice"
-    if any(folded.startswith(f"{other}.") or other.startswith(f"{folded}.") for other in others):
+    if any(name.startswith(f"{other}.") or other.startswith(f"{name}.") for other in others):
         return "a field and one below it cannot both have a value"
-    if folded.partition(".")[0] in _TEXTS or folded in _OTHERS:
+    if name.partition(".")[0] in _TEXTS or name in _OTHERS:
         return "a price depends on settings of a request, not on its texts, its file or its model"
     return None
 

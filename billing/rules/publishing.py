@@ -22,6 +22,9 @@ from models.enums import Meter, Modality, Visibility
 MAX_NAME: Final = 100
 MAX_DESCRIPTION: Final = 2_000
 MAX_KEY: Final = 500
+MAX_CONDITION_VALUES: Final = 256
+"""Of all prices of a model together: whoever lists models, strangers too, is told them all."""
+_OF_INPUT: Final = "input."
 MODEL_SLUG: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 PUBLISHED_NAME: Final = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?/{MODEL_SLUG.pattern}")
 """What a published model is called by: its workspace's slug and its own."""
@@ -127,12 +130,18 @@ def conditions_at(place: Sequence[str], given: Sequence[tuple[str, Sequence[str]
         names = [name for name, _ in given]
         at = (str(names.index(field)),) if field else ()
         raise InvalidInput(f"{field}: {problem}" if field else problem, field=[*place, *at])
+    for index, (name, _) in enumerate(given):
+        if name.casefold().startswith(_OF_INPUT):
+            message = f"{name}: an input becomes a text of the prompt, so that it decides no price"
+            raise InvalidInput(message, field=[*place, str(index)])
     return conditions
 
 
 def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
     if len(terms.prices) > MAX_PRICES:
         raise InvalidInput(f"a model has at most {MAX_PRICES} prices", field=["prices"])
+    if sum(len(condition.values) for price in terms.prices for condition in price.when) > MAX_CONDITION_VALUES:
+        raise InvalidInput(f"a model's prices name at most {MAX_CONDITION_VALUES} values", field=["prices"])
     seen: set[Meter] = set()
     ordinary = {price.meter for price in terms.prices if not price.when}
     different: set[tuple[Meter, Conditions]] = set()

@@ -1,4 +1,5 @@
-"""Refuses by name what of a request would read what the account at the provider keeps: that account is one for all workspaces.
+"""Refuses by name what of a request would read what the account at the provider keeps, or have it keep the request's own texts: that
+account is one for all workspaces.
 
 What else a response may not name is in gateway.rules.responses. Texts, and JSON that tools are given, are the caller's own and not
 looked into; but one vendor reads the names of files out of a system's text.
@@ -22,6 +23,10 @@ _KEPT: Final = _FILE_NAMES | _TURNS | {
 """Fields that name earlier turns, prompts, caches, files, indexes or machines of an account, of all vendors in one list."""
 _KEPT_OF_RESPONSES: Final = _KEPT - _TURNS
 _KEPT_OF_PICTURES: Final = _FILE_NAMES | {"style_id"}
+_STORE: Final = "store"
+"""Has OpenAI keep a chat. A response's is answered otherwise: it is always sent as not to be kept."""
+NAMED: Final = _KEPT | _KEPT_OF_PICTURES | {_STORE}
+"""All fields of a body that are looked for."""
 _WITHIN: Final = ("extra_body", "google")
 """Objects in which Gemini takes fields of its own in OpenAI's form."""
 _VOICES: Final = ("id", "voice_id")
@@ -50,6 +55,7 @@ def check_account_state(operation: Operation, body: JsonObject) -> None:
     match operation:
         case Operation.CHAT | Operation.MESSAGES:
             _check_fields(body, _KEPT)
+            _check_store(body)
             _check_chat(body)
             _check_said(body.get("messages"), "messages")
             system = body.get("system")
@@ -58,6 +64,7 @@ def check_account_state(operation: Operation, body: JsonObject) -> None:
                 _check_value(system, ["system"])
         case Operation.RESPONSES:
             _check_fields(body, _KEPT_OF_RESPONSES)
+            _check_store({name: value for name, value in body.items() if name in _WITHIN})
             _check_chat(body)
             _check_said(body.get("input"), "input")
             _check_system(body.get("instructions"), ["instructions"])
@@ -86,6 +93,20 @@ def _check_fields(body: JsonObject, kept: frozenset[str], field: Sequence[str] =
         inner = body.get(name)
         if is_object(inner):
             _check_fields(inner, kept, [*field, name])
+
+
+def _check_store(body: JsonObject) -> None:
+    """D12: prompts and outputs are stored nowhere but here, and here only where the workspace turns that on."""
+    if body.get(_STORE):
+        raise InvalidInput(
+            "store is not served here: the provider's account, which is one for all, would keep the chat. Leave it out, and"
+            " metadata too where the model is OpenAI's, which takes it for stored chats only",
+            field=[_STORE],
+        )
+    for name in _WITHIN:
+        inner = body.get(name)
+        if is_object(inner):
+            _check_store(inner)
 
 
 def _check_chat(body: JsonObject) -> None:

@@ -8,6 +8,7 @@ from billing.rules.chains import Chain, ChainStep
 from billing.rules.templates import Template, text_of, value_at
 from gateway.rules.estimate import bound_usage
 from gateway.rules.inputs import with_input
+from gateway.rules.request_rates import request_rates
 from gateway.rules.requests import RequestShape, read_shape
 from gateway.terms import CallTerms
 from kit.json_values import JsonObject
@@ -84,8 +85,9 @@ def asked_of(planned: PlannedStep, render: Render, history: Sequence[object]) ->
     body = with_input(operation, body, planned.terms.input_schema, planned.terms.prompt)
     shape = read_shape(operation, body)
     bound = bound_usage(operation, shape, model)
-    # Its settings decide its prices, which stand in the chain itself; no text that a step may be given does.
-    rates = planned.terms.price_list.rates_for(body)
+    # Its settings decide its prices, which stand in the chain itself, and the caller's messages; no text that a step may be
+    # given does.
+    rates = request_rates(model, planned.terms.price_list, body)
     return Asked(operation, body, shape, rates, bound, rates.highest_micro(bound, planned.terms.discount_percent))
 
 

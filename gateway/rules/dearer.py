@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from kit.errors import InvalidInput
-from kit.json_values import is_object
+from kit.json_values import is_list, is_object
+from metering.rules.price_list import WRAPPER
 from providers.base import JsonObject, Operation
 
 _OTHER_MODELS: Final = ("models", "fallbacks")
@@ -23,6 +24,8 @@ _AS_LISTED: Final = {
 _HOSTS: Final = ("order", "only", "sort")
 """By which a request of OpenRouter chooses among hosts of one model, each with prices of its own."""
 _OTHER_RECORDINGS: Final = ("url", "file_url")
+NAMED: Final = frozenset({*_OTHER_MODELS, *_AS_LISTED, *_OTHER_RECORDINGS, "provider"})
+"""All fields that are looked at."""
 _UNPRICED: Final = "it changes what the provider takes, which the model's prices do not show"
 
 
@@ -42,8 +45,24 @@ def check_dearer(operation: Operation, body: JsonObject, priced: Callable[[str, 
         value = body.get(name)
         if value is not None and (not isinstance(value, str) or value not in listed) and not priced(name, value):
             raise InvalidInput(f"{name} must be {' or '.join(sorted(listed))}: {_UNPRICED}", field=[name])
+    _check_compaction(body.get("context_management"))
     hosts = body.get("provider")
     if is_object(hosts):
         for name in _HOSTS:
             if hosts.get(name):
                 raise InvalidInput(f"provider.{name} is not served here: {_UNPRICED}", field=["provider", name])
+    wrapped = body.get(WRAPPER)
+    if is_object(wrapped):
+        check_dearer(operation, wrapped, priced)
+
+
+def _check_compaction(management: object) -> None:
+    """Anthropic reads the whole conversation once more for its summary, and leaves that out of the usage it totals."""
+    edits = management.get("edits") if is_object(management) else None
+    for index, edit in enumerate(edits if is_list(edits) else []):
+        kind = edit.get("type") if is_object(edit) else None
+        if isinstance(kind, str) and kind.startswith("compact"):
+            raise InvalidInput(
+                f"{kind[:60]} is not served here: {_UNPRICED}. Send fewer or shorter messages",
+                field=["context_management", "edits", str(index)],
+            )

@@ -25,12 +25,14 @@ DEFAULT_MEDIA_PART_TOKENS: Final = 20_000
 def bound_usage(operation: Operation, shape: RequestShape, model: ModelView) -> UsageFacts:
     """The largest usage that the request can lead to. InvalidInput when it asks for more output than the model gives."""
     if operation is Operation.IMAGE:
-        return _facts(input_tokens=_input_bound(shape, model), images=shape.images)
+        output_tokens = _share(model, shape.images, model.limits.max_images)
+        return _facts(input_tokens=_input_bound(shape, model), output_tokens=output_tokens, images=shape.images)
     if operation is Operation.VIDEO:
         longest = model.limits.max_seconds
         if longest is not None and shape.seconds > longest:
             raise InvalidInput(f"{model.slug} makes at most {longest} seconds, not {shape.seconds}", field=["seconds"])
-        return _facts(input_tokens=_input_bound(shape, model), seconds=shape.seconds)
+        output_tokens = _share(model, shape.seconds, longest)
+        return _facts(input_tokens=_input_bound(shape, model), output_tokens=output_tokens, seconds=shape.seconds)
     if operation is Operation.EMBEDDING:
         return _facts(input_tokens=_input_bound(shape, model))
     if operation is Operation.SPEECH:
@@ -88,6 +90,12 @@ def _input_bound(shape: RequestShape, model: ModelView) -> int:
     text_tokens = min(-(-shape.input_bytes // model.limits.bytes_per_token), counted)
     tokens = text_tokens + shape.messages * MESSAGE_OVERHEAD_TOKENS + shape.media_parts * media_tokens
     return min(tokens, model.context_tokens) if model.context_tokens else tokens
+
+
+def _share(model: ModelView, asked: int, most: int | None) -> int:
+    """The tokens that pictures or seconds may come to: of the most of a call so much as they are of the most in one."""
+    tokens = model.max_output_tokens or 0
+    return tokens if most is None else -(-tokens * asked // most)
 
 
 def _transcription(shape: RequestShape, model: ModelView) -> UsageFacts:

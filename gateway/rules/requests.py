@@ -74,14 +74,13 @@ def _chat(body: JsonObject) -> RequestShape:
     for extra in ("tools", "functions", "response_format"):
         if extra in body:
             size += weigh(body[extra], 0)[0]
-    limit = optional_count(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
-    if limit is None:
-        limit = optional_count(body, "max_tokens", MAX_OUTPUT_TOKENS)
+    # Each provider goes by the one that it knows.
+    limits = [optional_count(body, name, MAX_OUTPUT_TOKENS) for name in ("max_completion_tokens", "max_tokens")]
     return RequestShape(
         input_bytes=size,
         messages=len(messages),
         choices=optional_count(body, "n", MAX_CHOICES) or 1,
-        output_tokens=limit,
+        output_tokens=max((limit for limit in limits if limit is not None), default=None),
         images=0,
         media_parts=media,
         stream=asks_for_stream(body),
@@ -121,6 +120,8 @@ def _video(body: JsonObject) -> RequestShape:
     seconds = optional_count(body, "seconds", MAX_SECONDS)
     if seconds is None:
         raise InvalidInput("seconds must say how long the video is", field=["seconds"])
+    if body.get("n") not in (None, 1):
+        raise InvalidInput("a call makes one video: n must be 1", field=["n"])
     return RequestShape(_bytes_of(prompt), 1, 1, 0, 0, 0, stream=False, seconds=seconds)
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from kit.errors import InvalidInput
 from kit.json_values import is_list, is_object
+from metering.rules.price_list import WRAPPER
 from providers.base import JsonObject, Operation
 
 _FREE_TOOLS: Final = frozenset({"function", "custom"})
@@ -12,7 +13,7 @@ ANTHROPICS_RUN_BY_CALLERS: Final = ("bash_", "text_editor_", "computer_", "memor
 """How the types begin of Anthropic's own tools that the caller runs."""
 _UNTYPED: Final = {Operation.CHAT: "function", Operation.MESSAGES: "input_schema"}
 """What a tool that the caller runs has where it names no type."""
-_SWITCHES: Final = ("mcp_servers", "web_search_options", "search_parameters", "plugins", "enable_search")
+SWITCHES: Final = ("mcp_servers", "web_search_options", "search_parameters", "plugins", "enable_search")
 """Fields that have a provider run tools without a tool named, whatever the vendor."""
 _UNPRICED: Final = "a tool that the provider runs costs what tokens do not show"
 
@@ -21,7 +22,7 @@ def check_tools(operation: Operation, body: JsonObject) -> None:
     """InvalidInput names the tool, or the field that has the provider run one; other operations than chats have none."""
     if operation not in (Operation.CHAT, Operation.MESSAGES, Operation.RESPONSES):
         return
-    for name in _SWITCHES:
+    for name in SWITCHES:
         if body.get(name) not in (None, False, []):  # an empty object switches on
             raise InvalidInput(f"{name} is not served here: {_UNPRICED}", field=[name])
     tools = body.get("tools")
@@ -33,6 +34,9 @@ def check_tools(operation: Operation, body: JsonObject) -> None:
                 "Tools of the types function and custom are",
                 field=["tools", str(index)],
             )
+    wrapped = body.get(WRAPPER)
+    if is_object(wrapped):
+        check_tools(operation, wrapped)
 
 
 def _is_run_by_caller(operation: Operation, tool: object) -> bool:

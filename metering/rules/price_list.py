@@ -6,15 +6,21 @@ from dataclasses import dataclass
 from math import lcm
 from typing import Final
 
-from kit.json_values import JsonObject, is_object
+from kit.json_values import JsonObject, folded, is_object
 from metering.rules.conditions import Conditions, compared, kind_of
 from metering.rules.rating import MeterPrice, Rates
 
 LEFT_TO_THE_PROVIDER: Final = frozenset({"auto", "automatic"})
 """Values that leave the choice to whoever makes the output, unless a price of the meter names them."""
 MAX_KEPT: Final = 256
+WRAPPER: Final = "extra_body"
+"""An object whose fields count beside the body's: gateways of models put them into what they send their vendor."""
 _ANY: Final = ""
 """What a field is seen to say that may come to any value."""
+_SEVERAL: Final = object()
+"""What is said under a name that is there twice, in other letters."""
+_Read = dict[int, JsonObject]
+"""Objects of a request by their identity, with their names as these are compared: each is read once for all fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +94,21 @@ class PriceList:
         self._kept: Final[dict[tuple[MeterPrice, ...], Rates]] = {}
 
     def names(self, field: str, value: object) -> bool:
-        """Whether a price is for this value of a field, by the field's name in small letters."""
-        return any(field in named and compared(value) in named[field].values for named in self._fields)
+        """Whether a price is for this value of a field."""
+        name, said = folded(field), compared(value)
+        return any(name in named and said in named[name].values for named in self._fields)
 
-    def rates_for(self, body: JsonObject) -> Rates:
-        """The prices of a request; the same object for all that have the same."""
+    def rates_for(self, body: JsonObject, otherwise: JsonObject | None = None) -> Rates:
+        """The prices of a request; the same object for all that have the same.
+
+        `otherwise`: the same request in another form. Where the two contradict each other, either may be what counts.
+        """
         if not self.is_conditional:
             return self.ordinary
-        said = {field: _said(body, path) for field, path in self._paths.items()}
+        read: _Read = {}
+        said = {field: _said(body, path, read) for field, path in self._paths.items()}
+        if otherwise is not None:
+            said = {field: _either(each, _said(otherwise, self._paths[field], read)) for field, each in said.items()}
         chosen = tuple(
             _chosen(rows, {field: known.seen(said[field]) for field, known in named.items()})
             for rows, named in zip(self._meters, self._fields, strict=True)
@@ -132,7 +145,7 @@ def _rows(listed: Sequence[ListedPrice]) -> tuple[_Row, ...]:
         _Row(
             each.price,
             each.price.credits_micro * (scale // each.price.per),
-            {condition.field.casefold(): frozenset(condition.values) for condition in each.when},
+            {folded(condition.field): frozenset(condition.values) for condition in each.when},
         )
         for each in listed
     )
@@ -147,21 +160,38 @@ def _named(rows: Sequence[_Row]) -> dict[str, _Field]:
     return {field: _Field(values, kind_of(values)) for field, values in named.items()}
 
 
-def _said(body: object, path: Sequence[str]) -> str | None:
-    """What a body says there, as it is compared: None where it says nothing.
+def _said(body: JsonObject, path: Sequence[str], read: _Read) -> str | None:
+    """What a body says there, as it is compared: None where it says nothing."""
+    said, wrapped = _at(body, path, read), body.get(WRAPPER)
+    return said if wrapped is None else _either(said, _at(wrapped, path, read))
 
-    Names in any letters, as some providers read them; a name said twice, or no plain value, may come to anything.
-    """
+
+def _either(first: str | None, second: str | None) -> str | None:
+    """What is said in one of two places; what each says otherwise may come to anything."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first if first == second else _ANY
+
+
+def _at(body: object, path: Sequence[str], read: _Read) -> str | None:
+    """A name said twice, or no plain value, may come to anything."""
     for name in path:
         if body is None:
             return None
         if not is_object(body):
             return _ANY
-        found = [value for key, value in body.items() if key.casefold() == name]
-        if len(found) > 1:
-            return _ANY
-        body = found[0] if found else None
+        body = _named_once(body, read).get(name)
     return None if body is None else compared(body) or _ANY
+
+
+def _named_once(value: JsonObject, read: _Read) -> JsonObject:
+    found = read.get(id(value))
+    if found is None:
+        found = read[id(value)] = {}
+        for name, each in value.items():
+            same = folded(name)
+            found[same] = _SEVERAL if same in found else each
+    return found
 
 
 def _chosen(rows: Sequence[_Row], seen: Mapping[str, str | None]) -> MeterPrice:

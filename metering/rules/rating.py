@@ -20,7 +20,7 @@ class MeterPrice:
 class Rates:
     """A model's prices, weighed once for all its calls."""
 
-    __slots__ = ("_cached", "_denominator", "_rest", "_tokens", "_written", "prices")
+    __slots__ = ("_cached", "_denominator", "_rest", "_tokens", "_without", "_written", "prices")
 
     def __init__(self, prices: Iterable[MeterPrice]) -> None:
         """`prices` of one meter add up; a meter without a price costs nothing."""
@@ -35,7 +35,20 @@ class Rates:
         self._tokens = (weight("INPUT_TOKENS", 0), weight("OUTPUT_TOKENS", 0))
         self._cached = (weights.get("CACHED_INPUT_TOKENS"), weights.get("REASONING_TOKENS"))
         self._written = _written(weights)
+        self._without: dict[frozenset[str], Rates] = {}
         self._rest = (weight("REQUESTS", 0), weight("IMAGES", 0), weight("SECONDS", 0), weight("CHARACTERS", 0))
+
+    @property
+    def prices_writes(self) -> bool:
+        """Whether what is written to a cache has a price of its own."""
+        return self._written is not None
+
+    def without(self, meters: frozenset[str]) -> "Rates":
+        """The same but for the prices of these meters; the same object each time."""
+        found = self._without.get(meters)
+        if found is None:
+            found = self._without[meters] = Rates(price for price in self.prices if price.meter not in meters)
+        return found
 
     def cost_micro(self, usage: UsageFacts, discount_percent: int = 0) -> int:
         """The cost in micro-credits, rounded up once; `discount_percent` 0 to 100 is the plan's for this model.

@@ -112,6 +112,21 @@ async def test_B15_each_published_model_has_a_page_with_a_form_of_its_input(mark
     assert "where effort is &lt;i&gt;&amp; or high" in shown.html
 
 
+async def test_a_pages_prices_say_which_of_them_counts_and_what_costs_nothing(market: Market) -> None:
+    fee = {"meter": "REQUESTS", "credits": "4"}
+    high, big = {"field": "effort", "values": ["high"]}, {"field": "length", "values": ["big"]}
+    varying = [fee, {**fee, "credits": "0", "when": [high]}, {**fee, "credits": "9", "when": [high, big]}]
+    made = await market.publish(prices=[*PRICES, *varying, {"meter": "INPUT_TOKENS", "credits": "0"}])
+    cells = re.findall("<td>(.*?)</td>", (await Browser(market).ask(made["model"]["slug"])).html)
+    assert cells[1::2] == [
+        "for 1,000 output tokens",
+        "for calls where effort is high and length is big",
+        "for calls where effort is high",
+        "for calls otherwise",
+    ]
+    assert [cost.partition(" ")[0] for cost in cells[::2]] == ["1", "9", "0", "4"]
+
+
 async def test_a_model_that_is_not_served_now_has_a_page_that_says_so_and_no_form_to_try_it(market: Market) -> None:
     made = await market.publish(prices=PRICES)
     slug, browser = made["model"]["slug"], Browser(market)

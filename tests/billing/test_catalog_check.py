@@ -54,6 +54,19 @@ def test_each_shipped_catalog_passes_without_a_warning(name):
             "error",
             "models.chat.routes[0].provider",
         ),
+        (
+            lambda v: v["models"]["chat"]["routes"][0].update(responses_only=True),
+            "error",
+            "models.chat.routes[0].responses_only",
+        ),
+        (
+            lambda v: (
+                v["providers"]["sandbox"].update(responses=True),
+                v["models"]["image"]["routes"][0].update(responses_only=True),
+            ),
+            "error",
+            "models.image.routes[0].responses_only",
+        ),
         (lambda v: v["models"]["chat"].update(prices=[]), "error", "models.chat.prices"),
         (lambda v: v["models"]["chat"]["prices"].pop(1), "warning", "models.chat.prices"),
         (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from billing.catalog_check import check
 from billing.catalog_file import MAX_FILE_BYTES, parse_catalog, read_catalog
 from billing.catalog_reader import MAX_PROBLEMS
 from billing.errors import CatalogErrors
@@ -198,3 +199,16 @@ def test_only_a_provider_of_chats_in_openais_form_can_speak_the_responses_api():
         else:
             (problem,) = problems_of(values)
             assert problem.endswith(f"providers.{name}.responses: a provider of the kind {kind} has no Responses API")
+
+
+def test_a_route_says_that_a_model_speaks_the_responses_api_only():
+    values = small()
+    values["providers"]["sandbox"]["responses"] = True
+    assert file_of(values).models["chat"].routes[0].responses_only is False
+    values["models"]["chat"]["routes"][0]["responses_only"] = True
+    assert file_of(values).models["chat"].routes[0].responses_only is True
+    assert check(file_of(values)) == ()
+    values["models"]["chat"]["routes"][0]["responses_only"] = "yes"
+    assert problems_of(values) == (
+        "catalogs/small.toml: models.chat.routes[0].responses_only: expected true or false, found 'yes'",
+    )

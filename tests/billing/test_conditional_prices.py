@@ -152,11 +152,39 @@ def test_two_prices_that_only_the_dearer_decides_between_are_a_warning_until_one
     assert check(file_of(with_prices(HD, big, both))) == ()
 
 
+def test_a_condition_by_the_providers_name_of_a_renamed_field_is_a_warning():
+    def found(rename: dict, field: str) -> list[str]:
+        values = with_prices(HD | {"when": {field: "4k"}})
+        values["providers"]["prints"] = {
+            "kind": "prediction", "base_url": "http://127.0.0.1:9", "api_key_env": "K", "prediction": {"rename": rename}
+        }  # fmt: skip
+        values["models"]["image"]["routes"] = [{"provider": "prints", "upstream_model": "x"}]
+        return [finding.message for finding in check(file_of(values)) if finding.path.endswith(".when")]
+
+    message = "no request has this price here: the provider's 'Res' is 'resolution' of a request"
+    assert found({"resolution": "res"}, "Res") == [message]
+    assert found({"resolution": "res"}, "resolution") == []
+    assert found({"resolution": "size", "size": "scale"}, "size") == []
+
+
+def test_a_part_that_keeps_its_price_where_the_whole_has_another_is_a_warning():
+    fast = {"meter": "INPUT_TOKENS", "credits": "9", "per": 1000, "when": {"speed": "fast"}}
+    written = {"meter": "CACHE_WRITE_INPUT_TOKENS", "credits": "2", "per": 1000}
+    assert check(file_of(with_prices(fast, slug="chat"))) == ()  # a part without prices of its own costs as the whole
+    [finding] = check(file_of(with_prices(fast, written, slug="chat")))
+    assert finding.path.startswith("models.chat.prices[")
+    assert (finding.path.endswith("].when"), finding.is_error) == (True, False)
+    assert finding.message.startswith("CACHE_WRITE_INPUT_TOKENS, a part of INPUT_TOKENS, have no price under these")
+    dearer = written | {"credits": "12", "when": fast["when"]}
+    assert check(file_of(with_prices(fast, written, dearer, slug="chat"))) == ()
+
+
 def test_cached_input_is_compared_with_input_by_their_ordinary_prices():
     fast = {"meter": "INPUT_TOKENS", "credits": "9", "per": 1000, "when": {"speed": "fast"}}
     cached = {"meter": "CACHED_INPUT_TOKENS", "credits": "2", "per": 1000}
     for more in ([fast, cached], [cached, fast]):
-        [finding] = check(file_of(with_prices(*more, slug="chat")))
+        found = check(file_of(with_prices(*more, slug="chat")))
+        [finding] = [each for each in found if not each.path.endswith(".when")]
         assert finding.message == "cached input costs more than input that is not cached"
 
 

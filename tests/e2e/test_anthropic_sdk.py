@@ -281,7 +281,7 @@ async def test_what_anthropic_writes_to_its_cache_is_charged_at_its_own_prices_b
     lives = usage.cache_creation
     assert (lives.ephemeral_5m_input_tokens, lives.ephemeral_1h_input_tokens) == (20, 40)
     assert_charged(charged, WRITING_PRICE)
-    assert message_price(CLAUDE, usage) == WRITING_PRICE == await vendors.spent()
+    assert message_price(CLAUDE, usage, asks_to_write=True) == WRITING_PRICE == await vendors.spent()
     as_input = price_micro(CLAUDE, INPUT_TOKENS=62, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45)
     assert as_input < WRITING_PRICE
     headers = {"Authorization": f"Bearer {vendors.seeded.api_key}"}
@@ -303,12 +303,13 @@ async def test_what_anthropic_writes_to_its_cache_is_charged_at_its_own_prices_b
 
 async def test_a_chat_and_a_response_of_claude_tell_in_their_own_form_what_was_written(vendors: Line) -> None:
     text = "writing " + "x" * 72  # at most a token a byte is believed
-    words = [{"role": "user", "content": text}]
+    chats = {"model": CLAUDE, "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+    to_write = {"extra_body": {"cache_control": {"type": "ephemeral", "ttl": "1h"}}}
     async with vendors.openai() as client:
-        chat = await client.chat.completions.create(model=CLAUDE, max_tokens=64, messages=words)
-        stream = await client.chat.completions.create(model=CLAUDE, max_tokens=64, messages=words, stream=True)
+        chat = await client.chat.completions.create(**chats, **to_write)
+        stream = await client.chat.completions.create(**chats, **to_write, stream=True)
         last = [chunk.usage async for chunk in stream if chunk.usage is not None][-1]
-        response = await client.responses.create(model=CLAUDE, max_output_tokens=64, input=text)
+        response = await client.responses.create(model=CLAUDE, max_output_tokens=64, input=text, **to_write)
     for usage in (chat.usage, last):
         details = usage.prompt_tokens_details
         assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (72, 10, 60)

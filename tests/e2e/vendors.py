@@ -115,40 +115,41 @@ def _writes(written: int, long: int) -> dict[str, int]:
     return {"CACHE_WRITE_INPUT_TOKENS": written - long, "LONG_CACHE_WRITE_INPUT_TOKENS": long}
 
 
-def message_price(slug: str, usage) -> int:
-    lives = usage.cache_creation
+def message_price(slug: str, usage, *, asks_to_write: bool = False) -> int:
+    """What a request does not ask to be written costs as input, whatever is reported."""
+    lives, written = usage.cache_creation, usage.cache_creation_input_tokens or 0
+    writes = _writes(written, 0 if lives is None else lives.ephemeral_1h_input_tokens)
     return price_micro(
         slug,
-        INPUT_TOKENS=usage.input_tokens,
-        **_writes((usage.cache_creation_input_tokens or 0), 0 if lives is None else lives.ephemeral_1h_input_tokens),
+        INPUT_TOKENS=usage.input_tokens + (0 if asks_to_write else written),
+        **(writes if asks_to_write else {}),
         CACHED_INPUT_TOKENS=usage.cache_read_input_tokens or 0,
         OUTPUT_TOKENS=usage.output_tokens,
     )
 
 
 def chat_price(slug: str, usage) -> int:
-    cached, written = usage.prompt_tokens_details.cached_tokens, usage.prompt_tokens_details.cache_write_tokens or 0
+    cached = usage.prompt_tokens_details.cached_tokens
     return price_micro(
         slug,
-        INPUT_TOKENS=usage.prompt_tokens - cached - written,
-        CACHE_WRITE_INPUT_TOKENS=written,
+        INPUT_TOKENS=usage.prompt_tokens - cached,
         CACHED_INPUT_TOKENS=cached,
         OUTPUT_TOKENS=usage.completion_tokens,
     )
 
 
 def response_price(slug: str, usage) -> int:
-    cached, written = usage.input_tokens_details.cached_tokens, usage.input_tokens_details.cache_write_tokens
+    cached = usage.input_tokens_details.cached_tokens
     return price_micro(
         slug,
-        INPUT_TOKENS=usage.input_tokens - cached - written,
-        CACHE_WRITE_INPUT_TOKENS=written,
+        INPUT_TOKENS=usage.input_tokens - cached,
         CACHED_INPUT_TOKENS=cached,
         OUTPUT_TOKENS=usage.output_tokens,
     )
 
 
-CLAUDE_PRICE = price_micro(CLAUDE, INPUT_TOKENS=2, CACHE_WRITE_INPUT_TOKENS=3, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45)
+CLAUDE_PRICE = price_micro(CLAUDE, INPUT_TOKENS=5, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45)
+"""Of requests that ask for nothing to be written, though 3 of the tokens are reported as such."""
 WRITING_PRICE = price_micro(CLAUDE, INPUT_TOKENS=2, CACHED_INPUT_TOKENS=10, OUTPUT_TOKENS=45, **_writes(60, 40))
 """Of the answer to `writing`."""
 

@@ -161,6 +161,27 @@ async def test_each_form_of_a_chat_has_the_price_of_what_it_asks(gate: Gate, pg,
     assert await spent(pg) == 1 + 3
 
 
+@pytest.mark.parametrize("effort", ["low", None])
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [("/v1/messages", {"output_config": {"effort": "high"}}), ("/v1/responses", {"reasoning": {"effort": "high"}})],
+)
+async def test_a_chats_word_beside_a_forms_own_makes_nothing_cheaper(
+    gate: Gate, pg, path: str, more: dict, effort: str | None
+) -> None:
+    body = {"model": "thinker", "input": "Hello"} if path == "/v1/responses" else chat("thinker")
+    answer = await gate.ask({**body, **more, "reasoning_effort": effort}, path=path)
+    assert answer.status == 200, answer.raw
+    assert await spent(pg) == 3
+
+
+async def test_a_dearer_way_that_has_a_price_can_be_tried_with_a_test_key(gate: Gate, pg) -> None:
+    key = await gate.key(Environment.TEST)
+    assert (await gate.ask(chat("thinker", service_tier="priority"), key=key)).status == 200
+    assert (await gate.ask(chat("thinker", service_tier="fast"), key=key)).status == 400
+    assert await spent(pg) == 0
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
 async def test_a_dearer_way_that_has_a_price_is_served_at_it_and_any_other_is_refused(
     gate: Gate, pg, path: str

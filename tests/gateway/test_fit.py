@@ -39,6 +39,12 @@ async def test_the_limit_that_the_caller_set_is_lowered(stage: Theatre, name: st
     assert sent.keys() == body.keys()
 
 
+async def test_of_two_limits_none_is_raised(stage: Theatre) -> None:
+    assert (await stage.gate.ask(asked(max_completion_tokens=3), x_tollgate_fit="true")).status == 200
+    sent = stage.alpha.requests[0].json
+    assert (sent["max_completion_tokens"], sent["max_tokens"]) == (3, 7)
+
+
 async def test_all_choices_must_fit_and_a_limit_that_fits_stays(stage: Theatre) -> None:
     assert (await stage.gate.ask(asked(n=3), x_tollgate_fit="true")).status == 200
     assert stage.alpha.requests[0].json["max_tokens"] == 2

@@ -531,6 +531,8 @@ async def test_what_cannot_stand_is_refused_at_its_field(market: Market) -> None
         ({"prices": [fee(), fee("effort")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
         ({"prices": [fee(), fee("effort", "a\0b")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
         ({"prices": [fee(), fee("messages.role", "user")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
+        ({"prices": [fee(), fee("Input.style", "oil")]}, "INVALID_INPUT", ["prices", "1", "when", "0"]),
+        ({"prices": [fee(), *(fee(f"f{number}", *map(str, range(32))) for number in range(9))]}, "INVALID_INPUT", ["prices"]),
         ({"prices": [fee(), *(fee("effort", str(number)) for number in range(64))]}, "INVALID_INPUT", ["prices"]),
         ({"prices": [fee(), {**fee(), "when": [{"field": f"f{number}", "values": ["x"]} for number in range(7)]}]}, "INVALID_INPUT", ["prices", "1", "when"]),
         ({"prices": [fee(), fee("effort", "high")], "provider": None, "chain": {"steps": [{"name": "a", "model": "sandbox-chat", "prompt": "x", "max_tokens": 5}]}}, "INVALID_INPUT", ["prices", "1", "when"]),

@@ -5,6 +5,7 @@ import pytest
 from gateway.rules.messages import messages_shape
 from gateway.rules.requests import PAGED_PARTS, read_shape
 from gateway.rules.responses import responses_shape
+from kit.errors import InvalidInput
 from providers.base import JsonObject, Operation
 
 LONG = "word " * 3_200
@@ -45,6 +46,28 @@ def tool(name: str) -> JsonObject:
 )  # fmt: skip
 def test_no_name_of_a_field_hides_a_text(hidden, name: str) -> None:
     assert hidden(name) >= len(LONG)
+
+
+@pytest.mark.parametrize("count", [4, "4", 0, [1]])
+def test_several_videos_in_one_call_are_refused(count: object) -> None:
+    film: JsonObject = {"prompt": "a wave", "seconds": 5}
+    assert [read_shape(Operation.VIDEO, film | {"n": one}).seconds for one in (None, 1)] == [5, 5]
+    with pytest.raises(InvalidInput, match="n must be 1"):
+        read_shape(Operation.VIDEO, film | {"n": count})
+
+
+@pytest.mark.parametrize(
+    ("limits", "bound"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": None}, 5),
+        ({"max_completion_tokens": 5, "max_tokens": 9_000}, 9_000),
+        ({"max_completion_tokens": 9_000, "max_tokens": 5}, 9_000),
+    ],
+)
+def test_of_two_limits_of_the_output_the_larger_bounds_it(limits: dict, bound: int | None) -> None:
+    assert read_shape(Operation.CHAT, {**said("x"), **limits}).output_tokens == bound
 
 
 def test_a_picture_counts_as_one_and_not_by_its_bytes() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from app.asgi import ClientGone
 from app.openai_form import OpenAIWriter
-from app.rest_door import _stream, watched
+from app.rest_door import Watched, _stream
 from gateway.call_stream import CHUNK_BYTES, QUEUE_CHUNKS, CallStream
 from gateway.errors import ClientLeft
 from gateway.views import Caller, CallRequest, StreamedEvent, StreamedFailure
@@ -166,7 +166,7 @@ async def test_a_client_that_disconnects_before_the_stream_ends_its_opening_and_
 
     asyncio.get_running_loop().call_later(0.01, messages.put_nowait, {"type": "http.disconnect"})
     with pytest.raises(ClientGone):
-        async with watched(messages.get, opening()):
+        async with Watched(messages.get, opening()):
             raise AssertionError
     assert left.is_set()
     task = asyncio.current_task()
@@ -179,7 +179,7 @@ async def test_a_server_that_stops_is_no_client_that_left() -> None:
     messages: asyncio.Queue[dict] = asyncio.Queue()
 
     async def serve() -> None:
-        async with watched(messages.get, asyncio.Event().wait()):
+        async with Watched(messages.get, asyncio.Event().wait()):
             raise AssertionError
 
     serving = asyncio.create_task(serve())
@@ -247,7 +247,7 @@ async def test_a_client_that_disconnects_later_leaves_the_stream() -> None:
     async def opening() -> CallStream:
         return stream
 
-    async with watched(messages.get, opening()):
+    async with Watched(messages.get, opening()):
         assert not stream._left
         messages.put_nowait({"type": "http.disconnect"})
         await asyncio.sleep(0.01)

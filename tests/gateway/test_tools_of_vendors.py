@@ -42,6 +42,7 @@ RUN_BY_VENDORS: list[tuple[str, JsonObject, str]] = [
     (CHAT, said(search_parameters={"mode": "auto"}), "search_parameters"),
     (CHAT, said(plugins=[{"id": "web"}]), "plugins"),
     (CHAT, said(enable_search=True), "enable_search"),
+    (CHAT, said(extra_body={"enable_search": True}), "enable_search"),
     (CHAT, said(tools=[FUNCTION, {"type": "web_search"}]), "tools.1"),
     (CHAT, said(tools=[{"google_search": {}}]), "tools.0"),
     (CHAT, said(tools=[{"type": "builtin_function", "function": {"name": "$web_search"}}]), "tools.0"),

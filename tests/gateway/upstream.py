@@ -150,6 +150,12 @@ def catalog(
 
     prices = prices_of(PRICES)
     route = '{{ provider = "{}", upstream_model = "up", order = {} }}'.format
+    only = '{ provider = "alpha", upstream_model = "up", responses_only = true }'
+    of_responses = ""
+    if "responses = true" in alpha_more:
+        of_responses = MODEL.format(name="thinker", routes=only, prices=prices) + MODEL.format(
+            name="thinker-duo", routes=f"{only}, {route('beta', 1)}", prices=prices
+        )
     return (
         CATALOG.format(alpha=alpha, beta=beta, patience_s=patience_s, more=more, alpha_more=alpha_more)
         + MODEL.format(name="solo", routes=route("alpha", 0), prices=prices)
@@ -159,6 +165,7 @@ def catalog(
             AUDIO.format(name=name, routes=f"{route('alpha', 0)}, {route('beta', 1)}", prices=prices_of(each))
             for name, each in AUDIO_PRICES.items()
         )
+        + of_responses
     )
 
 

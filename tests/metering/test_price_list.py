@@ -54,6 +54,46 @@ def test_letters_and_blanks_make_no_cheaper_price(body):
     assert price(body) == 80
 
 
+@pytest.mark.parametrize("name", ["image_size", "imageSize", "image-size", "IMAGE_SIZE", "ImageSize"])
+def test_a_name_is_the_same_however_its_words_are_joined(name):
+    prices = PriceList([listed(1), listed(9, image_size="4k")])
+    assert price({name: "4K"}, prices) == 9
+    assert price({"image_size": "1K", name: "4K"}, prices) == 9
+    assert price({"google": {name: "4K"}}, PriceList([listed(1), listed(9, google__imageSize="4k")])) == 9
+    assert prices.names(name, "4k")
+
+
+@pytest.mark.parametrize(
+    ("body", "cost"),
+    [
+        ({"extra_body": {"quality": "hd"}}, 80),
+        ({"quality": "standard", "extra_body": {"quality": "hd"}}, 80),
+        ({"quality": "hd", "extra_body": {"quality": "standard"}}, 80),
+        ({"quality": "hd", "extra_body": {"size": "1792x1024"}}, 120),
+        ({"quality": "hd", "extra_body": {}}, 80),
+        ({"quality": "hd", "extra_body": None}, 80),
+        ({"extra_body": "hd"}, 120),
+        ({"extra_body": {"google": {"x": 1}}}, 40),
+    ],
+)
+def test_what_a_gateway_behind_takes_out_of_a_wrapper_counts_too(body, cost):
+    assert price(body) == cost
+
+
+def test_two_forms_of_a_request_that_contradict_each_other_cost_the_dearer():
+    prices = PriceList([listed(1), listed(9, reasoning_effort="high"), listed(5, verbosity="high")])
+
+    def of(body, otherwise):
+        return prices.rates_for(body, otherwise).prices[0].credits_micro
+
+    assert of({}, {"reasoning_effort": "high"}) == 9
+    assert of({"reasoning_effort": "low"}, {"reasoning_effort": "high"}) == 9
+    assert of({"reasoning_effort": None}, {"reasoning_effort": "high"}) == 9
+    assert of({"reasoning_effort": "high"}, {"reasoning_effort": "low"}) == 9
+    assert of({"verbosity": "high"}, {"verbosity": "HIGH"}) == 5
+    assert of({"reasoning_effort": "low"}, {"reasoning_effort": "low"}) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -149,6 +189,20 @@ def test_meters_without_conditions_keep_their_price_beside_those_with():
     usage = UsageFacts(requests=1, seconds=4)
     assert prices.rates_for({}).cost_micro(usage) == 7
     assert prices.rates_for({"resolution": "1080p"}).cost_micro(usage) == 23
+
+
+def test_an_object_of_a_request_is_read_once_however_many_fields_prices_name():
+    class Counted(dict):
+        times = 0
+
+        def items(self):
+            self.times += 1
+            return super().items()
+
+    prices = PriceList([listed(1), *(listed(2, **{f"output__field{number}": "x"}) for number in range(64))])
+    body = Counted({"output": Counted({"field7": "x"})})
+    assert price(body, prices) == 2
+    assert (body.times, body["output"].times) == (1, 1)
 
 
 def test_prices_are_weighed_once_for_all_requests_that_have_the_same():

@@ -128,3 +128,14 @@ def test_no_split_into_cached_written_and_reasoned_costs_more_than_the_highest_a
     written = int((whole - cached) * parts[2])
     split = facts(cached, int(counts[1] * parts[1]), written, int(written * parts[3]))
     assert Rates(offered).cost_micro(split, discount) <= highest
+    for unasked in (frozenset(meters[-1:]), frozenset(meters[-2:])):
+        fewer = Rates(offered).without(unasked)
+        assert fewer.cost_micro(split, discount) <= fewer.highest_micro(facts(0, 0), discount)
+
+
+def test_prices_without_some_meters_are_made_once():
+    rates = Rates([MeterPrice("INPUT_TOKENS", 4, 1), MeterPrice("LONG_CACHE_WRITE_INPUT_TOKENS", 8, 1)])
+    fewer = rates.without(frozenset({"LONG_CACHE_WRITE_INPUT_TOKENS"}))
+    assert (rates.prices_writes, fewer.prices_writes) == (True, False)
+    assert rates.without(frozenset({"LONG_CACHE_WRITE_INPUT_TOKENS"})) is fewer
+    assert (rates.cost_micro(WRITTEN), fewer.cost_micro(WRITTEN)) == (560, 400)

@@ -445,3 +445,21 @@ async def test_an_answer_nested_too_deeply_to_be_written_is_garbage(transport, o
 def ask_message() -> ProviderRequest:
     body = {"model": "x", "max_tokens": 6, "messages": [{"role": "user", "content": "hello"}]}
     return ProviderRequest(Operation.MESSAGES, "sandbox-chat", body, "r")
+
+
+def test_output_that_nobody_sees_is_told_before_the_last_event_which_waits_for_the_charge():
+    translation = EventsOfChat(with_thinking=False)
+    hidden = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}]}
+    stop = {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}
+    usage = Usage(3, output_tokens=2)
+    told = [
+        event
+        for chunk in (
+            *[StreamChunk(b"", hidden, None, 2)] * 2,
+            StreamChunk(b"", stop, None, 0),
+            StreamChunk(b"", {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}, usage, 0),
+        )
+        for event in translation.translate(chunk)
+    ]
+    assert [each.parsed["type"] for each in told] == ["message_start", "ping", "message_delta"]
+    assert [(each.content_bytes, each.usage) for each in told] == [(2, None), (2, None), (0, usage)]

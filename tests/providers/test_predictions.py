@@ -156,10 +156,18 @@ async def test_a_renamed_field_is_not_said_otherwise_by_its_name_there(upstream:
     terms = PredictionTerms(rename=(("seconds", "duration"), ("size", "resolution"), ("resolution", "detail")))
     upstream.says({"id": "p1", "status": "starting"})
     body = {"prompt": "a wave", "seconds": 2, "duration": 60, "size": "small", "resolution": "fine", "detail": "most"}
+    in_other_letters = {"Duration": 60, "DETAIL": "most", "de_tail": "most"}
     async with provider_at(upstream.url, terms) as provider:
-        await provider.create(replace(asked(), body=body))
+        await provider.create(replace(asked(), body=body | in_other_letters))
     given = {"prompt": "a wave", "duration": 2, "resolution": "small", "detail": "fine"}
     assert upstream.body["input"] == given
+
+
+async def test_a_field_that_is_renamed_to_other_letters_has_one_value(upstream: Upstream) -> None:
+    upstream.says({"id": "p1", "status": "starting"})
+    async with provider_at(upstream.url, PredictionTerms(rename=(("seconds", "Seconds"),))) as provider:
+        await provider.create(replace(asked(), body={"prompt": "a wave", "seconds": 2, "Seconds": 60}))
+    assert upstream.body["input"] == {"prompt": "a wave", "Seconds": 2}
 
 
 async def test_no_webhook_is_asked_for_that_could_not_be_verified(upstream: Upstream) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.response_events import events_of_response
 from gateway.response_so_far import ResponseSoFar
 from providers.base import Operation, ProviderRequest, StreamChunk, Usage
+from providers.chat_of_response import chat_of_response
 from providers.errors import (
     NotInThisForm,
     ProviderError,
@@ -21,7 +22,7 @@ from providers.errors import (
 )
 from providers.openai_usage import usage_of_openai
 from providers.response_content import bytes_of_response
-from providers.response_of_chat import ResponseOfChat, chat_of_response, response_of_chat
+from providers.response_of_chat import ResponseOfChat, response_of_chat
 from providers.responses_to_chat import chat_of_request
 from providers.sandbox import SandboxProvider
 from tests.providers.gpt import (
