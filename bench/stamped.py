@@ -7,13 +7,14 @@ STEPS took, on the clock that all processes share. A stamp costs half a microsec
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from app import http_protocol
 from app.cli import main
+from gateway import streaming
 from gateway.settling import Settling
 from providers.http_connection import HttpConnection
 
@@ -40,34 +41,22 @@ def _stamp(number: int) -> None:
         _passed.clear()
 
 
-def _before(cls: type, name: str, number: int) -> None:
-    """Stamp each call of a method as it begins."""
-    inner: Callable[..., Any] = getattr(cls, name)
+def _before(owner: Any, name: str, number: int) -> None:
+    """Stamp each call of a method, or of a module's function, as it begins."""
+    inner: Callable[..., Any] = getattr(owner, name)
 
     def stamped(*args: Any, **named: Any) -> Any:
         _stamp(number)
         return inner(*args, **named)
 
-    setattr(cls, name, stamped)
-
-
-def _after(cls: type, name: str, number: int) -> None:
-    """Stamp each call of a method that is awaited as it has its answer."""
-    inner: Callable[..., Awaitable[Any]] = getattr(cls, name)
-
-    async def stamped(asked: Awaitable[Any]) -> Any:
-        answer = await asked
-        _stamp(number)
-        return answer
-
-    setattr(cls, name, lambda *args, **named: stamped(inner(*args, **named)))
+    setattr(owner, name, stamped)
 
 
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))
     _before(http_protocol.HttpProtocol, "data_received", 0)
-    _before(Settling, "hold", 1)
-    _after(Settling, "hold", 2)
+    _before(Settling, "begin", 1)
+    _before(streaming, "held", 2)
     _before(HttpConnection, "start", 3)
     _before(HttpConnection, "data_received", 4)
     _before(http_protocol._Cycle, "_send_body", 5)

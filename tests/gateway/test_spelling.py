@@ -16,7 +16,7 @@ ELSEWHERE: list[tuple[str, JsonObject, str, str]] = [
     (CHAT, said(N=8), "N", "must be spelled n"),
     (CHAT, said(Messages=[{"role": "user", "content": "x" * 900}]), "Messages", "must be spelled messages"),
     (CHAT, said(Service_Tier="priority"), "Service_Tier", "must be spelled service_tier"),
-    (CHAT, said(ſtore=True), "\u017ftore", "must be spelled store"),
+    (CHAT, said() | {"\u017ftore": True}, "\u017ftore", "must be spelled store"),
     (CHAT, said(Model="dearer"), "Model", "must be spelled model"),
     (CHAT, said(webSearchOptions={}), "webSearchOptions", "must be spelled web_search_options"),
     (MESSAGES, said(Speed="fast"), "Speed", "must be spelled speed"),
