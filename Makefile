@@ -31,12 +31,12 @@ run: $(RUNTIME) ## Start the gateway with embedded PostgreSQL and Valkey and a s
 	@exec $(BIN)/tollgate run $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k limiter")
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types imports test ## Lint, types, import contracts, tests
 
 coverage: $(READY) ## The tests with coverage by branch (slower)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
