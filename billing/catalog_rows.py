@@ -9,7 +9,8 @@ import asyncpg
 from billing.catalog_stored import limits_of, routes_of, tier_of
 from billing.rules.chains import Chain, parse_chain
 from billing.rules.entitlements import entitlements_of
-from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView, RouteView
+from billing.views import CreditPolicyView, MeterPriceView, ModelView, PackView, PlanView, PriceView
+from kit.json_values import JsonObject
 from metering.rules.conditions import conditions_of
 from metering.rules.price_list import ListedPrice, PriceList
 from metering.rules.rating import MeterPrice
@@ -105,14 +106,14 @@ def model_views(
             plan_ids=tuple(plan.id for plan in plans if not plan.retired and row["id"] in plan.models),
             enabled=row["enabled"],
             chain=chain_of(row["limits"].get("chain")),
-            caches_when_asked=_served_by(routes_of(row["routes"]), cache_when_asked),
+            caches_when_asked=_served_by(row["routes"], cache_when_asked),
         )
         for row in models
     )
 
 
-def _served_by(routes: Sequence[RouteView], providers: frozenset[str]) -> bool:
-    return bool(routes) and all(route.provider in providers for route in routes)
+def _served_by(routes: Sequence[JsonObject], providers: frozenset[str]) -> bool:
+    return bool(routes) and all(route["provider"] in providers for route in routes)
 
 
 def chain_of(stored: object) -> Chain | None:

@@ -55,13 +55,11 @@ class CallStream:
         while not self._events:
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
-        event = self._events.popleft()
-        if isinstance(event, StreamedEvent):
-            self._room += _weight(event)
-            _wake(self._reading)
-        else:
-            self._ended = True
-        return event
+        event = self.at_hand()
+        if event is not None:
+            return event
+        self._ended = True
+        return self._events.popleft()
 
     def at_hand(self) -> StreamedEvent | None:
         """The next piece of the output where it has come already; None where it must be waited for, or is the end."""

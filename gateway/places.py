@@ -4,8 +4,7 @@ A place is a lease in Redis, so that it is counted over all processes and comes 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -102,16 +101,6 @@ class Places:
                     self._sweeping = asyncio.get_running_loop().call_later(SPARE_S, self._sweep)
                 return
         self._release([place.lease])
-
-    @asynccontextmanager
-    async def taken(self, caller: Caller) -> AsyncGenerator[None]:
-        """A place for the time of the block."""
-        place = await self.take(caller)
-        try:
-            yield
-        finally:
-            if place is not None:
-                self.give_back(place)
 
     async def renew(self) -> None:
         """Prolong the places whose lease is half over."""

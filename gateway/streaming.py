@@ -317,10 +317,8 @@ def _tell(opened: "asyncio.Future[CallStream]", stream: CallStream, done: "async
     if not opened.done():
         opened.set_exception(error if error is not None else ClientLeft())
         opened.exception()  # the reader may be gone: then nobody else retrieves it
-    elif opened.cancelled():
-        if error is not None and not isinstance(
-            error, (Refusal, RequestFailure)
-        ):  # of those nobody wants to hear any more
+    elif opened.cancelled():  # of a refusal nobody wants to hear any more
+        if error is not None and not isinstance(error, (Refusal, RequestFailure)):
             _log_broken(stream, error)
     elif error is not None or done.cancelled():
         _log_broken(stream, error)

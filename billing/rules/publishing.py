@@ -142,7 +142,7 @@ def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
         raise InvalidInput(f"a model has at most {MAX_PRICES} prices", field=["prices"])
     if sum(len(condition.values) for price in terms.prices for condition in price.when) > MAX_CONDITION_VALUES:
         raise InvalidInput(f"a model's prices name at most {MAX_CONDITION_VALUES} values", field=["prices"])
-    seen: set[Meter] = set()
+    meters = {price.meter for price in terms.prices}
     ordinary = {price.meter for price in terms.prices if not price.when}
     different: set[tuple[Meter, Conditions]] = set()
     for index, price in enumerate(terms.prices):
@@ -156,16 +156,15 @@ def _prices(terms: PublishedTerms, chain: Chain | None) -> None:
             raise InvalidInput("a chain's own prices have no conditions: its steps' models may", field=[*at, "when"])
         if price.meter not in ordinary:
             raise InvalidInput(f"{price.meter} needs a price without conditions too", field=[*at, "when"])
-        seen.add(price.meter)
         different.add((price.meter, price.when))
         if not 0 <= price.credits_micro <= MAX_MICRO // MAX_TOKENS:
             raise InvalidInput("credits must be zero or more, and not that large", field=[*at, "credits"])
         if not 1 <= price.per <= MAX_PER:
             raise InvalidInput(f"per must be a number from 1 to {MAX_PER}", field=[*at, "per"])
     for part, whole in PARTS_OF_METERS:
-        if part in seen and whole not in seen:
+        if part in meters and whole not in meters:
             raise InvalidInput(f"{part} are part of {whole}, which have no price", field=["prices"])
-    if chain is None and Meter.OUTPUT_TOKENS in seen and terms.max_output_tokens is None:
+    if chain is None and Meter.OUTPUT_TOKENS in meters and terms.max_output_tokens is None:
         raise InvalidInput("maxOutputTokens is needed where output tokens have a price", field=["maxOutputTokens"])
 
 

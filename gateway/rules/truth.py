@@ -6,6 +6,7 @@ as none: providers/openai_usage.py.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -145,22 +146,7 @@ def _counted(seen: Seen, shape: RequestShape, bound: UsageFacts, provider: str) 
 
 def _topped(reported: Usage, seen: Seen, bound: UsageFacts, provider: str) -> UsageFacts:
     output_tokens = min(max(reported.output_tokens, _tokens_of(seen.content_bytes)), bound.output_tokens)
-    input_tokens = _at_most(reported.input_tokens, bound.input_tokens)
-    cached, written, written_long = _parts_within(input_tokens, reported)
-    return UsageFacts(
-        input_tokens=input_tokens,
-        cached_input_tokens=cached,
-        output_tokens=output_tokens,
-        reasoning_tokens=min(reported.reasoning_tokens, output_tokens),
-        requests=reported.requests,
-        images=_at_most(reported.images, bound.images),
-        seconds=_at_most(reported.seconds, bound.seconds),
-        characters=_at_most(reported.characters, bound.characters),
-        cache_write_input_tokens=written,
-        long_cache_write_input_tokens=written_long,
-        estimated=True,
-        provider=provider,
-    )
+    return _bounded(reported, output_tokens, bound, provider)
 
 
 def _is_above(reported: Usage, bound: UsageFacts) -> bool:
@@ -176,9 +162,22 @@ def _is_above(reported: Usage, bound: UsageFacts) -> bool:
 
 def _cut(reported: Usage, bound: UsageFacts, provider: str) -> UsageFacts:
     """Cut, and marked as estimated; what the provider said stays in the details."""
+    said = {
+        name: getattr(reported, name) for name in ("input_tokens", "output_tokens", "images", "seconds", "characters")
+    }
+    cut = _bounded(reported, _at_most(reported.output_tokens, bound.output_tokens), bound, provider)
+    return replace(cut, details={"reported": said})
+
+
+def _bounded(reported: Usage, output_tokens: int, bound: UsageFacts, provider: str) -> UsageFacts:
+    """What was reported, at most the bound, with so much output; each part within what it is a part of."""
     input_tokens = _at_most(reported.input_tokens, bound.input_tokens)
-    cached, written, written_long = _parts_within(input_tokens, reported)
-    output_tokens = _at_most(reported.output_tokens, bound.output_tokens)
+    cached, written, written_long = parts_within(
+        input_tokens,
+        reported.cached_input_tokens,
+        reported.cache_write_input_tokens,
+        reported.long_cache_write_input_tokens,
+    )
     return UsageFacts(
         input_tokens=input_tokens,
         cached_input_tokens=cached,
@@ -192,24 +191,6 @@ def _cut(reported: Usage, bound: UsageFacts, provider: str) -> UsageFacts:
         long_cache_write_input_tokens=written_long,
         estimated=True,
         provider=provider,
-        details={
-            "reported": {
-                "input_tokens": reported.input_tokens,
-                "output_tokens": reported.output_tokens,
-                "images": reported.images,
-                "seconds": reported.seconds,
-                "characters": reported.characters,
-            }
-        },
-    )
-
-
-def _parts_within(input_tokens: int, reported: Usage) -> tuple[int, int, int]:
-    return parts_within(
-        input_tokens,
-        reported.cached_input_tokens,
-        reported.cache_write_input_tokens,
-        reported.long_cache_write_input_tokens,
     )
 
 

@@ -19,6 +19,8 @@ from accounts.rules.roles import ApiScope
 from accounts.views import Actor, ActorKind, Environment
 from app.lifespan import Services, open_services
 from app.settings import Settings
+from gateway.places import Places
+from gateway.views import Caller
 from models.database import Database
 from tests.gateway.job_shop import Shop, open_shop, set_environment
 from tests.gateway.market import Market, open_market
@@ -206,6 +208,17 @@ def open_shop_with(
 async def shop(open_shop_with: OpenShop) -> AsyncIterator[Shop]:
     async with open_shop_with() as opened:
         yield opened
+
+
+@asynccontextmanager
+async def taken(places: Places, caller: Caller) -> AsyncIterator[None]:
+    """A place for the time of the block."""
+    place = await places.take(caller)
+    try:
+        yield
+    finally:
+        if place is not None:
+            places.give_back(place)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from gateway.views import Caller, CallRequest
 from metering.leases import Leases
 from metering.redis_link import connect, script_link
 from providers.base import Operation
-from tests.gateway.conftest import PROXY, Gate, chat
+from tests.gateway.conftest import PROXY, Gate, chat, taken
 
 
 async def limit_calls(gate: Gate, limit: int) -> None:
@@ -116,12 +116,12 @@ async def test_a_long_calls_place_is_renewed(gate: Gate) -> None:
     caller = Caller("r", facts.workspace_id, facts.wallet_id, facts.plan, concurrent_calls=1)
     places = gate.services.calls._places
     places._ttl_s = 3
-    async with places.taken(caller):
+    async with taken(places, caller):
         for _ in range(9):
             await asyncio.sleep(0.4)
             await places.renew()
         with pytest.raises(TooManyCalls):
-            async with places.taken(caller):
+            async with taken(places, caller):
                 pass
     await places.close()
     request = CallRequest("sandbox-chat", Operation.CHAT, chat())

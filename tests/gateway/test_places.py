@@ -9,7 +9,7 @@ from gateway.places import REUSE_S, SPARE_PART, SPARE_S, Places, TooManyCalls
 from gateway.views import Caller
 from metering.leases import Leases
 from metering.redis_link import connect, script_link
-from tests.gateway.conftest import Gate
+from tests.gateway.conftest import Gate, taken
 
 LIMIT = 4 * SPARE_PART
 """Of which four places may wait."""
@@ -86,21 +86,21 @@ async def take(places: Places, caller: Caller, count: int) -> list:
 
 async def free(places: Places, caller: Caller) -> int:
     """How many places are free, as another process finds it."""
-    taken = []
+    held = []
     try:
         while True:
-            taken.append(await places.take(caller))
+            held.append(await places.take(caller))
     except TooManyCalls:
-        return len(taken)
+        return len(held)
     finally:
-        for place in taken:
+        for place in held:
             places.give_back(place)
         await places.close()
 
 
 async def test_calls_one_after_another_ask_once(places: Places, link: CountingLink, caller: Caller) -> None:
     for _ in range(50):
-        async with places.taken(caller):
+        async with taken(places, caller):
             pass
     assert link.runs == 1
 
@@ -109,7 +109,7 @@ async def test_redis_is_asked_again_after_a_second(
     places: Places, link: CountingLink, caller: Caller, time: Time
 ) -> None:
     for _ in range(int(REUSE_S / 0.05) + 4):
-        async with places.taken(caller):
+        async with taken(places, caller):
             time.at_s += 0.05
     await released(places)
     assert link.runs == 3, "acquired, released after a second of use, acquired anew"
@@ -156,7 +156,7 @@ async def test_never_more_than_the_limit_however_they_come_and_go(
     async def call(each: Places, pause_s: float) -> None:
         nonlocal running, most, refused
         try:
-            async with each.taken(caller):
+            async with taken(each, caller):
                 running += 1
                 most = max(most, running)
                 if running + refused == LIMIT * 2:
